@@ -1,0 +1,33 @@
+"""promptad: prompt-guided visual anomaly detection from frozen CLIP features.
+
+Public names are loaded on first use, so ``import promptad`` imports no torch::
+
+    from promptad import Detector
+    detector = Detector(object="cookie").fit(["good-1.jpg", "good-2.jpg"])
+    print(detector.predict("photo.jpg").score)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from promptad.detector import Detector as Detector
+    from promptad.detector import load as load
+    from promptad.prediction import Prediction as Prediction
+
+_PUBLIC = {"Detector": "promptad.detector", "load": "promptad.detector", "Prediction": "promptad.prediction"}
+__all__ = ["Detector", "Prediction", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'promptad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,127 @@
+"""``promptad models``: which CLIP weights there are, fetch them, check them, find them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from promptad.cli.console import friendly_errors, progress, say, table, warn
+
+app = typer.Typer(
+    help="List, pull and check the CLIP weights that promptad can work with.", no_args_is_help=False
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON with all that is known of each checkpoint.")]
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List, pull and check the CLIP weights that promptad can work with."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@app.command("list")
+@friendly_errors()
+def list_models(as_json: AsJson = False) -> None:
+    """List all checkpoints and say which of them are on this machine."""
+    from promptad.clip.zoo import list_checkpoints, status
+
+    checkpoints = list_checkpoints()
+    if as_json:
+        say(json.dumps([_as_dict(one) for one in checkpoints], indent=1))
+        return
+    places = {"bundled": "in the package", "hub": "huggingface.co", "release": "github.com"}
+    rows = [[c.name, places[c.source], c.licence, str(c.input_size), status(c)] for c in checkpoints]
+    table(["name", "source", "licence", "input size", "status"], rows)
+
+
+@app.command("pull")
+@friendly_errors()
+def pull_model(
+    name: Annotated[str, typer.Argument(help="Name from `promptad models list`.")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="DIR", help="Folder instead of the cache.")
+    ] = None,
+) -> None:
+    """Fetch one checkpoint, verify its SHA-256 and pin it. An interrupted pull continues where it stopped."""
+    from promptad.clip.pins import read_pin
+    from promptad.clip.pull import pull
+    from promptad.clip.zoo import find_checkpoint
+
+    checkpoint = find_checkpoint(name)
+    try:
+        with progress(f"pulling {checkpoint.name}", unit="bytes") as update:
+            path = pull(checkpoint.name, to, progress=update)
+    except KeyboardInterrupt:
+        warn("what was fetched so far is kept; the same command continues")
+        raise
+    say(str(path))
+    pin = read_pin(path)
+    if pin is not None:
+        say(f"sha256 {pin.sha256}, verified against {pin.verified_against}")
+    say(f"licence {checkpoint.licence}, {checkpoint.licence_url}")
+
+
+@app.command("check")
+@friendly_errors()
+def check_models(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|PATH", help="Checkpoint, weights file or folder; default: all that is here."
+        ),
+    ] = None,
+) -> None:
+    """Hash weights anew and compare them with the zoo and with their pins. Exit code 1 if one differs."""
+    from promptad.clip.zoo import check, list_checkpoints, status
+
+    names = [what] if what else [one.name for one in list_checkpoints() if status(one) != "not pulled"]
+    verdicts = [(name, verdict) for name in names for verdict in check(name)]
+    rows = [[v.status, n, v.path.name, v.sha256[:16], v.authority or "nothing known"] for n, v in verdicts]
+    table(["verdict", "weights", "file", "sha256", "compared with"], rows)
+    wrong = [(name, verdict) for name, verdict in verdicts if verdict.status == "differs"]
+    for name, verdict in wrong:
+        warn(
+            f"{verdict.path} is not the file that {name} stands for: sha256 begins {verdict.sha256[:8]}, "
+            f"expected {verdict.expected[:8]} ({verdict.authority}); delete it and get it again"
+        )
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command("path")
+@friendly_errors()
+def path_of_model(name: Annotated[str, typer.Argument(help="Name from `promptad models list`.")]) -> None:
+    """Write the path of the weights file of a checkpoint on this machine."""
+    from promptad.clip.zoo import locate
+
+    say(str(locate(name).weights))
+
+
+def _as_dict(checkpoint: Any) -> dict[str, Any]:
+    from promptad.clip.zoo import folder_of, status, weights_in
+
+    c, weights = checkpoint, weights_in(checkpoint, folder_of(checkpoint))
+    return {
+        "name": c.name,
+        "aliases": c.aliases,
+        "source": c.source,
+        "origin": c.origin,
+        "alternatives": c.alternatives,
+        "files": [
+            {"name": one.name, "sha256": one.sha256, "size": one.size} for one in (*c.files, *c.companions)
+        ],
+        "licence": c.licence,
+        "licence_url": c.licence_url,
+        "notes": c.notes,
+        "input_size": c.input_size,
+        "sizes": c.sizes(),
+        "mean": c.mean,
+        "std": c.std,
+        "used_by": c.used_by,
+        "status": status(c),
+        "path": str(weights) if weights else None,
+    }

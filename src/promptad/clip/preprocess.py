@@ -1,0 +1,165 @@
+"""From a photo to the tower's input, and from the input's frame back to the photo. Pillow and numpy only.
+
+A photo becomes one or more :class:`View`\\ s. A view is a rectangle of the photo and the size at which the tower sees it;
+because it remembers the rectangle, anything found on the tower's patch grid can be carried back to photo pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from promptad.errors import ConfigError
+
+Fit = Literal["auto", "letterbox", "area", "squash", "crop", "tiles"]
+Channels = Literal["rgb", "bgr"]
+Box = tuple[float, float, float, float]
+
+# A photo longer than this many times its short edge is cut into tiles by "auto": as one view it would be a thin strip.
+TILE_ASPECT = 2.0
+# Neighbouring tiles start this share of their side apart.
+TILE_STRIDE = 0.8
+
+
+@dataclass(frozen=True)
+class View:
+    """One rectangle of a photo, as the tower sees it.
+
+    Attributes:
+        box: (left, top, right, bottom) in photo pixels that is resized.
+        resized: (height, width) in pixels after resizing `box`.
+        crop: (top, left, height, width) of the tower's input inside `resized`.
+    """
+
+    box: Box
+    resized: tuple[int, int]
+    crop: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the tower's input in pixels."""
+        return self.crop[2], self.crop[3]
+
+    @property
+    def region(self) -> Box:
+        """(left, top, right, bottom) in photo pixels that the tower's input covers."""
+        left, top, right, bottom = self.box
+        sy, sx = (bottom - top) / self.resized[0], (right - left) / self.resized[1]
+        y, x, height, width = self.crop
+        return left + x * sx, top + y * sy, left + (x + width) * sx, top + (y + height) * sy
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How photos are laid out for the tower.
+
+    Attributes:
+        size: side S of the square input in pixels, a multiple of the patch size.
+        patch: patch size of the tower in pixels.
+        fit: what happens to photos that are not square.
+            "letterbox": aspect ratio kept, the long edge becomes S; the empty bars of the square are not encoded at all.
+            "area": aspect ratio kept, as many patches as the square has, spread over a rectangle.
+            "squash": resized to S x S whatever the shape (PRE-A of AnomalyCLIP, FAPrompt, APRIL-GAN).
+            "crop": short edge to S, centre crop S x S (PRE-C, OpenCLIP's own; the rest of the photo is not inspected).
+            "tiles": square tiles of the short edge, 0.8 of it apart, the last flush with the border (PRE-D).
+            "auto": "tiles" for photos longer than twice their short edge, otherwise "area".
+        pre_resize: 0, or a side in pixels to which photos are first resized, bilinear without antialias, as OpenCV does
+            it (PRE-B of PromptAD's released code uses 1024, flag F-6).
+        channels: "rgb", or "bgr" to swap red and blue before the tower (the released code's slip on test photos, F-6).
+    """
+
+    size: int = 240
+    patch: int = 16
+    fit: Fit = "auto"
+    pre_resize: int = 0
+    channels: Channels = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.size < self.patch or self.size % self.patch:
+            raise ConfigError(f"input size {self.size} must be a multiple of the patch size {self.patch}")
+        if self.fit not in get_args(Fit):
+            raise ConfigError(f"fit {self.fit!r} is unknown; expected one of {', '.join(get_args(Fit))}")
+
+    def views(self, height: int, width: int) -> list[View]:
+        """The views of a photo of `height` x `width` pixels, left to right and top to bottom."""
+        fit, s = self.fit, self.size
+        long, short = max(height, width), min(height, width)
+        if fit == "auto":
+            fit = "tiles" if long > TILE_ASPECT * short else "area"
+        whole = (0.0, 0.0, float(width), float(height))
+        if fit == "crop":
+            resized = (s, max(s, int(s * width / height))) if height <= width else (max(s, int(s * height / width)), s)
+            top, left = round((resized[0] - s) / 2), round((resized[1] - s) / 2)
+            return [View(whole, resized, (top, left, s, s))]
+        if fit == "tiles":
+            return [View(box, (s, s), (0, 0, s, s)) for box in tile_boxes(height, width)]
+        if fit == "squash":
+            target = (s, s)
+        else:
+            scale = s / long if fit == "letterbox" else s / (height * width) ** 0.5
+            target = (self._patches(height * scale), self._patches(width * scale))
+        return [View(whole, target, (0, 0, *target))]
+
+    def _patches(self, pixels: float) -> int:
+        """The nearest multiple of the patch size, at least one patch."""
+        return max(1, round(pixels / self.patch)) * self.patch
+
+    def pixels(self, photo: NDArray[np.uint8], view: View, *, reference: bool = False) -> NDArray[np.uint8]:
+        """The view's own pixels: (H, W, 3) uint8 RGB photo -> (h, w, 3) uint8, bicubic with antialias.
+
+        `reference` marks a good photo shown to `fit`; `channels="bgr"` swaps test photos only.
+        """
+        if self.pre_resize:
+            side = self.pre_resize
+            sy, sx = side / photo.shape[0], side / photo.shape[1]
+            photo = bilinear_resize(photo, (side, side))
+            left, top, right, bottom = view.box
+            view = View((left * sx, top * sy, right * sx, bottom * sy), view.resized, view.crop)
+        image = Image.fromarray(photo)
+        box = None if view.box == (0.0, 0.0, float(image.width), float(image.height)) else view.box
+        if image.size != (view.resized[1], view.resized[0]) or box is not None:
+            image = image.resize((view.resized[1], view.resized[0]), Image.Resampling.BICUBIC, box=box)
+        top, left, height, width = view.crop
+        out = np.asarray(image)[top : top + height, left : left + width]
+        return out[..., ::-1] if self.channels == "bgr" and not reference else out
+
+
+def normalise(
+    pixels: NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32, (value / 255 - mean) / std."""
+    scaled = pixels.astype(np.float32) / np.float32(255.0)
+    out = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(out.transpose(2, 0, 1))
+
+
+def tile_boxes(height: int, width: int) -> list[Box]:
+    """Square tiles of the short edge along the long one, `TILE_STRIDE` of a side apart, the last flush with the border."""
+    side, long = min(height, width), max(height, width)
+    stride = max(1, round(TILE_STRIDE * side))
+    starts = list(range(0, long - side, stride))
+    starts.append(long - side)
+    if width >= height:
+        return [(float(x), 0.0, float(x + side), float(side)) for x in starts]
+    return [(0.0, float(y), float(side), float(y + side)) for y in starts]
+
+
+def bilinear_resize(photo: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 -> `size` (h, w), bilinear from the four nearest pixels, pixel centres aligned, no antialias."""
+
+    def axis(count: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+        at = np.clip((np.arange(target) + 0.5) * count / target - 0.5, 0, count - 1)
+        low = np.floor(at).astype(np.intp)
+        return low, np.minimum(low + 1, count - 1), (at - low).astype(np.float32)
+
+    top, bottom, fy = axis(photo.shape[0], size[0])
+    left, right, fx = axis(photo.shape[1], size[1])
+    # Columns first: the row pass then works on the narrower of the two sizes.
+    wide = photo.astype(np.float32)
+    across = wide[:, left] * (1 - fx)[None, :, None] + wide[:, right] * fx[None, :, None]
+    out = across[top] * (1 - fy)[:, None, None] + across[bottom] * fy[:, None, None]
+    return np.clip(np.rint(out), 0, 255).astype(np.uint8)

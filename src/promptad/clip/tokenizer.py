@@ -1,0 +1,121 @@
+"""CLIP's byte-pair tokenizer, through the `tokenizers` library."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import tokenizers
+
+from promptad.errors import TextError, WeightsError
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+# One special token, a contraction, a run of letters, a single digit, or a run of anything else: CLIP's word pattern.
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+class Tokenizer:
+    """Turns strings into token ids between a start and an end token.
+
+    Args:
+        backend: a loaded `tokenizers.Tokenizer` that knows `<|startoftext|>` and `<|endoftext|>`.
+        context_length: longest sequence allowed, start and end included.
+
+    Raises:
+        WeightsError: the backend lacks the start or end token.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, context_length: int = 77) -> None:
+        start, end = backend.token_to_id(START), backend.token_to_id(END)
+        if start is None or end is None:
+            raise WeightsError(f"tokenizer has no {START} or {END} token; give a tokenizer.json made for CLIP")
+        self.start, self.end, self.context_length = start, end, context_length
+        self.vocab_size = backend.get_vocab_size()
+        self._backend = backend
+
+    def words(self, text: str) -> list[int]:
+        """Token ids of `text` alone, without start and end."""
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` with start and end.
+
+        Raises:
+            TextError: more than `context_length` tokens; the text is not cut silently.
+        """
+        ids = [self.start, *self.words(text), self.end]
+        if len(ids) > self.context_length:
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise TextError(
+                f'text "{shown}" has {len(ids)} tokens, this model reads at most {self.context_length}; shorten it'
+            )
+        return ids
+
+    def batch(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Rows of ids padded to the longest with the end token, and the index of the end token of each row.
+
+        The padding is never seen: the text tower is causal and is read at the first end token.
+        """
+        rows = [self.encode(text) for text in texts]
+        longest = max((len(row) for row in rows), default=0)
+        return [row + [self.end] * (longest - len(row)) for row in rows], [len(row) - 1 for row in rows]
+
+
+def _byte_alphabet() -> list[str]:
+    """The 256 printable stand-ins for bytes, in the vocabulary's order (GPT-2's byte-level BPE)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(hidden))]
+
+
+def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """CLIP's 49,408 tokens and 48,894 merges, from the merge list in the package (OpenAI, MIT)."""
+    packed = files("promptad.clip").joinpath("openai_merges.txt.gz").read_bytes()
+    merges = [tuple(line.split(" ")) for line in gzip.decompress(packed).decode().splitlines()]
+    letters = _byte_alphabet()
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges] + [START, END]
+    return {token: index for index, token in enumerate(tokens)}, merges  # type: ignore[return-value]
+
+
+@cache
+def clip_tokenizer(context_length: int = 77) -> Tokenizer:
+    """The tokenizer of every OpenAI and OpenCLIP model with the 49,408-token vocabulary."""
+    from tokenizers import Regex, models, normalizers, pre_tokenizers
+
+    vocabulary, merges = clip_vocabulary()
+    model = models.BPE(
+        vocab=vocabulary, merges=merges, unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""
+    )
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.add_special_tokens([START, END])
+    return Tokenizer(backend, context_length)
+
+
+def read_tokenizer(path: Path, context_length: int = 77) -> Tokenizer:
+    """A tokenizer from a `tokenizer.json`.
+
+    Raises:
+        WeightsError: the file is missing or is not a tokenizer.
+    """
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise WeightsError(f"{path}: not a readable tokenizer.json ({error}); fetch the model folder again") from error
+    # Some files carry truncation or padding; the length is checked here instead, and rows are padded here.
+    backend.no_truncation()
+    backend.no_padding()
+    return Tokenizer(backend, context_length)

@@ -1,0 +1,213 @@
+"""CLIP's image tower, with taps and the local V-V stream, in one pass.
+
+The local stream ("CLIP Surgery", Li et al., 2023; used by PromptAD, CVPR 2024, section 3.4, and AnomalyCLIP, ICLR 2024)
+starts as the input of block L0 and adds, at every block from L0 on, the attention of the block's values with themselves:
+
+    Z[l] = Z[l-1] + Proj(softmax(v v^T / sqrt(d_head)) v),   v = value projection of LN1(Z_ori[l-1])
+
+It has no MLP, and its attention always reads the *original* stream, which it never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from promptad.clip.architecture import Block, VisionSizes
+from promptad.errors import ConfigError
+
+LocalAttention = Literal["vv", "maskclip", "qk"]
+TapPoint = Literal["block", "after_next_attention"]
+PositionResize = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class LocalStream:
+    """Which local features the image tower gives.
+
+    Attributes:
+        start: first block (1-based) of the local stream; PromptAD uses 1, AnomalyCLIP and FAPrompt use 6.
+        attention: "vv" softmax(v v^T) v; "maskclip" the values themselves (Zhou et al., ECCV 2022); "qk" no local
+            stream at all, the patch tokens of the ordinary last block.
+    """
+
+    start: int = 1
+    attention: LocalAttention = "vv"
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """What a method wants from one pass through the image tower.
+
+    Attributes:
+        taps: layers (1-based) of the original stream to return.
+        local: the local stream; None gives no patch features in the joint space.
+        tap_point: "block" the output of the layer; "after_next_attention" that output plus the attention of the
+            following block, which is what PromptAD's released code stores (flag F-5).
+        normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
+    """
+
+    taps: tuple[int, ...] = ()
+    local: LocalStream | None = None
+    tap_point: TapPoint = "block"
+    normalise_class: bool = True
+
+
+@dataclass(frozen=True)
+class Features:
+    """One batch of B photos through the frozen image tower; float32, T = h * w patches in row-major order.
+
+    Attributes:
+        image: (B, E) class-token feature in the joint space, not normalised.
+        patches: (B, T, E) local stream after LN_post and projection, not normalised; None if not asked for.
+        taps: layer (1-based) -> (B, T, D) patch tokens of the original stream, class token removed.
+        grid: (h, w) patches.
+    """
+
+    image: Tensor
+    patches: Tensor | None
+    taps: dict[int, Tensor] = field(default_factory=dict)
+    grid: tuple[int, int] = (0, 0)
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def __getitem__(self, rows: slice) -> Features:
+        patches = None if self.patches is None else self.patches[rows]
+        return Features(self.image[rows], patches, {k: v[rows] for k, v in self.taps.items()}, self.grid)
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """One batch from several of the same grid and the same taps."""
+    if len({part.grid for part in parts}) != 1:
+        raise ConfigError("features of different patch grids cannot be joined in one batch")
+    patches = None if parts[0].patches is None else torch.cat([part.patches for part in parts])  # type: ignore[misc]
+    taps = {layer: torch.cat([part.taps[layer] for part in parts]) for layer in parts[0].taps}
+    return Features(torch.cat([part.image for part in parts]), patches, taps, parts[0].grid)
+
+
+def resize_positions(table: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
+    """Position table (1 + s*s, D) of a square grid -> (1 + h*w, D) for `grid`; the class token's row is kept.
+
+    "bilinear" (align_corners off, no antialias) is what AnomalyCLIP and FAPrompt use; "bicubic" with antialias is what
+    OpenCLIP uses when it builds a model at another size.
+    """
+    side = round((table.shape[0] - 1) ** 0.5)
+    if (side, side) == grid:
+        return table
+    square = table[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(square, size=grid, mode=mode, align_corners=False, antialias=mode == "bicubic")
+    flat = resized.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1)
+    return torch.cat([table[:1], flat.to(table.dtype)])
+
+
+class VisionTower(nn.Module):
+    """CLIP ViT. All outputs are float32 whatever the dtype of the weights."""
+
+    def __init__(self, sizes: VisionSizes, embed_dim: int, activation: str) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.position_resize: PositionResize = "bicubic"
+        self.class_embedding = nn.Parameter(torch.empty(sizes.width))
+        tokens = 1 + (sizes.image_size // sizes.patch_size) ** 2
+        self.position_embedding = nn.Parameter(torch.empty(tokens, sizes.width))
+        self.patch_embedding = nn.Conv2d(3, sizes.width, sizes.patch_size, sizes.patch_size, bias=False)
+        self.ln_pre = nn.LayerNorm(sizes.width)
+        self.blocks = nn.ModuleList(
+            Block(sizes.width, sizes.heads, sizes.mlp_width, activation) for _ in range(sizes.layers)
+        )
+        self.ln_post = nn.LayerNorm(sizes.width)
+        self.projection = nn.Linear(sizes.width, embed_dim, bias=False)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Patch grid (h, w) of an input of `height` x `width` pixels, which must be multiples of the patch size."""
+        patch = self.sizes.patch_size
+        if height % patch or width % patch or not height or not width:
+            raise ConfigError(f"input of {height}x{width} pixels is not a multiple of the patch size {patch}")
+        return height // patch, width // patch
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised RGB -> (B, 1 + T, D) tokens with positions, before `ln_pre`."""
+        grid = self.grid(*images.shape[-2:])
+        patches = self.patch_embedding(images.to(self.class_embedding.dtype)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_embedding.expand(len(images), 1, -1), patches], dim=1)
+        return tokens + resize_positions(self.position_embedding, grid, self.position_resize)
+
+    def streams(self, tokens: Tensor, local: LocalStream | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Runs the blocks over embedded tokens (B, 1 + T, D).
+
+        Yields, block by block: the original stream after the block's attention but before its MLP, the original stream
+        after the block, and the local stream (None before its start). No tensor is changed after it was yielded.
+        """
+        x, z = self.ln_pre(tokens), None
+        for number, block in enumerate(self.blocks, start=1):
+            q, k, v = block.attention.project(block.ln_1(x))
+            if local is not None and local.attention != "qk" and number >= local.start:
+                own = v if local.attention == "maskclip" else F.scaled_dot_product_attention(v, v, v)
+                z = (x if z is None else z) + block.attention.merge(own)
+            attended = x + block.attention.merge(F.scaled_dot_product_attention(q, k, v))
+            x = attended + block.mlp(attended)
+            yield attended, x, z
+
+    def forward(self, images: Tensor, request: FeatureRequest = FeatureRequest()) -> Features:
+        """Encodes a batch once and gives everything that was requested.
+
+        Args:
+            images: (B, 3, H, W) float, RGB, normalised with CLIP's mean and std; H, W multiples of the patch size.
+            request: taps, local stream and variants.
+
+        Raises:
+            ConfigError: a tap or start layer that does not exist, or a size that is not a multiple of the patch.
+        """
+        self._check(request)
+        local, between = request.local, request.tap_point == "after_next_attention"
+        found: dict[int, Tensor] = {}
+        final, patches = images, None
+        for number, (attended, x, z) in enumerate(self.streams(self.embed(images), local), start=1):
+            layer = number - 1 if between else number
+            if layer in request.taps:
+                found[layer] = (attended if between else x)[:, 1:].float()
+            final, patches = x, z
+        if local is not None:
+            rows = (final if patches is None else patches)[:, 1:]
+            patches = self.projection(self.ln_post(rows)).float()
+        cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
+        grid = self.grid(*images.shape[-2:])
+        return Features(self.projection(cls).float(), patches, {k: found[k] for k in request.taps}, grid)
+
+    def _check(self, request: FeatureRequest) -> None:
+        depth = self.sizes.layers
+        last = depth if request.tap_point == "block" else depth - 1
+        if any(not 1 <= layer <= last for layer in request.taps):
+            raise ConfigError(f"tapped layers {list(request.taps)} must lie in 1..{last} for this image tower")
+        if request.local is not None and not 1 <= request.local.start <= depth:
+            raise ConfigError(
+                f"local stream starts at block {request.local.start}; this image tower has blocks 1..{depth}"
+            )
+
+    def encode_windows(self, images: Tensor, windows: Tensor) -> Tensor:
+        """Class-token feature of every window of patches (WinCLIP, Jeong et al., CVPR 2023, section 4.2).
+
+        Each window keeps the class token and its own patch tokens with their original positions, and runs through the
+        whole tower as a short sequence.
+
+        Args:
+            images: (B, 3, H, W) as in :meth:`forward`.
+            windows: (n, p) integer indices into the T patches in row-major order.
+
+        Returns:
+            (B, n, E) float32, not normalised.
+        """
+        tokens = self.embed(images)
+        batch, count = len(images), len(windows)
+        rows = tokens[:, 1:][:, windows.flatten()].view(batch * count, windows.shape[1], -1)
+        cls = tokens[:, :1].repeat_interleave(count, dim=0)
+        x = self.ln_pre(torch.cat([cls, rows], dim=1))
+        for block in self.blocks:
+            x = block(x)
+        return self.projection(self.ln_post(x[:, 0])).float().view(batch, count, -1)

@@ -1,0 +1,94 @@
+"""VisA as published (``split_csv/1cls.csv``) or re-laid out (``1cls/<class>/{train,test}/{good,bad}``).
+
+Zou et al., "SPot-the-Difference Self-Supervised Pre-training for Anomaly Detection and Segmentation", ECCV
+2022.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import get_args
+
+from promptad.data.datasets import mvtec
+from promptad.data.datasets.listed import path_inside, read_text, require_files
+from promptad.data.files import shown
+from promptad.data.records import Record, Split
+from promptad.errors import DataError
+
+TABLE = Path("split_csv", "1cls.csv")
+"""The one-class split, inside the data set's folder."""
+
+RELAYOUT = "1cls"
+"""Folder of the re-laid-out data set."""
+
+_COLUMNS = ("object", "split", "label", "image", "mask")
+_LABELS = {"normal": 0, "anomaly": 1}
+
+
+def load(root: str | os.PathLike[str]) -> list[Record]:
+    """The records of VisA, from its table if there is one, else from its re-layout.
+
+    Args:
+        root: the folder that holds ``split_csv`` or ``1cls``, or the ``1cls`` folder itself.
+
+    Returns:
+        Records in the table's order (re-layout: sorted). ``defect_type`` is "good" or "anomaly" (re-layout:
+        "bad"); the table has no finer types.
+
+    Raises:
+        DataError: neither form is there; the table has wrong columns or values, names files that are
+            missing, or a path that leads out of ``root``.
+    """
+    folder = Path(root)
+    if (folder / TABLE).is_file():
+        return _load_table(folder)
+    if (folder / RELAYOUT).is_dir():
+        return mvtec.load(folder / RELAYOUT)
+    if folder.name == RELAYOUT:
+        return mvtec.load(folder)
+    raise DataError(
+        f"{shown(folder)}: not VisA; expected {TABLE.as_posix()} or {RELAYOUT}/<class>/; give its own folder"
+    )
+
+
+def _load_table(root: Path) -> list[Record]:
+    table = root / TABLE
+    reader = csv.DictReader(io.StringIO(read_text(table), newline=""))
+    records: list[Record] = []
+    try:
+        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise DataError(
+                f"{shown(table)}: columns {found}; expected {', '.join(_COLUMNS)}; fetch the original table"
+            )
+        for row in reader:
+            records.append(_record(root, row, f"{shown(table)} line {reader.line_num}"))
+    except csv.Error as error:
+        raise DataError(
+            f"{shown(table)}: line {reader.line_num} is not CSV ({error}); fetch it again"
+        ) from error
+    if not records:
+        raise DataError(f"{shown(table)}: has no rows; expected one for each photo; fetch the original table")
+    require_files((path for record in records for path in (record.path, record.mask) if path), table)
+    return records
+
+
+def _record(root: Path, row: dict[str, str | None], where: str) -> Record:
+    name, split, label, image, mask = ((row[column] or "").strip() for column in _COLUMNS)
+    if label not in _LABELS:
+        raise DataError(f"{where}: label {label!r}; expected {' or '.join(_LABELS)}; correct the table")
+    for known in get_args(Split):
+        if split == known:
+            return Record(
+                path=path_inside(root, image, where),
+                label=_LABELS[label],
+                mask=path_inside(root, mask, where) if mask and _LABELS[label] else None,
+                class_name=name,
+                defect_type=label if _LABELS[label] else "good",
+                split=known,
+            )
+    raise DataError(f"{where}: split {split!r}; expected {' or '.join(get_args(Split))}; correct the table")

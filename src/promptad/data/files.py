@@ -1,0 +1,83 @@
+"""Files on disk: a path on one line, a content hash, a write that is never seen half done."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from promptad.errors import DataError
+
+_CHUNK = 1 << 20
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as one printable line, for messages and tables.
+
+    A file name may hold line breaks, control characters or bytes that are not text; such a name is shown
+    escaped (``'a\\nb.jpg'``), so that an error stays on its one line and printing it cannot fail.
+    """
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
+
+
+def one_line(error: BaseException) -> str:
+    """The reason that an exception gives, on one line and without the path that ``OSError`` repeats."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content as 64 lower-case hexadecimal digits.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{shown(path)}: cannot be read ({one_line(error)}); check the path and its rights"
+        ) from error
+    return digest.hexdigest()
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a file under a temporary name beside its target, then rename it: never seen half written.
+
+    Missing parent folders are created. Text is written as UTF-8 with its line ends as they are. A symbolic
+    link is followed, and a target that is no regular file (a pipe, ``/dev/null``) is written to directly,
+    since a rename would replace it. The rename guards against a killed process; the content is not forced
+    to disk (no fsync).
+
+    Raises:
+        DataError: the folder cannot be created or written, the disk is full, or the path is a folder.
+    """
+    content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    try:
+        target = Path(os.path.realpath(path))
+        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            raise DataError(f"{shown(path)}: is a folder, a file was expected; give a file name inside it")
+        if not stat.S_ISREG(mode):
+            target.write_bytes(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Own short name instead of tempfile: the file gets the user's umask, and long target names still fit.
+        temporary = target.parent / f".promptad-{secrets.token_hex(8)}.tmp"
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        way_out = (
+            "choose another place" if isinstance(error, PermissionError) else "check the path and the disk"
+        )
+        raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); {way_out}") from error

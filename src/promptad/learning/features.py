@@ -1,0 +1,228 @@
+"""Frozen features of photos, encoded once and kept.
+
+The towers never change, so neither do a photo's features: training, calibration and benchmarks read them from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.preprocess import Preprocess, View, normalise
+from promptad.clip.vision import FeatureRequest, Features
+from promptad.data.files import sha256_file, write_atomic
+from promptad.data.photos import read_photo
+from promptad.errors import PromptadError
+
+Photo = NDArray[np.uint8]
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Features of one photo.
+
+    Attributes:
+        size: (H, W) of the photo in pixels. views: its views. features: one batch of size 1 a view.
+        seconds: what encoding took; 0 when it came from a cache.
+    """
+
+    size: tuple[int, int]
+    views: list[View]
+    features: list[Features]
+    seconds: float = field(default=0.0, compare=False)
+
+
+class Encoder:
+    """Encodes photos for one backbone, one layout and one request.
+
+    Args:
+        backbone: frozen CLIP. preprocess: layout of the views. request: what the method reads.
+        batch_size: views of the same size that are encoded together.
+        cache: folder store, or None to encode every time.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        preprocess: Preprocess,
+        request: FeatureRequest,
+        *,
+        batch_size: int = 8,
+        cache: FeatureStore | None = None,
+    ) -> None:
+        self.backbone, self.preprocess, self.request = backbone, preprocess, request
+        self.batch_size, self.cache = batch_size, cache
+
+    def encode(self, photos: Sequence[Photo], *, reference: bool = False) -> list[PhotoFeatures]:
+        """(H, W, 3) uint8 RGB photos -> their features, in the same order. `reference` marks good photos for `fit`."""
+        plans = [self.preprocess.views(*photo.shape[:2]) for photo in photos]
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for index, plan in enumerate(plans):
+            for number, view in enumerate(plan):
+                groups.setdefault(view.size, []).append((index, number))
+        found: dict[tuple[int, int], Features] = {}
+        seconds = [0.0] * len(photos)
+        for members in groups.values():
+            for start in range(0, len(members), self.batch_size):
+                batch = members[start : start + self.batch_size]
+                began = time.perf_counter()
+                arrays = [
+                    normalise(
+                        self.preprocess.pixels(photos[i], plans[i][n], reference=reference),
+                        self.backbone.mean,
+                        self.backbone.std,
+                    )
+                    for i, n in batch
+                ]
+                images = torch.from_numpy(np.stack(arrays)).to(self.backbone.device)
+                with torch.no_grad():
+                    features = self.backbone.vision(images, self.request)
+                share = (time.perf_counter() - began) / len(batch)
+                for row, key in enumerate(batch):
+                    found[key] = features[row : row + 1]
+                    seconds[key[0]] += share
+        return [
+            PhotoFeatures(
+                (photo.shape[0], photo.shape[1]), plan, [found[i, n] for n in range(len(plan))], seconds[i]
+            )
+            for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
+        ]
+
+    def encode_files(
+        self, paths: Iterable[Path], *, reference: bool = False, done: Callable[[Path], None] | None = None
+    ) -> list[PhotoFeatures]:
+        """Reads and encodes photo files one by one, through the cache if there is one.
+
+        Raises:
+            PhotoError: a file cannot be read; the caller decides whether that ends the run.
+        """
+        out = []
+        for path in paths:
+            key = self.key(path, reference) if self.cache else ""
+            features = self.cache.get(key) if self.cache else None
+            if features is None:
+                features = self.encode([read_photo(path)], reference=reference)[0]
+                if self.cache:
+                    self.cache.put(key, features)
+            out.append(features)
+            if done is not None:
+                done(path)
+        return out
+
+    def key(self, path: Path, reference: bool = False) -> str:
+        """What the features of a file depend on: backbone, precision, layout, request, and the file's content."""
+        swapped = reference and self.preprocess.channels != "rgb"
+        described = [
+            self.backbone.sha256,
+            self.backbone.precision,
+            self.backbone.vision.position_resize,
+            asdict(self.preprocess),
+            asdict(self.request),
+            sha256_file(path),
+            swapped,
+        ]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+class FeatureStore:
+    """Features on disk, one safetensors file a photo, the longest unused removed above `max_bytes`.
+
+    Args:
+        folder: created when needed. max_bytes: size limit of the folder.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = 4 * GIB) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        self._bytes: int | None = None
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def get(self, key: str) -> PhotoFeatures | None:
+        """The features of that key, or None. A damaged file counts as absent and is removed."""
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            tensors = load_file(path)
+            header = json.loads(bytes(tensors.pop("header").numpy()))
+            os.utime(path)
+        except (SafetensorError, KeyError, ValueError, OSError):
+            path.unlink(missing_ok=True)
+            return None
+        features = []
+        for number, grid in enumerate(header["grids"]):
+            own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
+            taps = {int(k[3:]): v for k, v in own.items() if k.startswith("tap")}
+            features.append(Features(own["image"], own.get("patches"), taps, (grid[0], grid[1])))
+        views = [View(tuple(v["box"]), tuple(v["resized"]), tuple(v["crop"])) for v in header["views"]]
+        return PhotoFeatures((header["size"][0], header["size"][1]), views, features)
+
+    def put(self, key: str, photo: PhotoFeatures) -> None:
+        """Stores features; a full disk or a folder without permission leaves the run without a cache, not without a result."""
+        tensors = {}
+        for number, features in enumerate(photo.features):
+            tensors[f"{number}.image"] = features.image.contiguous()
+            if features.patches is not None:
+                tensors[f"{number}.patches"] = features.patches.contiguous()
+            tensors |= {f"{number}.tap{layer}": t.contiguous() for layer, t in features.taps.items()}
+        header = {
+            "size": photo.size,
+            "views": [asdict(view) for view in photo.views],
+            "grids": [features.grid for features in photo.features],
+        }
+        tensors["header"] = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
+        data = save(tensors)
+        try:
+            write_atomic(self._path(key), data)
+        except PromptadError:
+            return
+        if self._bytes is None:
+            self._bytes = sum(size for _, size, _ in self._files())
+        else:
+            self._bytes += len(data)
+        if self._bytes > self.max_bytes:
+            self._evict()
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        found = []
+        for path in self.folder.glob("*/*.safetensors"):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # removed by another run
+                continue
+            found.append((stat.st_mtime, stat.st_size, path))
+        return sorted(found)
+
+    def _evict(self) -> None:
+        """Removes the longest unused files down to nine tenths of the limit, so that not every write evicts."""
+        files = self._files()
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= 0.9 * self.max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        self._bytes = total
+
+
+def default_store() -> FeatureStore:
+    """The store in the user's cache folder, `PROMPTAD_HOME/features` or `~/.cache/promptad/features`, 4 GiB at most."""
+    from promptad.clip.zoo import cache_folder
+
+    return FeatureStore(cache_folder().parent / "features")
+
+

@@ -1,0 +1,57 @@
+"""A small full-batch training loop: the photos are few and their features are frozen, so a step is one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptad.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """SGD with a cosine from `lr` to `final_lr` over `epochs` steps, stepped once per epoch."""
+
+    epochs: int = 100
+    lr: float = 0.002
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    final_lr: float = 1e-5
+
+
+def optimise(
+    parameters: Mapping[str, Tensor],
+    loss: Callable[[], Tensor],
+    schedule: Schedule,
+    after_epoch: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Minimises `loss` over `parameters` in place and gives the loss of every epoch.
+
+    Args:
+        parameters: leaf tensors that require gradients.
+        loss: a scalar of their present values.
+        after_epoch: called with the 1-based epoch and its loss, after the step.
+
+    Raises:
+        ConfigError: the loss is not finite; the parameters are then useless and training stops.
+    """
+    optimiser = torch.optim.SGD(
+        list(parameters.values()), lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+    )
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, schedule.epochs), eta_min=schedule.final_lr)
+    history = []
+    for epoch in range(1, schedule.epochs + 1):
+        optimiser.zero_grad(set_to_none=True)
+        value = loss()
+        history.append(float(value.detach()))
+        if not torch.isfinite(value):
+            raise ConfigError(f"training diverged in epoch {epoch} (loss {history[-1]}); use a smaller lr than {schedule.lr}")
+        value.backward()
+        optimiser.step()
+        cosine.step()
+        if after_epoch is not None:
+            after_epoch(epoch, history[-1])
+    return history

@@ -1,0 +1,115 @@
+"""The contract between the methods and everything around them.
+
+A method never sees a photo or a path: it gets frozen features and gives scores. What it needs from the image tower it
+says in `request`; the detector and the benchmarks encode every photo once and keep the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from promptad.clip.vision import FeatureRequest, Features
+from promptad.errors import ConfigError
+
+PRESETS = ("clean", "paper", "release")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a batch of B views; larger = more anomalous.
+
+    Attributes:
+        image: (B,) score of the whole view.
+        map: (B, h, w) score of every patch, or None for methods without maps.
+        parts: named components of the image score, (B,) each ("text", "memory").
+    """
+
+    image: Tensor
+    map: Tensor | None
+    parts: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Probabilities of the defect words: `image` (B, S) for the view, `patches` (B, T, S) for every patch."""
+
+    words: tuple[str, ...]
+    image: Tensor
+    patches: Tensor
+
+
+EpochHook = Callable[[int, "Method"], None]
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What the detector, the benchmarks and the commands ask of a method."""
+
+    name: str
+    config: Any
+    request: FeatureRequest
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Learns from good photos; photo i is given as the features of its views."""
+
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Scores views; `leave_out` is the index of a good photo that is not to be compared with itself."""
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probabilities of the defect words, or None for methods without words."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that must be saved besides the config."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what :meth:`state` gave. Raises WeightsError when a tensor is missing or of another shape."""
+
+
+C = TypeVar("C")
+
+
+def make_config(cls: type[C], preset: str, presets: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> C:
+    """A config from a preset and overrides; unknown presets and keys are errors.
+
+    Raises:
+        ConfigError: unknown preset or key (with the nearest known key), or a value of another type.
+    """
+    if preset not in presets:
+        raise ConfigError(f"preset {preset!r} unknown; expected one of {', '.join(presets)}")
+    base = cls(**presets[preset])
+    return replace(base, **check_keys(cls, overrides))  # type: ignore[type-var]
+
+
+def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with every key known to the dataclass `cls`, lists turned into tuples (as JSON gives them).
+
+    Raises:
+        ConfigError: an unknown key, or a value whose type differs from the default's.
+    """
+    from difflib import get_close_matches
+
+    known = {field.name: field for field in fields(cls)}
+    out = {}
+    for key, value in values.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise ConfigError(f"{cls.__name__} has no setting {key!r}{hint}")
+        default = known[key].default
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if default is not None and not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool):
+            raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
+        out[key] = value
+    return out
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """A JSON-ready copy of a config dataclass."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}

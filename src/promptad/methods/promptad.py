@@ -1,0 +1,436 @@
+"""PromptAD, few-shot (Li X. et al., "PromptAD: Learning Prompts with only Normal Samples", CVPR 2024).
+
+From k good photos of one object the method learns prompts (sections 3.2 and 3.3) and keeps a visual memory (3.5):
+
+* semantic concatenation: a learnable normal prefix P in front of the object's name is a normal prompt; the same prefix
+  with a defect state is a manual anomaly prompt (MAP), with a learnable suffix A a learnable one (LAP);
+* the contrastive loss (eq. 8), the alignment of the MAP and LAP means (eq. 11) and the explicit anomaly margin (eq. 13);
+* at test, the probability of the anomalous prototype (eq. 16), joined with the memory's distance (eqs. 17 to 19).
+
+There are two sets of prompts, one for image scores and one for pixel scores; both are trained from the same features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.errors import ConfigError, WeightsError
+from promptad.learning.losses import explicit_anomaly_margin, mean_alignment, one_class_contrastive
+from promptad.learning.optimise import Schedule, optimise
+from promptad.methods.base import EpochHook, Method, Scores, WordScores
+from promptad.prompts.layout import Layout, PromptSet, Slot
+from promptad.prompts.words import anomaly_states, defect_words, fill, object_words
+from promptad.scoring.fusion import harmonic
+from promptad.scoring.memory import MemoryBank, build_memory
+from promptad.scoring.prototypes import anomalous_probability, state_probabilities
+
+TASKS = ("image", "pixel")
+
+
+@dataclass(frozen=True)
+class PromptADConfig:
+    """Everything that can be chosen. Flags F-n are the ledger's names for where paper and released code differ.
+
+    Attributes:
+        input_size: side of the input in pixels; 0 takes what the backbone recommends.
+        fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess` (F-6).
+        prefixes_image, prefixes_pixel: normal prefixes N of each prompt set (F-11).
+        prefix_tokens: tokens E_N of a prefix. suffixes, suffix_tokens: learnable suffixes L and their tokens E_A.
+        suffix_position: "after" the object as printed, "before" it as released (F-3).
+        generic_states: "eight", "five" or "none" (F-10). state_bank: "auto", "none", a bank or a TOML file.
+        defects: a person's own states, added; with `only_defects` they replace all others.
+        semantic_concatenation: off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP.
+        manual_prompts, learnable_prompts, margin: off gives the ablations w/o MAP, w/o LAP, w/o EAM.
+        scale: inverse temperature of the losses; score_scale: the one of the scores (F-1).
+        numerator: "anomalous", or "normal" as eq. 16 is printed, which would be a normality score (F-2).
+        margin_distance, margin_over_patches: the hinge's distance and the released code's axis slip (F-4).
+        alignment, alignment_weight: which means are compared, and lambda (F-12).
+        epochs, lr, momentum, weight_decay, final_lr, init_std: SGD with cosine annealing; prompts start as N(0, std^2).
+        prompt_precision: "fp32", or "fp16" parameters as released (F-9).
+        selection: "last" epoch; "oracle_test" keeps the epoch with the best test AUROC and is only for benchmarks (F-7).
+        shot_order: listing from which shots are drawn: "sorted" names, or the "directory"'s own order (F-8).
+        memory_layers, memory_point: tapped layers, and where in the block (F-5).
+        local: "vv", "maskclip" or "qk" patch features; local_start: first block of the local stream.
+        parts: "fused", or one of the parts alone: "text" (w/o memory), "memory" (w/o prompts).
+        map_size: side in pixels of the square on which maps are smoothed; smoothing: Gaussian sigma there.
+        view_score: score of a photo of several views: "max" or "mean" over them.
+        seed: of the prompts' initial values.
+    """
+
+    input_size: int = 0
+    fit: str = "auto"
+    pre_resize: int = 0
+    test_channels: str = "rgb"
+    prefixes_image: int = 1
+    prefixes_pixel: int = 1
+    prefix_tokens: int = 4
+    suffixes: int = 4
+    suffix_tokens: int = 1
+    suffix_position: str = "after"
+    generic_states: str = "eight"
+    state_bank: str = "auto"
+    defects: tuple[str, ...] = ()
+    only_defects: bool = False
+    semantic_concatenation: bool = True
+    manual_prompts: bool = True
+    learnable_prompts: bool = True
+    margin: bool = True
+    scale: float = 100.0
+    score_scale: float = 100.0
+    numerator: str = "anomalous"
+    margin_distance: str = "squared"
+    margin_over_patches: bool = False
+    alignment: str = "normalised_mean"
+    alignment_weight: float = 0.001
+    epochs: int = 100
+    lr: float = 0.002
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    final_lr: float = 1e-5
+    init_std: float = 0.02
+    prompt_precision: str = "fp32"
+    selection: str = "last"
+    shot_order: str = "sorted"
+    memory_layers: tuple[int, ...] = (3, 8)
+    memory_point: str = "block"
+    local: str = "vv"
+    local_start: int = 1
+    parts: str = "fused"
+    map_size: int = 400
+    smoothing: float = 4.0
+    view_score: str = "max"
+    seed: int = 111
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        if min(self.prefixes_image, self.prefixes_pixel, self.prefix_tokens, self.suffix_tokens) < 1:
+            raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
+        if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
+            raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
+        if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
+            raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
+
+
+_CHOICES = {
+    "fit": ("auto", "letterbox", "area", "squash", "crop", "tiles"),
+    "test_channels": ("rgb", "bgr"),
+    "suffix_position": ("after", "before"),
+    "numerator": ("anomalous", "normal"),
+    "margin_distance": ("squared", "euclidean"),
+    "alignment": ("normalised_mean", "mean_of_normalised"),
+    "prompt_precision": ("fp32", "fp16"),
+    "selection": ("last", "oracle_test"),
+    "shot_order": ("sorted", "directory"),
+    "memory_point": ("block", "after_next_attention"),
+    "local": ("vv", "maskclip", "qk"),
+    "parts": ("fused", "text", "memory"),
+    "view_score": ("max", "mean"),
+}
+
+# `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
+    "release": {
+        "fit": "squash",
+        "pre_resize": 1024,
+        "test_channels": "bgr",
+        "prefixes_image": 3,
+        "suffix_position": "before",
+        "scale": 4.6052,
+        "score_scale": 4.6052,
+        "margin_over_patches": True,
+        "alignment": "mean_of_normalised",
+        "prompt_precision": "fp16",
+        "selection": "oracle_test",
+        "shot_order": "directory",
+        "memory_point": "after_next_attention",
+    },
+}
+
+
+@dataclass
+class _Prompts:
+    """One prompt set: its compiled layouts, its parameters, and which rows are which."""
+
+    compiled: PromptSet
+    parameters: dict[str, Tensor]
+    normal: slice
+    manual: slice
+    learnable: slice
+
+
+@dataclass
+class _Prototypes:
+    """What is kept of a prompt set for scoring: (E,) normal and anomalous, (S, E) one per state. All unit vectors."""
+
+    normal: Tensor
+    anomalous: Tensor
+    states: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+class PromptAD(Method):
+    """Few-shot PromptAD for one object.
+
+    Args:
+        backbone: frozen CLIP; PromptAD's numbers are with ViT-B-16-plus-240.
+        config: see :class:`PromptADConfig`.
+        object_name: the object in words or as the data set names it.
+
+    Raises:
+        ConfigError: words or layers that do not exist. TextError: words too long for the text tower.
+    """
+
+    name = "promptad"
+
+    def __init__(self, backbone: Backbone, config: PromptADConfig, object_name: str = "object") -> None:
+        self.backbone, self.config = backbone, config
+        self.object = object_words(object_name)
+        self.states = anomaly_states(
+            object_name,
+            generic=config.generic_states,
+            source=config.state_bank,
+            extra=config.defects,
+            replace=config.only_defects,
+        )
+        self.request = FeatureRequest(
+            taps=tuple(config.memory_layers) if config.parts != "text" else (),
+            local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
+            tap_point=config.memory_point,  # type: ignore[arg-type]
+        )
+        generator = torch.Generator().manual_seed(config.seed)
+        self._sets = {
+            "image": self._build(config.prefixes_image, generator),
+            "pixel": self._build(config.prefixes_pixel, generator),
+        }
+        self._prototypes: dict[str, _Prototypes] = {}
+        self._memory: dict[int, MemoryBank] = {}
+        self.history: list[float] = []
+
+    # -- prompts (section 3.2) ------------------------------------------------------------------------------------
+
+    def _build(self, prefixes: int, generator: torch.Generator) -> _Prompts:
+        config, end = self.config, "."
+        shapes = {"prefix": (prefixes, config.prefix_tokens)}
+        normal: list[Layout] = [(Slot("prefix", n), self.object, end) for n in range(prefixes)]
+        manual: list[Layout] = []
+        learnable: list[Layout] = []
+        if not config.semantic_concatenation:
+            shapes["context"] = (prefixes, config.prefix_tokens)
+            learnable = [(Slot("context", n), self.object, end) for n in range(prefixes)]
+        else:
+            if config.manual_prompts:
+                manual = [
+                    (Slot("prefix", n), fill(state, self.object), end) for n in range(prefixes) for state in self.states
+                ]
+            if config.learnable_prompts and config.suffixes:
+                shapes["suffix"] = (config.suffixes, config.suffix_tokens)
+                for n in range(prefixes):
+                    for s in range(config.suffixes):
+                        pair: Layout = (self.object, Slot("suffix", s))
+                        pair = pair if config.suffix_position == "after" else pair[::-1]
+                        learnable.append((Slot("prefix", n), *pair, end))
+        dtype = torch.float16 if config.prompt_precision == "fp16" else torch.float32
+        width, device = self.backbone.sizes.text.width, self.backbone.device
+        parameters = {
+            name: (torch.randn(*shape, width, generator=generator) * config.init_std).to(device, dtype).requires_grad_()
+            for name, shape in shapes.items()
+        }
+        n, m = len(normal), len(manual)
+        compiled = PromptSet([*normal, *manual, *learnable], shapes, self.backbone)
+        return _Prompts(compiled, parameters, slice(0, n), slice(n, n + m), slice(n + m, len(compiled)))
+
+    def prompt_counts(self, task: str) -> dict[str, int]:
+        """Numbers of normal, manual anomaly and learnable anomaly prompts of the "image" or "pixel" set."""
+        prompts = self._sets[task]
+        rows = {"normal": prompts.normal, "manual": prompts.manual, "learnable": prompts.learnable}
+        return {name: span.stop - span.start for name, span in rows.items()}
+
+    def parameter_count(self, task: str) -> int:
+        """Number of trained values of a prompt set."""
+        return sum(tensor.numel() for tensor in self._sets[task].parameters.values())
+
+    def _encode(self) -> dict[str, Tensor]:
+        """Raw features (P, E) of both prompt sets, from one pass of the text tower."""
+        sets = [self._sets[task] for task in TASKS]
+        embeddings = [prompts.compiled.assemble(prompts.parameters) for prompts in sets]
+        longest = max(e.shape[1] for e in embeddings)
+        padded = torch.cat([F.pad(e, (0, 0, 0, longest - e.shape[1])) for e in embeddings])
+        features = self.backbone.text.encode_embeddings(padded, torch.cat([p.compiled.eot for p in sets]))
+        return dict(zip(TASKS, features.split([len(p.compiled) for p in sets]), strict=True))
+
+    # -- training (section 3.3) -----------------------------------------------------------------------------------
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Builds the memory and learns both prompt sets from good photos, given as the features of their views.
+
+        Args:
+            photos: per photo, the features of its views (each a batch, patches and taps as in `request`).
+            after_epoch: called with the epoch and this method, whose prototypes are then those of that epoch.
+
+        Raises:
+            ConfigError: no photo, or training diverged.
+        """
+        if not photos:
+            raise ConfigError("fit needs at least one good photo")
+        views = [view for photo in photos for view in photo]
+        self._memory = {
+            layer: build_memory([torch.cat([v.taps[layer].flatten(0, 1) for v in photo]) for photo in photos])
+            for layer in self.request.taps
+        }
+        images = F.normalize(torch.cat([view.image for view in views]), dim=-1).unsqueeze(1)
+        patches: dict[tuple[int, int], list[Tensor]] = {}
+        for view in views:
+            assert view.patches is not None  # `request` asks for them
+            patches.setdefault(view.grid, []).append(F.normalize(view.patches, dim=-1))
+        groups = {"image": [images], "pixel": [torch.cat(group) for group in patches.values()]}
+
+        def step(epoch: int, _: float) -> None:
+            if after_epoch is not None:
+                self._freeze()
+                after_epoch(epoch, self)
+
+        def loss() -> Tensor:
+            encoded = self._encode()
+            return torch.stack([self._loss(task, encoded[task], groups[task]) for task in TASKS]).sum()
+
+        if self.config.parts != "memory":
+            config = self.config
+            parameters = {f"{task}.{k}": v for task in TASKS for k, v in self._sets[task].parameters.items()}
+            schedule = Schedule(config.epochs, config.lr, config.momentum, config.weight_decay, config.final_lr)
+            self.history = optimise(parameters, loss, schedule, step)
+        self._freeze()
+
+    def _loss(self, task: str, raw: Tensor, groups: list[Tensor]) -> Tensor:
+        """Contrastive + margin + lambda * alignment (eq. 14) of one prompt set; `groups` are (V, T, E) unit vectors."""
+        config, prompts = self.config, self._sets[task]
+        negatives = F.normalize(raw[prompts.normal.stop :], dim=-1)
+        normal, anomalous = self._prototypes_of(prompts, raw)
+        weights = [group.shape[0] * group.shape[1] for group in groups]
+        total = torch.zeros((), device=raw.device)
+        for group, weight in zip(groups, weights, strict=True):
+            share = weight / sum(weights)
+            total = total + share * one_class_contrastive(group.flatten(0, 1), normal, negatives, config.scale)
+            if config.margin:
+                total = total + share * explicit_anomaly_margin(
+                    group,
+                    normal,
+                    anomalous,
+                    distance=config.margin_distance,  # type: ignore[arg-type]
+                    sum_over_patches=config.margin_over_patches and task == "pixel",
+                )
+        manual, learnable = raw[prompts.manual], raw[prompts.learnable]
+        if len(manual) and len(learnable):
+            total = total + config.alignment_weight * mean_alignment(manual, learnable, config.alignment)  # type: ignore[arg-type]
+        return total
+
+    @staticmethod
+    def _prototypes_of(prompts: _Prompts, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit prototypes: mean of the raw normal prompts; mean of all raw anomaly prompts, equally weighted."""
+        return (
+            F.normalize(raw[prompts.normal].mean(0), dim=-1),
+            F.normalize(raw[prompts.normal.stop :].mean(0), dim=-1),
+        )
+
+    @torch.no_grad()
+    def _freeze(self) -> None:
+        for task, raw in self._encode().items():
+            prompts = self._sets[task]
+            normal, anomalous = self._prototypes_of(prompts, raw)
+            states = raw[prompts.manual].view(-1, len(self.states) or 1, raw.shape[-1]) if len(raw[prompts.manual]) else None
+            by_state = F.normalize(states.mean(0), dim=-1) if states is not None else raw.new_empty(0, raw.shape[-1])
+            self._prototypes[task] = _Prototypes(normal, anomalous, by_state)
+
+    # -- scores (sections 3.4 and 3.5) ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Image scores (B,) and patch maps (B, h, w) of views, both in [0, 1].
+
+        Raises:
+            ConfigError: nothing was learned or loaded yet.
+        """
+        if not self._prototypes:
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        config, batch = self.config, len(features)
+        assert features.patches is not None
+        parts: dict[str, Tensor] = {}
+        if config.parts != "memory":
+            text, text_map = self._text("image", features.image), self._text("pixel", features.patches)
+            parts["text"] = text
+        if config.parts != "text":
+            memory_map = torch.stack(
+                [self._memory[layer].distance(features.taps[layer], leave_out=leave_out) for layer in self.request.taps]
+            ).mean(0)
+            memory = memory_map.amax(dim=1)
+            parts["memory"] = memory
+        if config.parts == "fused":
+            image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
+        else:
+            image, patch_map = (text, text_map) if config.parts == "text" else (memory, memory_map)
+        return Scores(image, patch_map.view(batch, *features.grid), parts)
+
+    def _text(self, task: str, features: Tensor) -> Tensor:
+        prototypes = self._prototypes[task]
+        probability = anomalous_probability(features, prototypes.normal, prototypes.anomalous, self.config.score_scale)
+        return probability if self.config.numerator == "anomalous" else 1 - probability
+
+    @torch.no_grad()
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state, for the view (image prompts) and for every patch (pixel prompts)."""
+        if not self._prototypes or not len(self._prototypes["image"].states):
+            return None
+        image, pixel = self._prototypes["image"], self._prototypes["pixel"]
+        assert features.patches is not None
+        return WordScores(
+            words=tuple(defect_words(state) for state in self.states),
+            image=state_probabilities(features.image, image.normal, image.states, self.config.score_scale),
+            patches=state_probabilities(features.patches, pixel.normal, pixel.states, self.config.score_scale),
+        )
+
+    # -- saving -----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Prototypes, learned prompts and the memory (float16: its rows are unit vectors)."""
+        out: dict[str, Tensor] = {}
+        for task, prototypes in self._prototypes.items():
+            out[f"{task}.normal"], out[f"{task}.anomalous"] = prototypes.normal, prototypes.anomalous
+            out[f"{task}.states"] = prototypes.states
+            out |= {f"{task}.prompts.{k}": v.detach() for k, v in self._sets[task].parameters.items()}
+        for layer, bank in self._memory.items():
+            out[f"memory.{layer}.rows"], out[f"memory.{layer}.owners"] = bank.rows.half(), bank.owners
+        return out
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`; the scores are then those of the saved detector."""
+        device = self.backbone.device
+
+        def take(name: str, shape: Callable[[Tensor], bool]) -> Tensor:
+            if name not in state or not shape(state[name]):
+                found = tuple(state[name].shape) if name in state else "nothing"
+                raise WeightsError(f"saved PromptAD tensor {name!r} is missing or of another shape (found {found})")
+            return state[name].to(device)
+
+        width, embed = self.backbone.sizes.vision.width, self.backbone.sizes.embed_dim
+        for task in TASKS:
+            normal = take(f"{task}.normal", lambda t: t.shape == (embed,))
+            anomalous = take(f"{task}.anomalous", lambda t: t.shape == (embed,))
+            states = take(f"{task}.states", lambda t: t.ndim == 2 and t.shape[1] == embed)
+            self._prototypes[task] = _Prototypes(normal, anomalous, states)
+            for name, parameter in self._sets[task].parameters.items():
+                saved = take(f"{task}.prompts.{name}", lambda t, p=parameter: t.shape == p.shape)  # type: ignore[misc]
+                parameter.data.copy_(saved)
+        for layer in self.request.taps:
+            rows = take(f"memory.{layer}.rows", lambda t: t.ndim == 2 and t.shape[1] == width)
+            owners = take(f"memory.{layer}.owners", lambda t: t.ndim == 1)
+            self._memory[layer] = MemoryBank(rows, owners)

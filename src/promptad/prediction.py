@@ -1,0 +1,166 @@
+"""What the detector says about one photo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptad.data.files import shown
+from promptad.errors import PhotoError
+
+Verdict = Literal["anomalous", "normal", "no threshold"]
+
+
+@dataclass(frozen=True)
+class DefectWord:
+    """How well one defect description fits one photo.
+
+    Attributes:
+        words: the description as the user or the bank of words gave it ("deep scratch").
+        image_probability: probability of the words for the whole photo, 0 to 1.
+        region_probability: probability of the words for the hottest region of the photo, 0 to 1.
+    """
+
+    words: str
+    image_probability: float
+    region_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The result for one photo: score, verdict, anomaly map at photo size, and defect words.
+
+    Two predictions are equal only when they are the same object, because comparing maps has no single answer.
+
+    Attributes:
+        path: the photo, or None when pixels were given.
+        score: image-level anomaly score; larger = more anomalous. Its range depends on the method; finite.
+        threshold: a score above it is anomalous; None when nothing was calibrated.
+        map: anomaly map, (H, W) float32 at the photo's own size, larger = more anomalous; None when the
+            method gives no map or none was asked for.
+        map_threshold: the pixel level above which no good photo went; None when unknown.
+        defects: defect words, most probable first; empty when no words were given.
+        size: (H, W) of the photo in pixels, as a person sees it (EXIF orientation applied).
+        timings: seconds for each step ("read", "encode", "score"); an entry "total", if there, is the whole.
+        backbone: name of the frozen image-text model.
+        method: name of the method.
+        parts: the terms that the score was made of, for example {"text": 0.31, "memory": 0.12}.
+
+    Raises:
+        PhotoError: the score, the map or a probability is not finite or a threshold is NaN (such a photo
+            must not pass as normal), or the map is not of the photo's size.
+    """
+
+    path: Path | None
+    score: float
+    threshold: float | None = None
+    map: NDArray[np.float32] | None = None
+    map_threshold: float | None = None
+    defects: tuple[DefectWord, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    timings: dict[str, float] = field(default_factory=dict)
+    backbone: str = ""
+    method: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = "photo" if self.path is None else shown(self.path)
+        if not math.isfinite(self.score):
+            raise PhotoError(
+                f"{name}: the anomaly score is {self.score}, expected a finite number; "
+                "check the photo and run again"
+            )
+        if any(level is not None and math.isnan(level) for level in (self.threshold, self.map_threshold)):
+            raise PhotoError(
+                f"{name}: a threshold is NaN, expected a number or None; calibrate the detector again"
+            )
+        for word in self.defects:
+            if not (math.isfinite(word.image_probability) and math.isfinite(word.region_probability)):
+                raise PhotoError(
+                    f"{name}: the probability of {word.words!r} is NaN; check the photo and run again"
+                )
+        if self.map is None:
+            return
+        if self.map.shape != tuple(self.size):
+            raise PhotoError(
+                f"{name}: the map has shape {self.map.shape}, expected the photo's {tuple(self.size)}; "
+                "resize the map to (height, width) of the photo"
+            )
+        if not np.isfinite(self.map).all():
+            raise PhotoError(
+                f"{name}: the anomaly map holds values that are not finite; check the photo and run again"
+            )
+
+    @property
+    def is_anomalous(self) -> bool | None:
+        """True when the score is above the threshold, False when not, None without a threshold."""
+        return None if self.threshold is None else bool(self.score > self.threshold)
+
+    @property
+    def verdict(self) -> Verdict:
+        """'anomalous', 'normal', or 'no threshold' when no verdict can be given."""
+        if self.is_anomalous is None:
+            return "no threshold"
+        return "anomalous" if self.is_anomalous else "normal"
+
+    @property
+    def hottest(self) -> tuple[int, int] | None:
+        """(row, column) in photo pixels of the largest map value, the first such; None without a map."""
+        if self.map is None or self.map.size == 0:
+            return None
+        row, column = divmod(int(np.argmax(self.map)), self.map.shape[1])
+        return row, column
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(H, W) bool, True where the map is above ``map_threshold``; None without one of the two."""
+        if self.map is None or self.map_threshold is None:
+            return None
+        return np.asarray(self.map > self.map_threshold)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds for the photo: the timing "total", else the sum of all steps; None without timings."""
+        if not self.timings:
+            return None
+        return float(self.timings.get("total", sum(self.timings.values())))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything except the map, as plain values that ``json.dumps(..., allow_nan=False)`` accepts.
+
+        ``hottest`` becomes {"x": column, "y": row}; a number that is not finite becomes None.
+        """
+        spot = self.hottest
+        return {
+            "photo": None if self.path is None else str(self.path),
+            "verdict": self.verdict,
+            "is_anomalous": self.is_anomalous,
+            "score": _number(self.score),
+            "threshold": _number(self.threshold),
+            "map_threshold": _number(self.map_threshold),
+            "defects": [
+                {
+                    "words": word.words,
+                    "image_probability": float(word.image_probability),
+                    "region_probability": float(word.region_probability),
+                }
+                for word in self.defects
+            ],
+            "hottest": None if spot is None else {"x": spot[1], "y": spot[0]},
+            "height": int(self.size[0]),
+            "width": int(self.size[1]),
+            "parts": {name: _number(value) for name, value in self.parts.items()},
+            "timings": {name: _number(value) for name, value in self.timings.items()},
+            "backbone": self.backbone,
+            "method": self.method,
+        }
+
+
+def _number(value: float | None) -> float | None:
+    """A plain float for JSON; None for None, NaN and infinities, which JSON cannot write."""
+    return float(value) if value is not None and math.isfinite(value) else None

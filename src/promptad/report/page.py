@@ -1,0 +1,238 @@
+"""One self-contained HTML page for a run: no network, no other file, works from a mail or a memory stick."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from promptad import __version__
+from promptad.data.files import shown, write_atomic
+from promptad.errors import PhotoError
+from promptad.report.colours import css_gradient
+from promptad.report.histogram import histogram_svg
+from promptad.report.rows import Row, worst_first
+from promptad.report.table import TOP_DEFECTS
+from promptad.report.thumbnails import Thumbnail, thumbnail
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the metrics table: a value, or the reason why there is none.
+
+    Attributes:
+        name: as the field calls it ("image AUROC").
+        value: the number, or None when it was skipped.
+        note: a remark to the value ("threshold chosen on the test labels"), or the reason for skipping.
+    """
+
+    name: str
+    value: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PageSummary:
+    """What the head of the page says about the run. Empty texts and None are left out.
+
+    Attributes:
+        object: what the photos show ("cookie").
+        method, backbone: names, with preset or size as the reader should see them.
+        threshold: the image-level threshold; None means that photos are only ranked.
+        threshold_note: how the threshold was set and with what confidence, in a sentence.
+        map_low, map_high: the colour scale of the heat maps; both or none.
+        map_threshold: the pixel level of the outlines.
+        command: the command line that made the page.
+        metrics: shown when labels are known.
+        notes: further remarks, a paragraph each ("12 of 40 photos were taken from an earlier run").
+        version: of promptad.
+        created: date and time as text; now by default.
+    """
+
+    object: str = ""
+    method: str = ""
+    backbone: str = ""
+    threshold: float | None = None
+    threshold_note: str = ""
+    map_low: float | None = None
+    map_high: float | None = None
+    map_threshold: float | None = None
+    command: str = ""
+    metrics: tuple[Metric, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: str = __version__
+    created: str = field(default_factory=lambda: datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
+
+
+@dataclass(frozen=True)
+class _View:
+    """A row as the template shows it."""
+
+    row: Row
+    rank: int
+    folder: str
+    name: str
+    score: str
+    truth: str  # "", "normal", "anomalous"
+    outcome: str  # "", "missed", "false alarm"
+    place: float | None  # of the score between the smallest and the largest, 0 to 100
+    photo: Thumbnail | None
+    heatmap: Thumbnail | None
+    picture_error: str
+    shown_width: int  # of both pictures in the table, in CSS pixels
+
+
+def write_page(
+    path: Path | str,
+    rows: Sequence[Row],
+    *,
+    title: str,
+    summary: PageSummary,
+    max_pictures: int = 200,
+    max_rows: int = 5000,
+    edge: int = 360,
+) -> None:
+    """Write the page for a run, complete or not at all.
+
+    Photos come worst first. Pictures are read, made small and written one at a time, so memory does not grow
+    with the size of the photos. A photo that cannot be read any more is said to be so in its row.
+
+    Args:
+        path: the HTML file.
+        rows: one for each photo, any order; failed ones get a section of their own.
+        title: heading of the page.
+        summary: the head of the page.
+        max_pictures: only so many of the worst photos are shown with pictures.
+        max_rows: only so many of the worst photos are listed; counts and histogram are of all.
+        edge: long edge of the pictures in pixels, at most.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    ordered = worst_first(rows)
+    scored = [row for row in ordered if row.score is not None]
+    failed = [row for row in ordered if row.score is None]
+    folder = _common_folder([row.photo for row in ordered])
+    scores = [row.score or 0.0 for row in scored]
+    labels = [row.label for row in scored]
+    seconds = [row.seconds for row in scored if row.seconds is not None]
+    resources = files("promptad.report")
+    script = resources.joinpath("page.js").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(resources.joinpath("page.html.j2").read_text("utf-8"))
+    parts = template.generate(
+        title=title,
+        summary=summary,
+        folder=shown(folder),
+        counts=Counter(row.verdict for row in ordered),
+        total=len(ordered),
+        views=_views(scored, folder, summary.threshold, max_pictures, max_rows, edge),
+        limit_place=None
+        if summary.threshold is None
+        else _placer(scores, summary.threshold)(summary.threshold),
+        failed=[(shown(_inside(row.photo, folder)), row.error) for row in failed],
+        listed=min(len(scored), max_rows),
+        scored=len(scored),
+        pictured=min(len(scored), max_rows, max_pictures),
+        worded=any(row.defects for row in scored),
+        labelled=any(label is not None for label in labels),
+        all_labelled=bool(labels) and None not in labels,
+        outcomes=Counter(_outcome(row) for row in scored),
+        seconds_each=sum(seconds) / len(seconds) if seconds else None,
+        number=_formatter(scores),
+        histogram=Markup(histogram_svg(scores, labels, summary.threshold)),
+        gradient=Markup(css_gradient()),
+        top_defects=TOP_DEFECTS,
+        style=Markup(resources.joinpath("page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+    write_atomic(path, "".join(parts).encode("utf-8", "backslashreplace"))
+
+
+def _views(
+    rows: list[Row], folder: str, threshold: float | None, max_pictures: int, max_rows: int, edge: int
+) -> Iterator[_View]:
+    scores = [row.score or 0.0 for row in rows]
+    number = _formatter(scores)
+    place = _placer(scores, threshold)
+    for rank, (row, score) in enumerate(zip(rows[:max_rows], scores, strict=False), start=1):
+        photo, heatmap, problem = _pictures(row, edge) if rank <= max_pictures else (None, None, "")
+        relative = _inside(row.photo, folder)
+        yield _View(
+            row=row,
+            rank=rank,
+            folder=shown(os.path.dirname(relative)),
+            name=shown(os.path.basename(relative)),
+            score=number(score),
+            truth={0: "normal", 1: "anomalous"}.get(row.label, "") if row.label is not None else "",
+            outcome=_outcome(row),
+            place=place(score),
+            photo=photo,
+            heatmap=heatmap,
+            picture_error=problem,
+            shown_width=sum(min(150, round(112 * p.width / p.height)) + 4 for p in (photo, heatmap) if p),
+        )
+
+
+def _pictures(row: Row, edge: int) -> tuple[Thumbnail | None, Thumbnail | None, str]:
+    """The small photo, the small heat map, and why one of them is missing."""
+    photo: Thumbnail | None = None
+    heatmap: Thumbnail | None = None
+    problem = ""
+    try:
+        photo = thumbnail(row.photo if row.photo_array is None else row.photo_array, edge)
+    except PhotoError as error:
+        problem = str(error)
+    try:
+        if row.heatmap_array is not None:
+            heatmap = thumbnail(row.heatmap_array, edge)
+        elif row.heatmap is not None:
+            heatmap = thumbnail(row.heatmap, edge)
+    except PhotoError as error:
+        problem = problem or str(error)
+    return photo, heatmap, problem
+
+
+def _outcome(row: Row) -> str:
+    if row.label == 1 and row.verdict == "normal":
+        return "missed"
+    return "false alarm" if row.label == 0 and row.verdict == "anomalous" else ""
+
+
+def _formatter(scores: Sequence[float]) -> Callable[[float], str]:
+    """Writes scores with as many decimals as their spread needs: about four digits that differ."""
+    span = max(scores) - min(scores) if scores else 0.0
+    decimals = int(min(10, max(0, 3 - math.floor(math.log10(span))))) if span > 0 else 4
+    return lambda value: f"{value:.{decimals}f}"
+
+
+def _placer(scores: Sequence[float], threshold: float | None) -> Callable[[float], float | None]:
+    """Where a value lies on the span of scores and threshold, 0 to 100; None when that span is empty."""
+    ends = [*scores, threshold] if threshold is not None and math.isfinite(threshold) else [*scores]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
+    return lambda value: 100 * (value - low) / (high - low) if low <= value <= high and high > low else None
+
+
+def _common_folder(photos: list[str]) -> str:
+    """The deepest folder that holds all photos, "" when there is none."""
+    try:
+        return os.path.commonpath([os.path.dirname(photo) for photo in photos])
+    except ValueError:  # no photos, other drives, or absolute paths mixed with relative ones
+        return ""
+
+
+def _inside(photo: str, folder: str) -> str:
+    return os.path.relpath(photo, folder) if folder else photo

@@ -1,0 +1,77 @@
+"""From scores of patches to an anomaly map in photo pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F
+
+from promptad.clip.preprocess import View
+
+
+def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w) -> `size`, bilinear, pixel centres aligned as in the papers (align_corners off)."""
+    return F.interpolate(values[None, None].float(), size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tensor:
+    """Patch map (h, w) -> a map on which the Gaussian is applied, at `map_size` pixels for a square of `square` patches.
+
+    PromptAD (CVPR 2024): 15 x 15 -> 400 x 400, sigma 4. A grid that is not square keeps the same pixels per patch, so
+    sigma means the same distance on the product.
+    """
+    height, width = (max(1, round(side * map_size / square)) for side in values.shape)
+    large = upsample(values, (height, width))
+    if sigma <= 0:
+        return large
+    return torch.from_numpy(gaussian_filter(large.cpu().numpy(), sigma=sigma))
+
+
+def photo_map(
+    views: Sequence[View],
+    maps: Sequence[Tensor],
+    photo_size: tuple[int, int],
+    *,
+    square: int,
+    map_size: int = 400,
+    sigma: float = 4.0,
+    out_size: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
+    """One map for the whole photo from the patch maps of its views.
+
+    Args:
+        views: where each map lies in the photo. maps: one (h, w) tensor a view.
+        photo_size: (H, W) in pixels. out_size: size of the result, the photo's own by default.
+        square: patches along the side of a square input; map_size, sigma: see :func:`smooth_map`.
+
+    Returns:
+        (H, W) or `out_size`, float32. Where views overlap their mean; where none reaches (centre crop) the smallest
+        value that was found anywhere.
+    """
+    target = out_size or photo_size
+    sy, sx = target[0] / photo_size[0], target[1] / photo_size[1]
+    total, cover = np.zeros(target, np.float32), np.zeros(target, np.float32)
+    for view, values in zip(views, maps, strict=True):
+        left, top, right, bottom = view.region
+        y0, y1 = _span(top * sy, bottom * sy, target[0])
+        x0, x1 = _span(left * sx, right * sx, target[1])
+        piece = upsample(smooth_map(values, square, map_size, sigma), (y1 - y0, x1 - x0)).cpu().numpy()
+        if (y1 - y0, x1 - x0) == target and len(views) == 1:
+            return np.ascontiguousarray(piece, dtype=np.float32)
+        total[y0:y1, x0:x1] += piece
+        cover[y0:y1, x0:x1] += 1
+    seen = cover > 0
+    total[seen] /= cover[seen]
+    total[~seen] = total[seen].min()
+    return total
+
+
+def _span(low: float, high: float, limit: int) -> tuple[int, int]:
+    """Whole pixels from `low` to `high`, inside 0..limit and never empty."""
+    start = min(max(0, round(low)), limit - 1)
+    return start, max(start + 1, min(limit, round(high)))

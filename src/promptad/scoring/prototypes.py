@@ -1,0 +1,43 @@
+"""Two-class text scores: how much closer a feature is to the anomalous than to the normal prototype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def anomalous_probability(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
+    """softmax(scale * [cos(x, normal), cos(x, anomalous)])[anomalous], larger = more anomalous.
+
+    PromptAD (CVPR 2024) equation 16, with the anomalous prototype in the numerator (flag F-2).
+
+    Args:
+        features: (..., E), normalised here.
+        normal, anomalous: (E,) prototypes, normalised here.
+        scale: inverse temperature.
+
+    Returns:
+        (...,) in [0, 1].
+    """
+    prototypes = F.normalize(torch.stack([normal, anomalous]), dim=-1)
+    logits = scale * F.normalize(features, dim=-1) @ prototypes.T
+    return torch.sigmoid(logits[..., 1] - logits[..., 0])
+
+
+def state_probabilities(features: Tensor, normal: Tensor, states: Tensor, scale: float) -> Tensor:
+    """Probability of each of S defect states among {normal, state 1, ..., state S}.
+
+    Args:
+        features: (..., E). normal: (E,). states: (S, E). All normalised here.
+
+    Returns:
+        (..., S); the rest up to one is the normal prototype's share.
+    """
+    candidates = F.normalize(torch.cat([normal.unsqueeze(0), states]), dim=-1)
+    return (scale * F.normalize(features, dim=-1) @ candidates.T).softmax(dim=-1)[..., 1:]
+
+
+def ensemble_prototype(features: Tensor) -> Tensor:
+    """(P, E) sentence features -> (E,): normalise each, average, normalise (WinCLIP, CVPR 2023)."""
+    return F.normalize(F.normalize(features, dim=-1).mean(dim=0), dim=-1)

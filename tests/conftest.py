@@ -1,0 +1,23 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real photos and weights beside the repository; skips where it is absent."""
+    if not (_SHARED / "data").is_dir():
+        pytest.skip(f"no real photos and weights here: {_SHARED} is absent")
+    return _SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Path:
+    """Real data sets in the MVTec layout: ``cookies``, ``mvtec/bottle``, ``magnetic_tile``."""
+    return shared / "data"
