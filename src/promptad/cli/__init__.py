@@ -1,0 +1,48 @@
+"""The command line. Parsing only: every command imports what it needs when it runs, so `--help` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from promptad import __version__
+
+        typer.echo(f"promptad {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """The command line as a typer app."""
+    from promptad.cli import demo, evaluate, fit, inspect, models
+
+    app = typer.Typer(
+        name="promptad",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        help="Prompt-guided visual anomaly detection: photos and words in, verdicts and heat maps out.",
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_version),
+    ) -> None:
+        pass
+
+    app.command("fit")(fit.fit)
+    app.command("inspect")(inspect.inspect)
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("demo")(demo.demo)
+    app.add_typer(models.app, name="models", help="List, pull and check CLIP weights.")
+    return app
+
+
+def main() -> None:
+    """Entry point of the `promptad` script."""
+    import warnings
+
+    # Pillow warns about damaged metadata of photos that it then reads well; errors reach people as lines of their own.
+    warnings.filterwarnings("ignore", module="PIL")
+    build()()

@@ -77,10 +77,11 @@ class Backbone:
         return torch.cat(out) if out else torch.empty(0, self.sizes.embed_dim)
 
 
-def build_towers(sizes: ClipSizes) -> tuple[VisionTower, TextTower]:
-    """Both towers with uninitialised weights, frozen, in eval mode."""
-    vision = VisionTower(sizes.vision, sizes.embed_dim, sizes.activation)
-    text = TextTower(sizes.text, sizes.embed_dim, sizes.activation)
+def build_towers(sizes: ClipSizes, device: str = "cpu") -> tuple[VisionTower, TextTower]:
+    """Both towers, frozen, in eval mode; on the "meta" device they have no weights yet, which skips initialisation."""
+    with torch.device(device):
+        vision = VisionTower(sizes.vision, sizes.embed_dim, sizes.activation)
+        text = TextTower(sizes.text, sizes.embed_dim, sizes.activation)
     for tower in (vision, text):
         tower.eval().requires_grad_(False)
     return vision, text
@@ -126,14 +127,15 @@ def load_backbone(
     if precision not in _DTYPES:
         raise WeightsError(f"precision {precision!r} is unknown; expected 'fp32' or 'bf16'")
     sizes, tensors, _ = load_state(found.weights, activation or (entry.activation if entry else None))
-    vision, text = build_towers(sizes)
+    vision, text = build_towers(sizes, "meta")
+    dtype = _DTYPES[precision]
     for prefix, tower in (("vision.", vision), ("text.", text)):
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        state = {k.removeprefix(prefix): v.to(dtype) for k, v in tensors.items() if k.startswith(prefix)}
         try:
-            tower.load_state_dict(state)
+            tower.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise WeightsError(f"{found.weights}: {str(error).splitlines()[-1].strip()}") from error
-        tower.to(device=device, dtype=_DTYPES[precision])
+        tower.to(device=device).requires_grad_(False)
     return Backbone(
         name=entry.name if entry else str(name),
         sha256=sha256_file(found.weights),

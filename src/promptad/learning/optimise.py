@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +15,12 @@ from promptad.errors import ConfigError
 
 @dataclass(frozen=True)
 class Schedule:
-    """SGD with a cosine from `lr` to `final_lr` over `epochs` steps, stepped once per epoch."""
+    """SGD or Adam with a cosine from `lr` to `final_lr` over `epochs` steps, stepped once per epoch.
 
+    Adam's step does not depend on the size of the gradient, which differs by an order between text towers.
+    """
+
+    optimiser: Literal["sgd", "adam"] = "sgd"
     epochs: int = 100
     lr: float = 0.002
     momentum: float = 0.9
@@ -26,6 +32,8 @@ def optimise(
     parameters: Mapping[str, Tensor],
     loss: Callable[[], Tensor],
     schedule: Schedule,
+    *,
+    rates: Mapping[str, float] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Minimises `loss` over `parameters` in place and gives the loss of every epoch.
@@ -33,21 +41,26 @@ def optimise(
     Args:
         parameters: leaf tensors that require gradients.
         loss: a scalar of their present values.
+        rates: learning rates of single parameters, instead of the schedule's.
         after_epoch: called with the 1-based epoch and its loss, after the step.
 
     Raises:
         ConfigError: the loss is not finite; the parameters are then useless and training stops.
     """
-    optimiser = torch.optim.SGD(
-        list(parameters.values()), lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
-    )
+    decay = schedule.weight_decay
+    values = [{"params": [p], "lr": (rates or {}).get(name, schedule.lr)} for name, p in parameters.items()]
+    optimiser: torch.optim.Optimizer
+    if schedule.optimiser == "adam":
+        optimiser = torch.optim.Adam(values, lr=schedule.lr, betas=(schedule.momentum, 0.999), weight_decay=decay)
+    else:
+        optimiser = torch.optim.SGD(values, lr=schedule.lr, momentum=schedule.momentum, weight_decay=decay)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, schedule.epochs), eta_min=schedule.final_lr)
     history = []
     for epoch in range(1, schedule.epochs + 1):
         optimiser.zero_grad(set_to_none=True)
         value = loss()
         history.append(float(value.detach()))
-        if not torch.isfinite(value):
+        if not math.isfinite(history[-1]):
             raise ConfigError(f"training diverged in epoch {epoch} (loss {history[-1]}); use a smaller lr than {schedule.lr}")
         value.backward()
         optimiser.step()

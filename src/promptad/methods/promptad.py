@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from promptad.errors import ConfigError, WeightsError
 from promptad.learning.losses import explicit_anomaly_margin, mean_alignment, one_class_contrastive
 from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.base import EpochHook, Method, Scores, WordScores
+from promptad.methods.promptad_config import PromptADConfig
 from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import anomaly_states, defect_words, fill, object_words
 from promptad.scoring.fusion import harmonic
@@ -33,130 +33,6 @@ from promptad.scoring.memory import MemoryBank, build_memory
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
 
 TASKS = ("image", "pixel")
-
-
-@dataclass(frozen=True)
-class PromptADConfig:
-    """Everything that can be chosen. Flags F-n are the ledger's names for where paper and released code differ.
-
-    Attributes:
-        input_size: side of the input in pixels; 0 takes what the backbone recommends.
-        fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess` (F-6).
-        prefixes_image, prefixes_pixel: normal prefixes N of each prompt set (F-11).
-        prefix_tokens: tokens E_N of a prefix. suffixes, suffix_tokens: learnable suffixes L and their tokens E_A.
-        suffix_position: "after" the object as printed, "before" it as released (F-3).
-        generic_states: "eight", "five" or "none" (F-10). state_bank: "auto", "none", a bank or a TOML file.
-        defects: a person's own states, added; with `only_defects` they replace all others.
-        semantic_concatenation: off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP.
-        manual_prompts, learnable_prompts, margin: off gives the ablations w/o MAP, w/o LAP, w/o EAM.
-        scale: inverse temperature of the losses; score_scale: the one of the scores (F-1).
-        numerator: "anomalous", or "normal" as eq. 16 is printed, which would be a normality score (F-2).
-        margin_distance, margin_over_patches: the hinge's distance and the released code's axis slip (F-4).
-        alignment, alignment_weight: which means are compared, and lambda (F-12).
-        epochs, lr, momentum, weight_decay, final_lr, init_std: SGD with cosine annealing; prompts start as N(0, std^2).
-        prompt_precision: "fp32", or "fp16" parameters as released (F-9).
-        selection: "last" epoch; "oracle_test" keeps the epoch with the best test AUROC and is only for benchmarks (F-7).
-        shot_order: listing from which shots are drawn: "sorted" names, or the "directory"'s own order (F-8).
-        memory_layers, memory_point: tapped layers, and where in the block (F-5).
-        local: "vv", "maskclip" or "qk" patch features; local_start: first block of the local stream.
-        parts: "fused", or one of the parts alone: "text" (w/o memory), "memory" (w/o prompts).
-        map_size: side in pixels of the square on which maps are smoothed; smoothing: Gaussian sigma there.
-        view_score: score of a photo of several views: "max" or "mean" over them.
-        seed: of the prompts' initial values.
-    """
-
-    input_size: int = 0
-    fit: str = "auto"
-    pre_resize: int = 0
-    test_channels: str = "rgb"
-    prefixes_image: int = 1
-    prefixes_pixel: int = 1
-    prefix_tokens: int = 4
-    suffixes: int = 4
-    suffix_tokens: int = 1
-    suffix_position: str = "after"
-    generic_states: str = "eight"
-    state_bank: str = "auto"
-    defects: tuple[str, ...] = ()
-    only_defects: bool = False
-    semantic_concatenation: bool = True
-    manual_prompts: bool = True
-    learnable_prompts: bool = True
-    margin: bool = True
-    scale: float = 100.0
-    score_scale: float = 100.0
-    numerator: str = "anomalous"
-    margin_distance: str = "squared"
-    margin_over_patches: bool = False
-    alignment: str = "normalised_mean"
-    alignment_weight: float = 0.001
-    epochs: int = 100
-    lr: float = 0.002
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    final_lr: float = 1e-5
-    init_std: float = 0.02
-    prompt_precision: str = "fp32"
-    selection: str = "last"
-    shot_order: str = "sorted"
-    memory_layers: tuple[int, ...] = (3, 8)
-    memory_point: str = "block"
-    local: str = "vv"
-    local_start: int = 1
-    parts: str = "fused"
-    map_size: int = 400
-    smoothing: float = 4.0
-    view_score: str = "max"
-    seed: int = 111
-
-    def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        if min(self.prefixes_image, self.prefixes_pixel, self.prefix_tokens, self.suffix_tokens) < 1:
-            raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
-        if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
-            raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
-        if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
-            raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
-
-
-_CHOICES = {
-    "fit": ("auto", "letterbox", "area", "squash", "crop", "tiles"),
-    "test_channels": ("rgb", "bgr"),
-    "suffix_position": ("after", "before"),
-    "numerator": ("anomalous", "normal"),
-    "margin_distance": ("squared", "euclidean"),
-    "alignment": ("normalised_mean", "mean_of_normalised"),
-    "prompt_precision": ("fp32", "fp16"),
-    "selection": ("last", "oracle_test"),
-    "shot_order": ("sorted", "directory"),
-    "memory_point": ("block", "after_next_attention"),
-    "local": ("vv", "maskclip", "qk"),
-    "parts": ("fused", "text", "memory"),
-    "view_score": ("max", "mean"),
-}
-
-# `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.
-PRESETS: dict[str, dict[str, Any]] = {
-    "clean": {},
-    "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
-    "release": {
-        "fit": "squash",
-        "pre_resize": 1024,
-        "test_channels": "bgr",
-        "prefixes_image": 3,
-        "suffix_position": "before",
-        "scale": 4.6052,
-        "score_scale": 4.6052,
-        "margin_over_patches": True,
-        "alignment": "mean_of_normalised",
-        "prompt_precision": "fp16",
-        "selection": "oracle_test",
-        "shot_order": "directory",
-        "memory_point": "after_next_attention",
-    },
-}
 
 
 @dataclass
@@ -177,6 +53,14 @@ class _Prototypes:
     normal: Tensor
     anomalous: Tensor
     states: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The prompts of one task at one moment of training, and the prototypes made of them."""
+
+    parameters: dict[str, Tensor]
+    prototypes: _Prototypes
 
 
 class PromptAD(Method):
@@ -242,13 +126,24 @@ class PromptAD(Method):
                         learnable.append((Slot("prefix", n), *pair, end))
         dtype = torch.float16 if config.prompt_precision == "fp16" else torch.float32
         width, device = self.backbone.sizes.text.width, self.backbone.device
-        parameters = {
-            name: (torch.randn(*shape, width, generator=generator) * config.init_std).to(device, dtype).requires_grad_()
-            for name, shape in shapes.items()
-        }
+        parameters = {}
+        for name, shape in shapes.items():
+            start = torch.randn(*shape, width, generator=generator) * config.init_std
+            if name != "suffix":
+                start = start + self._prefix_start()
+            parameters[name] = start.to(device, dtype).requires_grad_()
         n, m = len(normal), len(manual)
         compiled = PromptSet([*normal, *manual, *learnable], shapes, self.backbone)
         return _Prompts(compiled, parameters, slice(0, n), slice(n, n + m), slice(n + m, len(compiled)))
+
+    def _prefix_start(self) -> Tensor:
+        """(E_N, t) embeddings of the words that prefixes start from, repeated or cut to length; zeros without words."""
+        tokens, width = self.config.prefix_tokens, self.backbone.sizes.text.width
+        words = self.backbone.tokenizer.words(self.config.prefix_init)
+        if not words:
+            return torch.zeros(tokens, width)
+        ids = torch.tensor([words[i % len(words)] for i in range(tokens)], device=self.backbone.device)
+        return self.backbone.text.token_embedding(ids).detach().float().cpu()
 
     def prompt_counts(self, task: str) -> dict[str, int]:
         """Numbers of normal, manual anomaly and learnable anomaly prompts of the "image" or "pixel" set."""
@@ -307,20 +202,29 @@ class PromptAD(Method):
         if self.config.parts != "memory":
             config = self.config
             parameters = {f"{task}.{k}": v for task in TASKS for k, v in self._sets[task].parameters.items()}
-            schedule = Schedule(config.epochs, config.lr, config.momentum, config.weight_decay, config.final_lr)
-            self.history = optimise(parameters, loss, schedule, step)
+            schedule = Schedule(
+                config.optimiser,  # type: ignore[arg-type]
+                config.epochs,
+                config.lr,
+                config.momentum,
+                config.weight_decay,
+                config.final_lr,
+            )
+            rates = {name: config.lr_pixel or config.lr for name in parameters if name.startswith("pixel.")}
+            self.history = optimise(parameters, loss, schedule, rates=rates, after_epoch=step)
         self._freeze()
 
     def _loss(self, task: str, raw: Tensor, groups: list[Tensor]) -> Tensor:
         """Contrastive + margin + lambda * alignment (eq. 14) of one prompt set; `groups` are (V, T, E) unit vectors."""
         config, prompts = self.config, self._sets[task]
+        scale = config.scale if task == "image" else config.scale_pixel or config.scale
         negatives = F.normalize(raw[prompts.normal.stop :], dim=-1)
         normal, anomalous = self._prototypes_of(prompts, raw)
         weights = [group.shape[0] * group.shape[1] for group in groups]
         total = torch.zeros((), device=raw.device)
         for group, weight in zip(groups, weights, strict=True):
             share = weight / sum(weights)
-            total = total + share * one_class_contrastive(group.flatten(0, 1), normal, negatives, config.scale)
+            total = total + share * one_class_contrastive(group.flatten(0, 1), normal, negatives, scale)
             if config.margin:
                 total = total + share * explicit_anomaly_margin(
                     group,
@@ -350,6 +254,17 @@ class PromptAD(Method):
             states = raw[prompts.manual].view(-1, len(self.states) or 1, raw.shape[-1]) if len(raw[prompts.manual]) else None
             by_state = F.normalize(states.mean(0), dim=-1) if states is not None else raw.new_empty(0, raw.shape[-1])
             self._prototypes[task] = _Prototypes(normal, anomalous, by_state)
+
+    def snapshot(self, task: str) -> Snapshot:
+        """The "image" or "pixel" prompts and prototypes as they are now; training on does not change it."""
+        parameters = {name: tensor.detach().clone() for name, tensor in self._sets[task].parameters.items()}
+        return Snapshot(parameters, self._prototypes[task])  # `_freeze` makes new prototypes and alters none
+
+    def restore(self, task: str, snapshot: Snapshot) -> None:
+        """Goes back to a :meth:`snapshot` of the same task and the same detector."""
+        for name, saved in snapshot.parameters.items():
+            self._sets[task].parameters[name].data.copy_(saved)
+        self._prototypes[task] = snapshot.prototypes
 
     # -- scores (sections 3.4 and 3.5) ------------------------------------------------------------------------------
 
@@ -381,8 +296,9 @@ class PromptAD(Method):
         return Scores(image, patch_map.view(batch, *features.grid), parts)
 
     def _text(self, task: str, features: Tensor) -> Tensor:
-        prototypes = self._prototypes[task]
-        probability = anomalous_probability(features, prototypes.normal, prototypes.anomalous, self.config.score_scale)
+        config, prototypes = self.config, self._prototypes[task]
+        scale = config.score_scale if task == "image" else config.score_scale_pixel or config.score_scale
+        probability = anomalous_probability(features, prototypes.normal, prototypes.anomalous, scale)
         return probability if self.config.numerator == "anomalous" else 1 - probability
 
     @torch.no_grad()
@@ -394,8 +310,8 @@ class PromptAD(Method):
         assert features.patches is not None
         return WordScores(
             words=tuple(defect_words(state) for state in self.states),
-            image=state_probabilities(features.image, image.normal, image.states, self.config.score_scale),
-            patches=state_probabilities(features.patches, pixel.normal, pixel.states, self.config.score_scale),
+            image=state_probabilities(features.image, image.normal, image.states, self.config.word_scale),
+            patches=state_probabilities(features.patches, pixel.normal, pixel.states, self.config.word_scale),
         )
 
     # -- saving -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""What must be read together with a table: what was left out and why, and what it can be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptad.bench.published import Published
+from promptad.bench.summary import Cell, Line
+from promptad.calibration import DEFAULT_RATE
+from promptad.metrics.accumulator import IMAGE_METRICS, METRICS, PIXEL_METRICS
+
+NAMES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel F1-max",
+    "aupro_30": "AUPRO@0.3",
+    "aupro_05": "AUPRO@0.05",
+    "aupro_200": "AUPRO-200",
+}
+F1_NOTE = "F1-max: at an oracle threshold, chosen on the test labels"
+
+
+def threshold_note(lines: Sequence[Line]) -> list[str]:
+    """What "false alarms" and "found" are, and where they cannot be there."""
+    words = (
+        "false alarms / found: shares of normal and of anomalous test photos above the threshold set from "
+        f"the good photos alone, each compared with the others; it aims at {DEFAULT_RATE:.0%} false alarms"
+    )
+    if any(line.shots < 2 for line in lines):
+        words += " (needs 2 shots or more)"
+    return [words]
+
+
+def skipped_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Metrics that do not exist, with the reason and the classes; photos that metrics leave out."""
+    reasons: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    remarks: list[str] = []
+    for unit in units:
+        for row in unit["rows"]:
+            by_reason: dict[str, list[str]] = {}
+            for metric, reason in row["skipped"].items():
+                by_reason.setdefault(reason, []).append(metric)
+            for reason, metrics in by_reason.items():
+                classes = reasons.setdefault((tuple(metrics), reason), [])
+                if unit["class"] not in classes:
+                    classes.append(unit["class"])
+            remarks += [f"{unit['class']}: {note}" for note in row["notes"]]
+    skipped = [
+        f"{', '.join(classes)}: {_metric_words(metrics)} skipped: {reason}"
+        for (metrics, reason), classes in reasons.items()
+    ]
+    return list(dict.fromkeys([*skipped, *remarks]))
+
+
+def _metric_words(metrics: Sequence[str]) -> str:
+    left, words = list(metrics), []
+    for group, name in ((IMAGE_METRICS, "image metrics"), (PIXEL_METRICS, "pixel metrics")):
+        if set(group) <= set(left):
+            words.append(name)
+            left = [one for one in left if one not in group]
+    return " and ".join([*words, *(NAMES[one] for one in left)])
+
+
+def partial_notes(lines: Sequence[Line]) -> list[str]:
+    """Means that are not over all classes of their row, or rows that lack classes that others have."""
+    out: dict[str, None] = {}
+    classes = list(dict.fromkeys(name for line in lines for name in line.classes))
+    for line in lines:
+        by_missing: dict[tuple[str, ...], list[str]] = {}
+        for metric in METRICS:
+            cell = line.cells[metric]
+            missing = tuple(name for name in classes if cell is not None and name not in cell.classes)
+            if missing:
+                by_missing.setdefault(missing, []).append(metric)
+        for missing, metrics in by_missing.items():
+            out[
+                f"{line.label}, {_shots(line.shots)}: {_metric_words(metrics)} are means over "
+                f"{len(classes) - len(missing)} of {len(classes)} classes (without {', '.join(missing)})"
+            ] = None
+    return list(out)
+
+
+def oracle_notes(lines: Sequence[Line]) -> list[str]:
+    """How much the choice of the epoch on the test set gains over the last epoch of the same runs."""
+    out = []
+    for line in lines:
+        if not line.oracle:
+            continue
+        same = (line.method, line.preset, line.parts, line.shots)
+        last = next((o for o in lines if (o.method, o.preset, o.parts, o.shots) == same and not o.oracle), None)
+        gaps = []
+        for metric in ("image_auroc", "pixel_auroc"):
+            best, plain = line.cells[metric], last.cells[metric] if last else None
+            if best is not None and plain is not None:
+                gaps.append(f"{NAMES[metric]} {100 * (best.mean - plain.mean):+.1f}")
+        if gaps:
+            row = f"{line.label}, {_shots(line.shots)}"
+            out.append(f"{row}: oracle minus last epoch of the same runs: {', '.join(gaps)}")
+    return out
+
+
+def published_notes(
+    known: Published | None, classes: Sequence[str], units: Sequence[Mapping[str, Any]], backbone: str
+) -> list[str]:
+    """What the published numbers are, whether they can be compared, and where photos or backbone differ."""
+    if known is None:
+        return ["no published numbers: these are not classes of MVTec AD or VisA"]
+    out = [f"{known.scope(classes)}: {known.name}, {known.source}"]
+    if backbone != known.backbone:
+        out.append(f"published with backbone {known.backbone}; here {backbone}")
+    out.append(
+        "published PromptAD numbers: the released code chooses the epoch on the test set (F-7), so the "
+        "oracle rows are their counterpart"
+    )
+    out.append(known.note)
+    counts = {
+        unit["class"]: tuple(unit["photos"][key] for key in ("training", "normal", "anomalous")) for unit in units
+    }
+    return out + known.differing_counts(counts)  # type: ignore[arg-type]
+
+
+def beside(known: Published | None, line: Line, metric: str) -> tuple[str, str]:
+    """The published counterpart of a row and our difference to it; "" where there is none to compare with."""
+    number = known.counterpart(line.method, line.parts, line.shots, metric) if known else None
+    cell = line.cells[metric]
+    if known is None or number is None or cell is None or not known.complete(cell.classes):
+        return "", ""
+    return spread(number.mean, number.std), f"{100 * cell.mean - number.mean:+.1f}"
+
+
+def percent(cell: Cell | None) -> str:
+    """A cell in percent, "94.6 ± 1.7"; "–" where it does not exist."""
+    if cell is None:
+        return "–"
+    return spread(100 * cell.mean, None if cell.std is None else 100 * cell.std)
+
+
+def spread(mean: float, std: float | None) -> str:
+    """A mean with its standard deviation, if there is one."""
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def _shots(number: int) -> str:
+    return "no shots" if number == 0 else f"{number} shot{'' if number == 1 else 's'}"

@@ -1,0 +1,373 @@
+"""Runs a protocol on a data set, each unit into its own file, so that a stopped run goes on where it was.
+
+Every photo is encoded once a layout; fits and scores work on these features. One unit gives a row for
+each part that was asked for, all from one fit, and with an oracle selection a second row for each, beside
+that of the last epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from promptad import __version__
+from promptad.bench.protocol import Protocol, Unit, draw_order, fingerprint_of, take_shots, unit_key
+from promptad.bench.selection import OracleSelection
+from promptad.bench.testset import Masks, TestSet, Tick, moved, scoring_parts, threshold_from
+from promptad.clip.backbone import Backbone
+from promptad.data.files import sha256_file, write_atomic
+from promptad.data.photos import read_photo
+from promptad.data.records import Record
+from promptad.data.shots import write_manifest
+from promptad.detector import Detector
+from promptad.errors import DataError, PromptadError
+from promptad.learning.features import FeatureStore, PhotoFeatures
+from promptad.methods.base import config_dict
+
+FORMAT = "promptad unit 1"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be evaluated: a class, or some of its units, and why, on one line."""
+
+    class_name: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        units: the finished units as their files hold them, class by class in the protocol's order.
+        failures: classes or units that could not be evaluated.
+        problems: one line for every photo or mask that could not be used.
+        scored, reused: units computed now, and taken from an earlier run.
+    """
+
+    units: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    scored: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True)
+class _Planned:
+    unit: Unit
+    key: str
+    shots: list[Record]
+    problems: list[str]
+
+
+@dataclass
+class _ClassPlan:
+    name: str
+    records: list[Record]
+    tests: list[Record]
+    fingerprint: str
+    planned: list[_Planned]
+    finished: dict[str, dict[str, Any]]
+
+    @property
+    def pending(self) -> list[_Planned]:
+        return [one for one in self.planned if one.key not in self.finished]
+
+
+def run(
+    protocol: Protocol,
+    records: Sequence[Record],
+    backbone: Backbone,
+    out: Path,
+    *,
+    root: Path | None = None,
+    cache: FeatureStore | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Evaluates every class of the records; finished units in ``out/units`` are reused.
+
+    Ctrl-C may come at any time: what is finished lies on disk, and the next run with the same arguments
+    goes on.
+
+    Args:
+        records: training and test photos, as `load_dataset` gives them.
+        out: gets ``units/<key>.json`` (results) and ``shots/<key>.json`` (manifest of the good photos) of
+            every unit.
+        root: folder of the data set, for the manifests. cache: keeps features on disk between runs.
+        fresh: compute every unit again. progress: called with photos done and photos in all.
+
+    Raises:
+        ConfigError, TextError: settings that no unit can be made with. DataError: `out` cannot be written, or
+            there is no photo.
+    """
+    if not records:
+        raise DataError("no photos to evaluate; name a data set that has some")
+    classes = list(dict.fromkeys(record.class_name for record in records))
+    # Settings that fail would fail in every unit: say it once, before any work.
+    for variant in protocol.variants:
+        Detector(
+            variant.method,
+            object=protocol.object_of(classes[0]),
+            preset=variant.preset,
+            backbone=backbone,
+            **variant.overrides(protocol.seed(0)),
+        )
+    return _Run(protocol, records, backbone, out, root, cache, fresh, progress).execute(classes)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        records: Sequence[Record],
+        backbone: Backbone,
+        out: Path,
+        root: Path | None,
+        cache: FeatureStore | None,
+        fresh: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.protocol, self.records, self.backbone = protocol, records, backbone
+        self.out, self.root, self.cache, self.fresh, self.progress = out, root, cache, fresh, progress
+        self.outcome = Outcome()
+        self._readable: dict[Path, str | None] = {}
+        self._hashes: dict[Path, str] = {}
+        self._done = self._total = 0
+
+    def execute(self, classes: Sequence[str]) -> Outcome:
+        plans = [plan for name in classes if (plan := self._plan(name))]
+        self._total = sum(self._work(plan) for plan in plans)
+        for plan in plans:
+            self._evaluate(plan)
+            self.outcome.units += [plan.finished[one.key] for one in plan.planned if one.key in plan.finished]
+        lines = [line for unit in self.outcome.units for line in unit["problems"]]
+        self.outcome.problems = list(dict.fromkeys([*self.outcome.problems, *lines]))
+        return self.outcome
+
+    def _fail(self, class_name: str, reason: object) -> None:
+        failure = Failure(class_name, str(reason))
+        if failure not in self.outcome.failures:
+            self.outcome.failures.append(failure)
+
+    # -- planning --------------------------------------------------------------------------------------------
+
+    def _plan(self, name: str) -> _ClassPlan | None:
+        """Draws the good photos of all units of a class, and looks which units are finished."""
+        records = [one for one in self.records if one.class_name == name]
+        tests = [one for one in records if one.split == "test"]
+        if not tests:
+            self._fail(name, f"{name}: no test photos; expected some in test/<type>; add them or leave the class out")
+            return None
+        plan = _ClassPlan(name, records, tests, fingerprint_of(tests), [], {})
+        for unit in self.protocol.units(name):
+            try:
+                shots, problems = self._draw(unit, records)
+                hashes = [self._hash(shot.path) for shot in shots]
+            except DataError as error:
+                self._fail(name, error)
+                continue
+            key = unit_key(unit, self.protocol, self.backbone, hashes, plan.fingerprint)
+            plan.planned.append(_Planned(unit, key, shots, problems))
+            found = None if self.fresh else _read_unit(self._unit_path(key), key)
+            if found is not None:
+                plan.finished[key] = found
+                self.outcome.reused += 1
+        return plan
+
+    def _draw(self, unit: Unit, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+        if not unit.shots:
+            return [], []
+        seed = self.protocol.seed(unit.run)
+        order = getattr(unit.variant.config(seed), "shot_order", "sorted")
+        return take_shots(draw_order(records, seed, order), unit.shots, self._why_unreadable)
+
+    def _why_unreadable(self, path: Path) -> str | None:
+        if path not in self._readable:
+            try:
+                read_photo(path)
+                self._readable[path] = None
+            except PromptadError as error:
+                self._readable[path] = str(error)
+        return self._readable[path]
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = sha256_file(path)
+        return self._hashes[path]
+
+    def _work(self, plan: _ClassPlan) -> int:
+        """Photos that are still to be encoded or scored, every pass counted."""
+        passes = 0
+        for one in plan.pending:
+            variant = one.unit.variant
+            passes += len(variant.parts)
+            if variant.oracle:
+                rows = [part for part in variant.parts if part != "memory"]
+                passes += len(rows) * (1 + int(variant.config().epochs))
+        layouts = {id(one.unit.variant): 1 for one in plan.pending}
+        return len(plan.tests) * (passes + len(layouts))
+
+    def _tick(self, photos: int) -> None:
+        self._done += photos
+        if self.progress is not None:
+            self.progress(min(self._done, self._total), self._total)
+
+    # -- working ---------------------------------------------------------------------------------------------
+
+    def _evaluate(self, plan: _ClassPlan) -> None:
+        masks: Masks = {}
+        good: dict[tuple[str, Path], PhotoFeatures] = {}
+        tests: TestSet | None = None
+        made_for = ""
+        for one in plan.pending:
+            try:
+                detector = self._detector(one.unit)
+                layout = repr((detector.preprocess, detector.encoder.request))
+                if tests is None or layout != made_for:
+                    tests = None  # before the next set is made: two of them need not fit into memory
+                    tests = TestSet(plan.tests, detector.encoder, self.protocol.eval_size, masks, tick=self._tick)
+                    made_for = layout
+                shots = []
+                for shot in one.shots:
+                    if (layout, shot.path) not in good:
+                        [encoded] = detector.encoder.encode_files([shot.path], reference=True)
+                        good[layout, shot.path] = moved(encoded, self.backbone.device)
+                    shots.append(good[layout, shot.path])
+                content = _unit(detector, one, shots, tests, self._tick)
+            except PromptadError as error:
+                self._fail(plan.name, error if plan.name in str(error) else f"{plan.name}: {error}")
+                continue
+            plan.finished[one.key] = self._write(plan, one, content, tests)
+            self.outcome.scored += 1
+
+    def _detector(self, unit: Unit) -> Detector:
+        return Detector(
+            unit.variant.method,
+            object=self.protocol.object_of(unit.class_name),
+            preset=unit.variant.preset,
+            backbone=self.backbone,
+            cache=self.cache,
+            **unit.variant.overrides(self.protocol.seed(unit.run)),
+        )
+
+    def _write(self, plan: _ClassPlan, one: _Planned, content: dict[str, Any], tests: TestSet) -> dict[str, Any]:
+        unit, seed = one.unit, self.protocol.seed(one.unit.run)
+        photos: list[dict[str, Any]] = []
+        if one.shots:
+            manifest = self.out / "shots" / f"{one.key}.json"
+            paths = [Path(os.path.abspath(shot.path)) for shot in one.shots]
+            root = Path(os.path.abspath(self.root)) if self.root is not None else None
+            if root is not None and not all(path.is_relative_to(root) for path in paths):
+                root = None  # a table of photos may name some outside its folder
+            write_manifest(manifest, one.shots, seed=seed, k=unit.shots, root=root)
+            photos = json.loads(manifest.read_text(encoding="utf-8", errors="surrogateescape"))["shots"]
+        labels = [record.label for record in plan.tests]
+        described: dict[str, Any] = {
+            "format": FORMAT,
+            "key": one.key,
+            "method": unit.variant.method,
+            "title": unit.variant.entry.title,
+            "preset": unit.variant.preset,
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in unit.variant.settings},
+            "class": plan.name,
+            "object": self.protocol.object_of(plan.name),
+            "shots": unit.shots,
+            "run": unit.run,
+            "seed": seed,
+            "eval_size": self.protocol.eval_size,
+            "good_photos": photos,
+            "photos": {
+                "training": sum(r.split == "train" and r.label == 0 for r in plan.records),
+                "normal": labels.count(0),
+                "anomalous": labels.count(1),
+                "test_sha256": plan.fingerprint,
+            },
+            "backbone": {
+                "name": self.backbone.name,
+                "sha256": self.backbone.sha256,
+                "precision": self.backbone.precision,
+            },
+            **content,
+            "problems": [*one.problems, *tests.problems],
+            "versions": {
+                "promptad": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "device": str(self.backbone.device),
+        }
+        text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(self._unit_path(one.key), text + "\n")
+        found: dict[str, Any] = json.loads(text)  # as the next run will read it
+        return found
+
+    def _unit_path(self, key: str) -> Path:
+        return self.out / "units" / f"{key}.json"
+
+
+def _unit(
+    detector: Detector, one: _Planned, good: Sequence[PhotoFeatures], tests: TestSet, tick: Tick
+) -> dict[str, Any]:
+    """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
+    variant = one.unit.variant
+    began = time.perf_counter()
+    oracle = OracleSelection(detector, tests, variant.parts, tick) if variant.oracle else None
+    if good:
+        detector.fit_features(good, after_epoch=oracle, set_threshold=False)
+    fitted = time.perf_counter()
+    rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
+    if oracle is not None:
+        rows += [_row(detector, good, tests, parts, oracle, tick) for parts in oracle.parts]
+    seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
+    return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
+
+
+def _row(
+    detector: Detector,
+    good: Sequence[PhotoFeatures],
+    tests: TestSet,
+    parts: str,
+    oracle: OracleSelection | None,
+    tick: Tick,
+) -> dict[str, Any]:
+    with scoring_parts(detector.method, parts), oracle.best(parts) if oracle else nullcontext():
+        threshold = threshold_from(detector, good)
+        result, alarms = tests.measure(detector, threshold, tick)
+    found = asdict(result)
+    names = result.values()
+    return {
+        "parts": parts,
+        "selection": "oracle_test" if oracle else "last",
+        "epochs": oracle.epochs(parts) if oracle else None,
+        "metrics": names,
+        "threshold": asdict(alarms) if alarms else None,
+        **{key: value for key, value in found.items() if key not in names},
+    }
+
+
+def _read_unit(path: Path, key: str) -> dict[str, Any] | None:
+    """A finished unit, or None where there is none or the file is damaged; it is then computed again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return None
+    if isinstance(content, dict) and content.get("format") == FORMAT and content.get("key") == key:
+        return content
+    return None

@@ -1,0 +1,142 @@
+"""Thresholds from good photos alone, and how far they can be trusted, in words.
+
+Every good photo is scored as if it had not been seen: against the memory of the others (leave one out), or, when it was
+held out, against all. If a new good photo is drawn like the n good ones, its score exceeds their largest with
+probability 1 / (n + 1): that bound needs no further assumption (split conformal prediction; Vovk et al., 2005). A few
+photos can prove no small rate, so below that a normal prediction bound widens the threshold, and the words say which of
+the two it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from promptad.errors import ConfigError
+
+How = Literal["leave-one-out", "held-out", "altered copies"]
+# Rate of false alarms aimed at when a person names none.
+DEFAULT_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold and where it came from.
+
+    Attributes:
+        threshold: photos that score higher are called anomalous.
+        map_threshold: map level that no good photo reached; also where the colours of heat maps begin.
+        map_high: map level from which colours are full.
+        rate: share of false alarms aimed at. bound: share that the good photos can prove, 1 / (n + 1).
+        good: number of good photos n. how: in what way they were scored.
+        note: all that in a sentence for people.
+        scores, map_peaks, map_medians: of the good photos, kept so that another rate can be asked for later.
+    """
+
+    threshold: float
+    map_threshold: float
+    map_high: float
+    rate: float
+    bound: float
+    good: int
+    how: How
+    note: str
+    scores: tuple[float, ...] = ()
+    map_peaks: tuple[float, ...] = ()
+    map_medians: tuple[float, ...] = ()
+
+    def at_rate(self, rate: float) -> Calibration:
+        """The same good photos with another rate of false alarms. Raises ConfigError for rates outside (0, 1)."""
+        return calibrate(self.scores, self.map_peaks, self.map_medians, self.how, rate)
+
+    def with_threshold(self, threshold: float) -> Calibration:
+        """The same colour scale with a threshold that a person chose."""
+        return replace(self, threshold=threshold, note="Threshold given by hand; nothing is known about its false alarms.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return asdict(self)
+
+
+def calibrate(
+    scores: Sequence[float], map_peaks: Sequence[float], map_medians: Sequence[float], how: How, rate: float | None = None
+) -> Calibration:
+    """Threshold and colour scale from the scores of n good photos.
+
+    Args:
+        scores: image scores. map_peaks, map_medians: largest and median value of each photo's anomaly map.
+        how: in what way the photos were scored.
+        rate: share of good photos that may be called anomalous; None aims at 5 %.
+
+    Raises:
+        ConfigError: no score, or a rate outside (0, 1).
+    """
+    values = np.sort(np.asarray(scores, dtype=float))
+    aim = DEFAULT_RATE if rate is None else rate
+    if not len(values):
+        raise ConfigError("a threshold needs the score of at least one good photo")
+    if not 0 < aim < 1:
+        raise ConfigError(f"the rate of false alarms must lie between 0 and 1, got {aim:g}; 0.01 means 1 %")
+    n = len(values)
+    # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
+    rank = math.ceil((n + 1) * (1 - aim))
+    proved = rank <= n
+    threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim))
+    peak = float(max(map_peaks))
+    middle = float(np.median(map_medians))
+    floor = max(peak, prediction_bound(np.sort(np.asarray(map_peaks, dtype=float)), aim))
+    high = floor + max(2.0 * (floor - middle), 1e-6 * max(1.0, abs(floor)))
+    return Calibration(
+        threshold=threshold,
+        map_threshold=floor,
+        map_high=high,
+        rate=aim,
+        bound=1 / (n + 1),
+        good=n,
+        how=how,
+        note=_words(n, how, aim, proved),
+        scores=tuple(map(float, scores)),
+        map_peaks=tuple(map(float, map_peaks)),
+        map_medians=tuple(map(float, map_medians)),
+    )
+
+
+def prediction_bound(values: np.ndarray, rate: float) -> float:
+    """Upper prediction bound at `rate` for one more value, were the values drawn from a normal distribution.
+
+    With a single value the spread is unknown; a tenth of its size stands in for it.
+    """
+    n = len(values)
+    if n == 1:
+        return float(values[0] + 0.1 * abs(values[0]))
+    spread = float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
+    return float(np.mean(values) + stats.t.ppf(1 - rate, n - 1) * spread)
+
+
+def _words(n: int, how: How, rate: float, proved: bool) -> str:
+    photos = "1 good photo" if n == 1 else f"{n} good photos"
+    ways = {
+        "leave-one-out": f"{photos}, each compared with the others",
+        "held-out": f"{photos} that the detector had not learned from",
+        "altered copies": "altered copies (flipped, shifted, brighter, darker) of the only good photo",
+    }
+    needed = math.ceil(1 / rate) - 1
+    if how == "altered copies":
+        return (
+            f"Threshold from {ways[how]}: a rough start, nothing is proved about false alarms. "
+            f"Give at least {needed} good photos to prove {rate:.1%} or fewer."
+        )
+    if proved:
+        return (
+            f"Threshold from {ways[how]}: at most {rate:.1%} of further good photos are called anomalous on average, "
+            "if they are taken like these."
+        )
+    return (
+        f"Threshold from {ways[how]}: aims at {rate:.1%} false alarms by extrapolating their scores. "
+        f"{photos} alone prove only 1 in {n + 1}; {needed} would be needed to prove {rate:.1%}."
+    )

@@ -1,0 +1,63 @@
+"""`promptad fit`: learn a product from good photos and save the detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptad.cli import options
+from promptad.cli.console import friendly_errors, progress, say
+
+
+@friendly_errors()
+def fit(
+    good: Annotated[list[Path], typer.Argument(help="Good photos, or folders of them; one to four are enough.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The detector, one .safetensors file.")],
+    object_name: options.Object,
+    defect: options.Defects = [],  # noqa: B006 - typer copies it
+    only_defects: options.OnlyDefects = False,
+    words: options.Words = None,
+    method: options.MethodName = "promptad",
+    preset: options.Preset = "clean",
+    held_out: options.HeldOut = [],  # noqa: B006
+    false_alarms: options.FalseAlarms = None,
+    backbone: options.BackboneName = None,
+    precision: options.PrecisionName = "fp32",
+    device: options.Device = "cpu",
+    setting: options.Settings = [],  # noqa: B006
+    seed: options.Seed = None,
+) -> None:
+    """Learn a product from good photos, set the threshold from them, and save the detector."""
+    if output.suffix != ".safetensors":
+        output = output.with_name(output.name + ".safetensors")
+    from promptad.inspection import prepare
+
+    prepare(output.parent)
+    photos = options.readable(options.good_photos(good))
+    extra = options.readable(options.good_photos(held_out)) if held_out else []
+    detector = options.new_detector(
+        method=method,
+        object_name=object_name,
+        defects=defect,
+        only_defects=only_defects,
+        words=words,
+        preset=preset,
+        backbone=backbone,
+        precision=precision,
+        device=device,
+        settings=setting,
+        seed=seed,
+    )
+    with progress("reading good photos") as update:
+        detector.fit(photos, held_out=extra, false_alarms=false_alarms, progress=update)
+    detector.save(output)
+    say(f"object     {object_name}, from {len(photos)} good photo{'s' if len(photos) > 1 else ''}")
+    say(f"method     {detector.entry.title}, preset {preset}")
+    say(f"backbone   {detector.backbone.identity}")
+    if detector.calibration:
+        say(f"threshold  {detector.calibration.threshold:.4g}")
+        say(f"           {detector.calibration.note}")
+    say(f"saved      {output}")
+    say(f"next       promptad inspect PHOTOS --model {output} -o out/")

@@ -1,0 +1,142 @@
+"""`promptad inspect`: judge a folder of photos."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptad.cli import options
+from promptad.cli.console import EXIT_INTERRUPTED, friendly_errors, progress, say, table, warn
+from promptad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from promptad.detector import Detector
+    from promptad.inspection import Report
+
+EXIT_SOME_FAILED = 3
+"""The run is complete, but at least one photo could not be judged."""
+
+
+@friendly_errors()
+def inspect(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of them (searched to the bottom).")],
+    model: Annotated[Path | None, typer.Option("--model", help="A detector saved by `promptad fit`.")] = None,
+    good: Annotated[
+        list[Path], typer.Option("--good", help="Good photos or folders to learn from now, instead of --model; repeat.")
+    ] = [],  # noqa: B006 - typer copies it
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for table, heat maps and page.")] = Path("out"),
+    object_name: options.Object = "object",
+    defect: options.Defects = [],  # noqa: B006
+    only_defects: options.OnlyDefects = False,
+    words: options.Words = None,
+    method: options.MethodName = "promptad",
+    preset: options.Preset = "clean",
+    held_out: options.HeldOut = [],  # noqa: B006
+    false_alarms: options.FalseAlarms = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Your own threshold, instead of the learned one.")] = None,
+    heatmaps: Annotated[str, typer.Option("--heatmaps", help="jpg, png or none.")] = "jpg",
+    maps: Annotated[str, typer.Option("--maps", help="Raw anomaly maps at photo size: npy, png (16 bit, 0 to 1) or none.")] = "none",
+    max_pictures: Annotated[int, typer.Option("--max-pictures", help="Photos with pictures on the page.", min=1)] = 200,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Judge every photo again, whatever an earlier run left.")] = False,
+    backbone: options.BackboneName = None,
+    precision: options.PrecisionName = "fp32",
+    device: options.Device = "cpu",
+    setting: options.Settings = [],  # noqa: B006
+    seed: options.Seed = None,
+) -> None:
+    """Judge photos: table, heat maps at photo size, and one HTML page, worst first.
+
+    Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method clip. A second run
+    into the same folder goes on where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
+    judged, 2 nothing could be done, 130 interrupted.
+    """
+    for name, value, allowed in (("heatmaps", heatmaps, ("jpg", "png", "none")), ("maps", maps, ("npy", "png", "none"))):
+        if value not in allowed:
+            raise ConfigError(f"--{name} {value!r}: expected {', '.join(allowed)}")
+    from promptad.data.folder import find_photos
+    from promptad.inspection import Output, prepare
+    from promptad.inspection import inspect as run
+
+    prepare(output)
+    found, skipped = find_photos(photos)
+    if model is not None:
+        if good or defect or words or setting:
+            raise ConfigError("--model brings its own words and settings; give either --model or --good with them")
+        from promptad.detector import Detector
+
+        detector = Detector.load(model, backbone=backbone, device=options.check_device(device))
+        if false_alarms is not None:
+            if detector.calibration is None:
+                raise ConfigError(f"{model}: has no threshold to move; fit it again with good photos")
+            detector.calibration = detector.calibration.at_rate(false_alarms)
+    else:
+        detector = options.new_detector(
+            method=method,
+            object_name=object_name,
+            defects=defect,
+            only_defects=only_defects,
+            words=words,
+            preset=preset,
+            backbone=backbone,
+            precision=precision,
+            device=device,
+            settings=setting,
+            seed=seed,
+        )
+        if good:
+            learned = options.readable(options.good_photos(good))
+            extra = options.readable(options.good_photos(held_out)) if held_out else []
+            with progress("reading good photos") as update:
+                detector.fit(learned, held_out=extra, false_alarms=false_alarms, progress=update)
+        elif detector.entry.needs_good_photos:
+            raise ConfigError(
+                f"{detector.entry.title} learns from good photos: give some with --good, a saved detector with --model, "
+                "or use --method clip, which needs neither"
+            )
+    if threshold is not None:
+        if detector.calibration is None:
+            raise ConfigError("--threshold needs good photos (--good or --model): they set the scale of the heat maps")
+        detector.calibration = detector.calibration.with_threshold(threshold)
+    with progress("inspecting") as update:
+        report = run(
+            detector,
+            found,
+            Output(output, heatmaps, maps, max_pictures, fresh, shlex.join(["promptad", *sys.argv[1:]]), f"{detector.object}: inspection"),
+            skipped=skipped,
+            progress=update,
+            failed=warn,
+        )
+    for path, reason in skipped:
+        warn(f"{path}: {reason}")
+    show(report, detector)
+    if report.interrupted:
+        warn("interrupted; finished photos are kept, run the same command again to go on")
+        raise SystemExit(EXIT_INTERRUPTED)
+    if any(row.verdict == "failed" and not row.error.startswith("skipped:") for row in report.rows):
+        raise SystemExit(EXIT_SOME_FAILED)
+
+
+def show(report: Report, detector: Detector, most: int = 12) -> None:
+    """Prints the worst photos, the counts and the names of the files."""
+    scored = [row for row in report.rows if row.score is not None]
+    lines = []
+    for row in scored[:most]:
+        word = row.defects[0] if row.defects else None
+        best = f"{word.words} ({word.region_probability:.0%})" if word else ""
+        lines.append([f"{row.score:.4f}", row.verdict, best, Path(row.photo).name])
+    if lines:
+        table(["score", "verdict", "nearest words (hottest region)", "photo"], lines)
+    if len(scored) > most:
+        say(f"... and {len(scored) - most} more in {report.csv}")
+    counts = {v: sum(row.verdict == v for row in report.rows) for v in ("anomalous", "normal", "no threshold", "failed")}
+    say()
+    say("photos     " + ", ".join(f"{n} {v}" for v, n in counts.items() if n))
+    say(f"backbone   {detector.backbone.identity}")
+    if detector.calibration:
+        say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")
+    say(f"table      {report.csv}")
+    say(f"page       {report.page}")

@@ -1,0 +1,151 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from promptad.detector import Detector
+
+Object = Annotated[str, typer.Option("--object", help='What the photos show, in words: "metal nut".')]
+Defects = Annotated[
+    list[str], typer.Option("--defect", help='A defect in words, such as "with scratch" or "bent [c]"; repeat for more.')
+]
+OnlyDefects = Annotated[bool, typer.Option("--only-defects", help="Use the given defects alone, without the general ones.")]
+Words = Annotated[
+    Path | None, typer.Option("--words", help="TOML file with your own defect words; see docs, Your own words.")
+]
+MethodName = Annotated[str, typer.Option("--method", help="promptad (learns from good photos) or clip (untrained).")]
+Preset = Annotated[str, typer.Option("--preset", help="clean (recommended), paper or release.")]
+BackboneName = Annotated[
+    str | None,
+    typer.Option("--backbone", help="CLIP weights: a name from `promptad models`, a file or a folder. Default: starter."),
+]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", help="Any setting of the method as key=value, e.g. --set epochs=200; repeat for more.")
+]
+HeldOut = Annotated[
+    list[Path], typer.Option("--held-out", help="Further good photos or folders that only set the threshold; repeat for more.")
+]
+FalseAlarms = Annotated[
+    float | None, typer.Option("--false-alarms", help="Share of good photos that may be called anomalous, e.g. 0.01.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the prompts' initial values.")]
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`["epochs=200", "fit=tiles"]` -> `{"epochs": 200, "fit": "tiles"}`; values are JSON where they can be.
+
+    Raises:
+        ConfigError: an entry without a key or an equals sign.
+    """
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {pair!r}: expected key=value, for example --set epochs=200")
+        try:
+            out[key.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            out[key.strip()] = text
+    return out
+
+
+def new_detector(
+    *,
+    method: str,
+    object_name: str,
+    defects: list[str],
+    only_defects: bool,
+    words: Path | None,
+    preset: str,
+    backbone: str | None,
+    precision: str,
+    device: str,
+    settings: list[str],
+    seed: int | None = None,
+) -> Detector:
+    """A detector from the options of `fit` and `inspect`."""
+    from promptad.detector import Detector
+
+    values = parse_settings(settings)
+    if words is not None:
+        values["state_bank"] = str(words)
+        if words.suffix != ".toml":
+            raise ConfigError(f"{words}: the word file must be a .toml file")
+    if only_defects:
+        values["only_defects"] = True
+    if seed is not None:
+        values["seed"] = seed
+    return Detector(
+        method,
+        object=object_name,
+        defects=defects,
+        preset=preset,
+        backbone=backbone or "starter",
+        precision=precision,  # type: ignore[arg-type]
+        device=check_device(device),
+        **values,
+    )
+
+
+def check_device(device: str) -> str:
+    """The device, if torch can compute there.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise ConfigError(f"--device {device}: not usable here ({reason}); use --device cpu") from error
+    return device
+
+
+def good_photos(paths: list[Path]) -> list[Path]:
+    """Photo files among files and folders that were named as good; what is skipped is said.
+
+    Raises:
+        DataError: nothing there.
+    """
+    from promptad.cli.console import warn
+    from promptad.data.folder import find_photos
+
+    photos, skipped = find_photos(paths)
+    for path, reason in skipped:
+        warn(f"{path}: {reason}")
+    return photos
+
+
+def readable(paths: list[Path]) -> list[Path]:
+    """Those photos that can be read; each of the others gets its line.
+
+    Raises:
+        DataError: none is left.
+    """
+    from promptad.cli.console import warn
+    from promptad.data.photos import read_photo
+    from promptad.errors import DataError, PhotoError
+
+    kept = []
+    for path in paths:
+        try:
+            read_photo(path)
+        except PhotoError as error:
+            warn(str(error))
+        else:
+            kept.append(path)
+    if not kept:
+        raise DataError("none of the good photos can be read; give at least one")
+    return kept

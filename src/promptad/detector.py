@@ -1,0 +1,417 @@
+"""The façade that people use: a detector that learns from good photos and judges others, in memory, without files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptad import __version__
+from promptad.calibration import Calibration, calibrate
+from promptad.clip.backbone import Backbone, Precision, load_backbone
+from promptad.clip.preprocess import Preprocess
+from promptad.data.files import sha256_file
+from promptad.data.folder import find_photos
+from promptad.data.photos import as_photo
+from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.learning.features import Encoder, FeatureStore, Photo, PhotoFeatures
+from promptad.methods.base import EpochHook, Scores, config_dict
+from promptad.methods.registry import find_method
+from promptad.prediction import DefectWord, Prediction
+from promptad.saved import read_saved, write_saved
+from promptad.scoring.maps import photo_map
+
+Progress = Callable[[int, int], None]
+# Anything `data.photos.as_photo` takes: a path, a Pillow image, or an array (H, W[, C]), RGB.
+PhotoLike = Any
+
+
+class Detector:
+    """Judges photos of one object.
+
+    Example::
+
+        detector = Detector(object="cookie", defects=["with a bite taken"]).fit(["good-1.jpg", "good-2.jpg"])
+        result = detector.predict("photo.jpg")
+        print(result.verdict, result.score, result.defects[0].words)
+
+    Args:
+        method: "promptad" (needs 1 to 4 good photos or more) or "clip" (untrained, needs none).
+        object: what the photos show, in words ("metal nut") or as a data set names it ("metal_nut").
+        defects: a person's own defect words ("with scratch", "bent [c]").
+        preset: "clean" (recommended), "paper" or "release"; see the method's page.
+        backbone: zoo name, weights file, model folder, or a loaded :class:`Backbone`.
+        precision: "fp32" or "bf16" of the towers. device: "cpu", "cuda", ...
+        cache: keeps features of photo files on disk; None encodes every time.
+        **settings: any field of the method's config.
+
+    Raises:
+        ConfigError: an unknown method, preset or setting. WeightsError: the backbone cannot be loaded.
+        TextError: words too long for the text tower.
+    """
+
+    def __init__(
+        self,
+        method: str = "promptad",
+        *,
+        object: str = "object",  # the field's name for it; the builtin is not needed here
+        defects: Sequence[str] = (),
+        preset: str = "clean",
+        backbone: str | Path | Backbone = "starter",
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        cache: FeatureStore | None = None,
+        **settings: Any,
+    ) -> None:
+        entry = find_method(method)
+        if defects:
+            settings["defects"] = tuple(defects)
+        config = entry.make_config(preset, **settings)
+        self.preset, self.object = preset, object
+        self._start(method, config, _backbone(backbone, precision, device), cache)
+
+    def _start(self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None) -> None:
+        self.entry, self.config, self.backbone = find_method(method), config, backbone
+        self.method = self.entry.build(backbone, config, self.object)
+        size = config.input_size or backbone.input_size
+        self.preprocess = Preprocess(
+            size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize, config.test_channels
+        )
+        self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
+        self.calibration: Calibration | None = None
+        self.good: list[dict[str, str]] = []
+        self._fitted = not self.entry.needs_good_photos
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        photos: PhotoLike | Sequence[PhotoLike],
+        *,
+        held_out: Sequence[PhotoLike] = (),
+        false_alarms: float | None = None,
+        progress: Progress | None = None,
+    ) -> Detector:
+        """Learns from good photos and sets the threshold from them.
+
+        Args:
+            photos: good photos: paths, folders, Pillow images or arrays; one or several.
+            held_out: further good photos that only set the threshold; the more, the lower the rate they can prove.
+            false_alarms: share of good photos that may be called anomalous, for example 0.01.
+            progress: called with photos done and photos in all.
+
+        Raises:
+            PhotoError: a photo cannot be read. DataError: a folder without photos. ConfigError: no photo at all.
+        """
+        good, extra = list(_each(photos)), list(_each(held_out))
+        if not good:
+            raise ConfigError("fit needs at least one good photo")
+        total = len(good) + len(extra)
+
+        def encode(items: Sequence[PhotoLike], before: int) -> list[PhotoFeatures]:
+            out = []
+            for index, item in enumerate(items):
+                out.append(self._encode_one(item, reference=True))
+                if progress is not None:
+                    progress(before + index + 1, total)
+            return out
+
+        learned, kept = encode(good, 0), encode(extra, len(good))
+        self.good = [_named(item) for item in good]
+        copies = []
+        if len(good) == 1 and not extra:
+            copies = self.encoder.encode(altered_copies(as_photo(good[0])), reference=True)
+        return self.fit_features(learned, held_out=kept, copies=copies, false_alarms=false_alarms)
+
+    def fit_features(
+        self,
+        photos: Sequence[PhotoFeatures],
+        *,
+        held_out: Sequence[PhotoFeatures] = (),
+        copies: Sequence[PhotoFeatures] = (),
+        false_alarms: float | None = None,
+        after_epoch: EpochHook | None = None,
+        set_threshold: bool = True,
+    ) -> Detector:
+        """:meth:`fit` from features that were encoded already, as the benchmarks do.
+
+        Args:
+            copies: altered copies of a single good photo, which then set the threshold.
+            after_epoch: see the method's `fit`. set_threshold: off leaves the detector without threshold.
+        """
+        self.method.fit([photo.features for photo in photos], after_epoch=after_epoch)
+        self._fitted = True
+        self.calibration = None
+        if not set_threshold:
+            return self
+        if held_out:
+            how, judged = "held-out", [self._judge(photo) for photo in held_out]
+        elif len(photos) > 1:
+            how, judged = "leave-one-out", [self._judge(photo, leave_out=i) for i, photo in enumerate(photos)]
+        elif copies:
+            how, judged = "altered copies", [self._judge(photo) for photo in copies]
+        else:
+            return self
+        maps = [
+            self._map(photo, scores, _coarse(photo.size))
+            for photo, (_, scores) in zip(held_out or (photos if len(photos) > 1 else copies), judged, strict=True)
+        ]
+        self.calibration = calibrate(
+            [score for score, _ in judged],
+            [float(m.max()) for m in maps if m is not None],
+            [float(np.median(m)) for m in maps if m is not None],
+            how,  # type: ignore[arg-type]
+            false_alarms,
+        )
+        return self
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def predict(self, photos: PhotoLike | Sequence[PhotoLike], *, maps: bool = True) -> Any:
+        """Judges one photo (gives a :class:`Prediction`) or a list or folder of photos (gives a list of them).
+
+        Args:
+            photos: path, folder, Pillow image, array (H, W, 3) uint8 RGB, or a list of these.
+            maps: off leaves the anomaly maps out, which saves memory for large photos.
+
+        Raises:
+            PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one.
+        """
+        if isinstance(photos, list | tuple) or _is_folder(photos):
+            return [self._predict_one(item, maps) for item in _each(photos)]
+        return self._predict_one(photos, maps)
+
+    def predict_each(self, photos: Iterable[PhotoLike], *, maps: bool = True) -> Iterator[Prediction | PromptadError]:
+        """Judges photos one after the other; a photo that cannot be judged gives its error instead of a prediction."""
+        for item in photos:
+            try:
+                yield self._predict_one(item, maps)
+            except PromptadError as error:
+                yield error
+
+    def _predict_one(self, item: PhotoLike, maps: bool) -> Prediction:
+        began = time.perf_counter()
+        photo = as_photo(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
+        read = time.perf_counter()
+        features = self.encoder.encode([photo])[0] if photo is not None else self._encode_one(item)
+        encoded = time.perf_counter()
+        result = self.predict_features(features, path=Path(item) if isinstance(item, str | Path) else None, maps=maps)
+        result.timings.update(read=read - began, encode=encoded - read, score=time.perf_counter() - encoded)
+        return result
+
+    def predict_features(
+        self, photo: PhotoFeatures, *, path: Path | None = None, maps: bool = True, map_size: tuple[int, int] | None = None
+    ) -> Prediction:
+        """The prediction for features that were encoded already.
+
+        Args:
+            map_size: (H, W) of the map instead of the photo's own; the prediction's size is then that one.
+        """
+        if not self._fitted:
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        score, scores = self._judge(photo)
+        size = map_size or photo.size
+        which = _deciding(scores)
+        calibration = self.calibration
+        return Prediction(
+            path=path,
+            score=score,
+            threshold=calibration.threshold if calibration else None,
+            map=self._map(photo, scores, size) if maps else None,
+            map_threshold=calibration.map_threshold if calibration else None,
+            defects=self._defects(photo, scores),
+            size=size,
+            backbone=self.backbone.identity,
+            method=f"{self.entry.title}, preset {self.preset}",
+            parts={name: float(value[0]) for name, value in scores[which].parts.items()},
+        )
+
+    def encode(self, photo: PhotoLike) -> PhotoFeatures:
+        """The frozen features of one photo, for :meth:`predict_features`."""
+        return self._encode_one(photo)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides a result, JSON-ready: what runs are resumed by."""
+        return {
+            "method": self.method.name,
+            "object": self.object,
+            "config": config_dict(self.config),
+            "backbone": [self.backbone.sha256, self.backbone.precision],
+            "calibration": self.calibration.to_dict() if self.calibration else None,
+            "good": self.good,
+        }
+
+    def _encode_one(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
+        if self.encoder.cache and isinstance(item, str | Path):
+            return self.encoder.encode_files([Path(item)], reference=reference)[0]
+        return self.encoder.encode([as_photo(item)], reference=reference)[0]
+
+    def _judge(self, photo: PhotoFeatures, leave_out: int | None = None) -> tuple[float, list[Scores]]:
+        scores = [self.method.score(features, leave_out=leave_out) for features in photo.features]
+        values = [float(s.image[0]) for s in scores]
+        return (max(values) if self.config.view_score == "max" else sum(values) / len(values)), scores
+
+    def _map(self, photo: PhotoFeatures, scores: Sequence[Scores], size: tuple[int, int]) -> NDArray[np.float32] | None:
+        if any(s.map is None for s in scores):
+            return None
+        return photo_map(
+            photo.views,
+            [cast(Tensor, s.map)[0] for s in scores],
+            photo.size,
+            square=self.preprocess.size // self.preprocess.patch,
+            map_size=self.config.map_size,
+            sigma=self.config.smoothing,
+            out_size=size,
+        )
+
+    def _defects(self, photo: PhotoFeatures, scores: Sequence[Scores]) -> tuple[DefectWord, ...]:
+        which = _deciding(scores)
+        found = self.method.words(photo.features[which])
+        if found is None:
+            return ()
+        values = scores[which].map
+        hottest = 0 if values is None else int(values[0].flatten().argmax())
+        image, region = found.image[0].tolist(), found.patches[0, hottest].tolist()
+        words: dict[str, DefectWord] = {}
+        for name, a, b in zip(found.words, image, region, strict=True):
+            seen = words.get(name)  # a source may list the same words twice: their probabilities belong together
+            words[name] = DefectWord(name, a + (seen.image_probability if seen else 0), b + (seen.region_probability if seen else 0))
+        return tuple(sorted(words.values(), key=lambda w: w.image_probability + w.region_probability, reverse=True))
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the whole detector to one `.safetensors` file.
+
+        Raises:
+            ConfigError: nothing was learned yet. DataError: the file cannot be written.
+        """
+        if not self._fitted:
+            raise ConfigError("nothing to save yet: call fit first")
+        header = {
+            "version": __version__,
+            "method": self.method.name,
+            "preset": self.preset,
+            "object": self.object,
+            "config": config_dict(self.config),
+            "backbone": {
+                "name": self.backbone.name,
+                "sha256": self.backbone.sha256,
+                "precision": self.backbone.precision,
+                "activation": self.backbone.sizes.activation,
+            },
+            "calibration": self.calibration.to_dict() if self.calibration else None,
+            "good_photos": self.good,
+            "torch": torch.__version__,
+        }
+        write_saved(Path(path), header, self.method.state())
+        return Path(path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backbone: str | Path | Backbone | None = None,
+        device: str = "cpu",
+        cache: FeatureStore | None = None,
+    ) -> Detector:
+        """Reads a saved detector.
+
+        Args:
+            backbone: where its CLIP weights lie now, if not where the detector was made.
+
+        Raises:
+            WeightsError: the file is no saved detector, or the backbone is absent or not the one it was made with.
+        """
+        saved = read_saved(Path(path))
+        header = saved.header
+        try:
+            made_with = header["backbone"]
+            entry = find_method(header["method"])
+            config = entry.read_config(header["config"])
+            calibration = header["calibration"]
+            known = {field.name for field in fields(Calibration)}
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in (calibration or {}).items() if k in known}
+            restored = Calibration(**values) if calibration else None
+            self = cls.__new__(cls)
+            self.preset, self.object = header["preset"], header["object"]
+            good = list(header["good_photos"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise WeightsError(f"{path}: its header does not fit this version of promptad ({error}); fit it again") from error
+        if isinstance(backbone, Backbone):
+            loaded = backbone
+        else:
+            loaded = load_backbone(
+                backbone or made_with["name"],
+                precision=made_with["precision"],
+                device=device,
+                activation=made_with["activation"],
+            )
+        if loaded.sha256 != made_with["sha256"]:
+            raise WeightsError(
+                f"{path}: made with backbone {made_with['name']} (sha256 {made_with['sha256'][:8]}), but "
+                f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights with --backbone, or fit again"
+            )
+        self._start(header["method"], config, loaded, cache)
+        self.method.load_state(saved.tensors)
+        self.calibration, self.good, self._fitted = restored, good, True
+        return self
+
+
+def load(path: str | Path, **options: Any) -> Detector:
+    """Reads a saved detector; see :meth:`Detector.load`."""
+    return Detector.load(path, **options)
+
+
+def altered_copies(photo: Photo) -> list[Photo]:
+    """Copies of a photo that a good part could also look like: mirrored, shifted by a twentieth, brighter, darker.
+
+    (H, W, 3) uint8 RGB -> the same shape each. They stand in for further good photos when there is only one.
+    """
+    height, width = photo.shape[:2]
+    dy, dx = max(1, height // 20), max(1, width // 20)
+    padded = np.pad(photo, ((dy, dy), (dx, dx), (0, 0)), mode="edge")
+    shifted = [padded[y : y + height, x : x + width] for y, x in ((0, 0), (2 * dy, 2 * dx))]
+    scaled = [np.clip(photo.astype(np.float32) * f, 0, 255).astype(np.uint8) for f in (0.9, 1.1)]
+    return [np.ascontiguousarray(copy) for copy in (photo[:, ::-1], photo[::-1], *shifted, *scaled)]
+
+
+def _backbone(given: str | Path | Backbone, precision: Precision, device: str) -> Backbone:
+    return given if isinstance(given, Backbone) else load_backbone(given, precision=precision, device=device)
+
+
+def _is_folder(item: PhotoLike) -> bool:
+    return isinstance(item, str | Path) and Path(item).is_dir()
+
+
+def _each(photos: PhotoLike | Sequence[PhotoLike]) -> Iterator[PhotoLike]:
+    """Single photos from one photo, a list, or folders."""
+    for item in photos if isinstance(photos, list | tuple) else [photos]:
+        if _is_folder(item):
+            yield from find_photos([Path(item)])[0]
+        else:
+            yield item
+
+
+def _named(item: PhotoLike) -> dict[str, str]:
+    """Name and SHA-256 of a photo file, for the header; arrays have neither."""
+    return {"name": Path(item).name, "sha256": sha256_file(item)} if isinstance(item, str | Path) else {"name": "array"}
+
+
+def _deciding(scores: Sequence[Scores]) -> int:
+    """The view with the highest score."""
+    return max(range(len(scores)), key=lambda i: float(scores[i].image[0]))
+
+
+def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
+    """The photo's shape with a long edge of at most `edge` pixels: enough for peaks of a smooth map."""
+    factor = min(1.0, edge / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -1,0 +1,113 @@
+"""Text ensembles without any training: CLIP with sentences for "normal" and "anomalous".
+
+The sentences are WinCLIP's (Jeong et al., CVPR 2023: 154 normal, 88 anomalous), APRIL-GAN's, or one a side. With
+`local="vv"` this is the row "CPE + VV-CLIP" of PromptAD (CVPR 2024, table 5); with `local="qk"` the plain patch tokens,
+whose maps are known to be nearly inverted. It needs no good photo, and is what every learned prompt is measured against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.errors import ConfigError
+from promptad.methods.base import EpochHook, Method, Scores, WordScores
+from promptad.prompts.words import anomaly_states, defect_words, ensemble, fill, object_words
+from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype, state_probabilities
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Settings of the untrained text score.
+
+    Attributes:
+        input_size, fit, pre_resize, test_channels: preprocessing, as in PromptAD's config.
+        sentences: "winclip", "april_gan" or "two_prompt". scale: inverse temperature.
+        local: "vv", "maskclip" or "qk"; local_start: first block of the local stream.
+        defects, state_bank, only_defects: words that are ranked for every photo; they do not change the scores.
+        map_size, smoothing, view_score: as in PromptAD's config.
+    """
+
+    input_size: int = 0
+    fit: str = "auto"
+    pre_resize: int = 0
+    test_channels: str = "rgb"
+    sentences: str = "winclip"
+    scale: float = 100.0
+    local: str = "vv"
+    local_start: int = 1
+    defects: tuple[str, ...] = ()
+    state_bank: str = "auto"
+    only_defects: bool = False
+    map_size: int = 400
+    smoothing: float = 4.0
+    view_score: str = "max"
+
+    def __post_init__(self) -> None:
+        if self.sentences not in ("winclip", "april_gan", "two_prompt"):
+            raise ConfigError(f"sentences must be winclip, april_gan or two_prompt; got {self.sentences!r}")
+        if self.local not in ("vv", "maskclip", "qk"):
+            raise ConfigError(f"local must be vv, maskclip or qk; got {self.local!r}")
+        if self.view_score not in ("max", "mean"):
+            raise ConfigError(f"view_score must be max or mean; got {self.view_score!r}")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "paper": {"fit": "crop", "local": "qk", "smoothing": 0.0},
+    "release": {"fit": "squash", "local": "qk", "smoothing": 0.0},
+}
+
+
+class TextEnsemble(Method):
+    """Untrained two-class text score for one object; see the module's docstring.
+
+    Raises:
+        ConfigError, TextError: words that do not exist or are too long.
+    """
+
+    name = "clip"
+
+    def __init__(self, backbone: Backbone, config: EnsembleConfig, object_name: str = "object") -> None:
+        self.backbone, self.config = backbone, config
+        self.object = object_words(object_name)
+        self.request = FeatureRequest(local=LocalStream(config.local_start, config.local))  # type: ignore[arg-type]
+        self.states = anomaly_states(
+            object_name, source=config.state_bank, extra=config.defects, replace=config.only_defects
+        )
+        normal, anomalous = ensemble(config.sentences, self.object)
+        self._normal = ensemble_prototype(backbone.encode_texts(normal))
+        self._anomalous = ensemble_prototype(backbone.encode_texts(anomalous))
+        self._states = backbone.encode_texts([f"a photo of a {fill(state, self.object)}." for state in self.states])
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Nothing is learned; good photos only set the threshold."""
+
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Probability of the anomalous sentences for views (B,) and patches (B, h, w)."""
+        assert features.patches is not None
+        image = anomalous_probability(features.image, self._normal, self._anomalous, self.config.scale)
+        patches = anomalous_probability(features.patches, self._normal, self._anomalous, self.config.scale)
+        return Scores(image, patches.view(len(features), *features.grid), {"text": image})
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views and patches."""
+        assert features.patches is not None
+        return WordScores(
+            words=tuple(defect_words(state) for state in self.states),
+            image=state_probabilities(features.image, self._normal, self._states, self.config.scale),
+            patches=state_probabilities(features.patches, self._normal, self._states, self.config.scale),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """One empty tensor: everything follows from the words."""
+        return {"nothing": torch.zeros(1)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to restore."""

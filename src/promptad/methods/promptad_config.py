@@ -1,0 +1,153 @@
+"""Settings and presets of PromptAD (CVPR 2024), with every place where paper and released code differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from promptad.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PromptADConfig:
+    """Everything that can be chosen. Flags F-n are the ledger's names for where paper and released code differ.
+
+    Attributes:
+        input_size: side of the input in pixels; 0 takes what the backbone recommends.
+        fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess` (F-6).
+        prefixes_image, prefixes_pixel: normal prefixes N of each prompt set (F-11).
+        prefix_tokens: tokens E_N of a prefix. suffixes, suffix_tokens: learnable suffixes L and their tokens E_A.
+        suffix_position: "after" the object as printed, "before" it as released (F-3).
+        generic_states: "eight", "five" or "none" (F-10). state_bank: "auto", "none", a bank or a TOML file.
+        defects: a person's own states, added; with `only_defects` they replace all others.
+        semantic_concatenation: off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP.
+        manual_prompts, learnable_prompts, margin: off gives the ablations w/o MAP, w/o LAP, w/o EAM.
+        scale: inverse temperature of the losses, score_scale: of the scores (F-1), word_scale: of the defect words;
+            scale_pixel, score_scale_pixel: of the pixel prompts (0: the same as of the image prompts).
+        numerator: "anomalous", or "normal" as eq. 16 is printed, which would be a normality score (F-2).
+        margin_distance, margin_over_patches: the hinge's distance and the released code's axis slip (F-4).
+        alignment, alignment_weight: which means are compared, and lambda (F-12).
+        optimiser: "sgd" (paper, release) or "adam"; epochs, lr, momentum, weight_decay, final_lr: with cosine annealing;
+            lr_pixel: of the pixel prompts (0: the same).
+        prefix_init: words whose token embeddings start the prefixes, "" starts them at zero; init_std: sigma of the
+            Gaussian added to that, and of the suffixes.
+        prompt_precision: "fp32", or "fp16" parameters as released (F-9).
+        selection: "last" epoch; "oracle_test" keeps the epoch with the best test AUROC and is only for benchmarks (F-7).
+        shot_order: listing from which shots are drawn: "sorted" names, or the "directory"'s own order (F-8).
+        memory_layers, memory_point: tapped layers, and where in the block (F-5).
+        local: "vv", "maskclip" or "qk" patch features; local_start: first block of the local stream.
+        parts: "fused", or one of the parts alone: "text" (w/o memory), "memory" (w/o prompts).
+        map_size: side in pixels of the square on which maps are smoothed; smoothing: Gaussian sigma there.
+        view_score: score of a photo of several views: "max" or "mean" over them.
+        seed: of the prompts' initial values.
+    """
+
+    input_size: int = 0
+    fit: str = "auto"
+    pre_resize: int = 0
+    test_channels: str = "rgb"
+    prefixes_image: int = 1
+    prefixes_pixel: int = 1
+    prefix_tokens: int = 4
+    suffixes: int = 4
+    suffix_tokens: int = 1
+    suffix_position: str = "after"
+    generic_states: str = "eight"
+    state_bank: str = "auto"
+    defects: tuple[str, ...] = ()
+    only_defects: bool = False
+    semantic_concatenation: bool = True
+    manual_prompts: bool = True
+    learnable_prompts: bool = True
+    margin: bool = True
+    scale: float = 100.0
+    scale_pixel: float = 0.0
+    score_scale: float = 100.0
+    score_scale_pixel: float = 0.0
+    word_scale: float = 100.0
+    numerator: str = "anomalous"
+    margin_distance: str = "squared"
+    margin_over_patches: bool = False
+    alignment: str = "normalised_mean"
+    alignment_weight: float = 0.001
+    optimiser: str = "sgd"
+    epochs: int = 100
+    lr: float = 0.002
+    lr_pixel: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    final_lr: float = 1e-5
+    prefix_init: str = ""
+    init_std: float = 0.02
+    prompt_precision: str = "fp32"
+    selection: str = "last"
+    shot_order: str = "sorted"
+    memory_layers: tuple[int, ...] = (3, 8)
+    memory_point: str = "block"
+    local: str = "vv"
+    local_start: int = 1
+    parts: str = "fused"
+    map_size: int = 400
+    smoothing: float = 4.0
+    view_score: str = "max"
+    seed: int = 111
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        if min(self.prefixes_image, self.prefixes_pixel, self.prefix_tokens, self.suffix_tokens) < 1:
+            raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
+        if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
+            raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
+        if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
+            raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
+
+
+_CHOICES = {
+    "fit": ("auto", "letterbox", "area", "squash", "crop", "tiles"),
+    "test_channels": ("rgb", "bgr"),
+    "suffix_position": ("after", "before"),
+    "numerator": ("anomalous", "normal"),
+    "margin_distance": ("squared", "euclidean"),
+    "optimiser": ("sgd", "adam"),
+    "alignment": ("normalised_mean", "mean_of_normalised"),
+    "prompt_precision": ("fp32", "fp16"),
+    "selection": ("last", "oracle_test"),
+    "shot_order": ("sorted", "directory"),
+    "memory_point": ("block", "after_next_attention"),
+    "local": ("vv", "maskclip", "qk"),
+    "parts": ("fused", "text", "memory"),
+    "view_score": ("max", "mean"),
+}
+
+# `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {
+        "prefixes_image": 3,
+        "prefixes_pixel": 3,
+        "optimiser": "adam",
+        "prefix_init": "a photo of a",
+        "lr": 0.005,
+        "lr_pixel": 0.05,
+        "scale_pixel": 5.0,
+        "score_scale": 4.6052,
+        "score_scale_pixel": 2.0,
+    },
+    "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
+    "release": {
+        "fit": "squash",
+        "pre_resize": 1024,
+        "test_channels": "bgr",
+        "prefixes_image": 3,
+        "suffix_position": "before",
+        "scale": 4.6052,
+        "score_scale": 4.6052,
+        "margin_over_patches": True,
+        "alignment": "mean_of_normalised",
+        "prompt_precision": "fp16",
+        "selection": "oracle_test",
+        "shot_order": "directory",
+        "memory_point": "after_next_attention",
+    },
+}

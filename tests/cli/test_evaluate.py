@@ -1,0 +1,211 @@
+"""``promptad evaluate`` as a person runs it, on tiny data with the tiny backbone."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import promptad
+from promptad.cli import evaluate as command
+from promptad.clip import backbone
+from tiny import tiny_backbone
+
+run = functools.partial(CliRunner().invoke, command.app)
+QUICK = [
+    "--seeds",
+    "2",
+    "--eval-size",
+    "24",
+    "--set",
+    "epochs=2",
+    "--set",
+    "memory_layers=[1,3]",
+    "--set",
+    "map_size=48",
+]
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTAD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(backbone, "load_backbone", lambda *_, **__: tiny_backbone())
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two classes of plain tiles: normal ones grey, anomalous ones with a dark corner and a mask."""
+    root = tmp_path / "tiles"
+    for name, level in (("red", 180), ("blue", 120)):
+        for place, number in (("train/good", 3), ("test/good", 2), ("test/dark", 2)):
+            for index in range(number):
+                picture = Image.new("RGB", (48, 48), (level, 100 + 9 * index, 255 - level))
+                path = root / name / place / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if place == "test/dark":
+                    picture.paste((5, 5, 5), (0, 0, 20, 20 + index))
+                    mask = Image.new("L", (48, 48))
+                    mask.paste(255, (0, 0, 20, 20 + index))
+                    target = root / name / "ground_truth/dark" / f"{index}_mask.png"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    mask.save(target)
+                picture.save(path)
+    return root
+
+
+def good(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_it_prints_the_tables_and_names_the_files(dataset: Path, tmp_path: Path) -> None:
+    shown = good(
+        run(
+            [
+                str(dataset),
+                "--shots",
+                "1,2",
+                "--method",
+                "promptad,clip",
+                "--parts",
+                "text,memory,fused",
+                *QUICK,
+            ]
+        )
+    )
+    out = tmp_path / "evaluate-tiles"
+    assert {path.name for path in out.iterdir()} == {
+        "units",
+        "shots",
+        "table.md",
+        "summary.csv",
+        "per-class.csv",
+    }
+    assert all(name in shown for name in ("image level", "pixel level", "every class", "evaluate-tiles/table.md"))
+    lines = [line for line in shown[shown.index("image level") :].splitlines() if line.startswith(("promptad", "clip"))]
+    assert lines[0].startswith("clip clean  ") and " untrained " in lines[0]
+    assert sum("memory only" in line for line in lines) == 4
+    assert "units      10 computed, 0 from an earlier run" in shown
+    assert "settings   epochs=2, memory_layers=[1, 3], map_size=48" in shown
+    assert "runs       2, seeds 111 to 112" in shown
+
+
+def test_the_same_command_goes_on_and_fresh_begins_anew(dataset: Path) -> None:
+    arguments = [str(dataset), "--shots", "2", "-o", "kept", *QUICK]
+    first = good(run(arguments))
+    again = good(run(arguments))
+    assert "4 computed, 0 from" in first and "0 computed, 4 from" in again
+    assert again.split("units ")[0] == first.split("units ")[0]
+    assert "4 computed, 0 from" in good(run([*arguments, "--fresh"]))
+
+
+def test_features_are_cached_on_disk_unless_that_is_not_wanted(dataset: Path, tmp_path: Path) -> None:
+    store = tmp_path / "home" / "features"
+    good(run([str(dataset), "--shots", "1", "--no-cache", *QUICK]))
+    assert not list(store.rglob("*.safetensors"))
+    good(run([str(dataset), "--shots", "1", "--fresh", *QUICK]))
+    assert list(store.rglob("*.safetensors"))
+
+
+def test_classes_objects_and_seeds_can_be_chosen(dataset: Path, tmp_path: Path) -> None:
+    shown = good(
+        run(
+            [
+                str(dataset),
+                "--classes",
+                "red",
+                "--object",
+                "roof tile",
+                "--shots",
+                "1",
+                *QUICK,
+                "--set",
+                "seed=7",
+            ]
+        )
+    )
+    assert "classes    1: red" in shown and "runs       2, seeds 7 to 8" in shown
+    unit = next((tmp_path / "evaluate-tiles/units").iterdir()).read_text(encoding="utf-8")
+    assert '"object": "roof tile"' in unit
+
+
+def test_oracle_rows_are_marked(dataset: Path) -> None:
+    shown = good(run([str(dataset), "--classes", "red", "--shots", "1", "--oracle-test", *QUICK]))
+    tables, footer = shown.split("* F1-max", 1)
+    rows = [line.split("  ") for line in tables.splitlines() if line.startswith("promptad clean")]
+    marks = [next(cell.strip() for cell in row if cell.strip() in ("last", "oracle")) for row in rows]
+    assert marks == ["last", "oracle"] * 2
+    assert "oracle minus last epoch of the same runs: image AUROC +" in footer
+
+
+def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> None:
+    (dataset / "red/test/good/0.png").write_bytes(b"no photo")
+    for path in (dataset / "blue/train/good").iterdir():
+        path.unlink()
+    done = run([str(dataset), "--shots", "1", *QUICK])
+    shown = good(done)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert "blue: no normal training photos" in warnings[0] and "red/test/good/0.png" in warnings[1]
+    assert "- not evaluated: blue: no normal" in shown and "- left out: " in shown and "classes    1: red" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--classes", "green"], "--classes green: the data set has no such class; it has blue, red"),
+        (["--object", "tile"], "--object names one class"),
+        (["--shots", "one"], "--shots one: expected whole numbers"),
+        (["--shots", "0"], "shots must be numbers of at least 1"),
+        (["--eval-size", "big"], "--eval-size big: expected a number of pixels"),
+        (["--method", "winclip"], "method 'winclip' unknown"),
+        (["--method", ""], "no method to evaluate"),
+        (["--parts", "all"], "part 'all' unknown"),
+        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--set", "seed=first"], "expected a whole number"),
+        (["--method", "clip", "--oracle-test"], "--oracle-test"),
+        (["--device", "moon"], "--device moon"),
+        (["--shots", "4"], "nothing could be evaluated"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(dataset: Path, arguments: list[str], words: str) -> None:
+    done = run([str(dataset), *arguments])
+    assert done.exit_code == 2 and done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in errors[0] and "Traceback" not in done.output
+
+
+def test_a_data_set_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    done = run([str(tmp_path / "nowhere")])
+    assert done.exit_code == 2 and "there is no such data set" in done.stderr
+
+
+def test_ctrl_c_keeps_what_is_finished(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from promptad.bench.testset import TestSet
+
+    measure, calls = TestSet.measure, iter(range(9))
+
+    def stopping(self, *arguments, **options):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return measure(self, *arguments, **options)
+
+    monkeypatch.setattr(TestSet, "measure", stopping)
+    arguments = [str(dataset), "--shots", "1", "-o", str(tmp_path / "out"), *QUICK]
+    done = run(arguments)
+    assert done.exit_code == 130 and "finished results are kept" in done.stderr
+    assert len(list((tmp_path / "out/units").iterdir())) == 1
+    assert "3 computed, 1 from an earlier run" in good(run(arguments))
+
+
+def test_the_command_imports_no_torch_before_it_runs() -> None:
+    code = "import promptad.cli.evaluate, sys; sys.exit('torch' in sys.modules)"
+    source = {**os.environ, "PYTHONPATH": str(Path(promptad.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=source, check=False).returncode == 0

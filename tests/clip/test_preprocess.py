@@ -1,0 +1,194 @@
+"""Views, the way back to photo pixels, and resampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from promptad.clip.preprocess import Preprocess, View, bilinear_resize, normalise, tile_boxes
+from promptad.errors import ConfigError
+
+FITS = ("auto", "letterbox", "area", "squash", "crop", "tiles")
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("fit", "shape", "expected"),
+    [
+        ("squash", (300, 400), [View((0, 0, 400, 300), (240, 240), (0, 0, 240, 240))]),
+        ("letterbox", (300, 400), [View((0, 0, 400, 300), (176, 240), (0, 0, 176, 240))]),
+        ("letterbox", (900, 300), [View((0, 0, 300, 900), (240, 80), (0, 0, 240, 80))]),
+        ("area", (300, 400), [View((0, 0, 400, 300), (208, 272), (0, 0, 208, 272))]),
+        ("area", (500, 500), [View((0, 0, 500, 500), (240, 240), (0, 0, 240, 240))]),
+        ("crop", (300, 400), [View((0, 0, 400, 300), (240, 320), (0, 40, 240, 240))]),
+        ("crop", (601, 300), [View((0, 0, 300, 601), (480, 240), (120, 0, 240, 240))]),
+        ("auto", (300, 600), [View((0, 0, 600, 300), (176, 336), (0, 0, 176, 336))]),
+        (
+            "auto",
+            (100, 201),
+            [View((x, 0, x + 100, 100), (240, 240), (0, 0, 240, 240)) for x in (0, 80, 101)],
+        ),
+        (
+            "tiles",
+            (400, 300),
+            [View((0, y, 300, y + 300), (240, 240), (0, 0, 240, 240)) for y in (0, 100)],
+        ),
+    ],
+)
+def test_views_of_every_fit(fit, shape, expected):
+    assert Preprocess(240, 16, fit).views(*shape) == expected
+
+
+@given(
+    st.integers(1, 4000),
+    st.integers(1, 4000),
+    st.sampled_from([f for f in FITS if f not in ("auto", "tiles")]),
+)
+def test_one_view_lies_inside_the_photo_and_on_whole_patches(height, width, fit):
+    (view,) = Preprocess(240, 16, fit).views(height, width)
+    assert view.size[0] % 16 == view.size[1] % 16 == 0 and min(view.size) >= 16
+    top, left, high, wide = view.crop
+    assert top >= 0 and left >= 0
+    assert top + high <= view.resized[0] and left + wide <= view.resized[1]
+    left_, top_, right_, bottom_ = view.region
+    assert -1e-6 <= left_ < right_ <= width + 1e-6 and -1e-6 <= top_ < bottom_ <= height + 1e-6
+    if fit == "letterbox":
+        assert max(view.size) == 240
+    if fit in ("letterbox", "area") and max(height, width) <= 4 * min(height, width):
+        assert abs(view.size[0] / view.size[1] / (height / width) - 1) < 0.25  # half a patch on the short side
+    if fit == "area" and max(height, width) <= 4 * min(height, width):
+        assert 0.85 < view.size[0] * view.size[1] / 240**2 < 1.15
+    if fit != "crop":
+        assert view.region == pytest.approx((0, 0, width, height))
+
+
+@given(st.integers(1, 300), st.integers(1, 3000))
+def test_tiles_cover_every_pixel_and_end_flush(height, width):
+    boxes, side, long = tile_boxes(height, width), min(height, width), max(height, width)
+    axis = 0 if width >= height else 1
+    assert all(box[1 - axis] == 0 and box[2] - box[0] == box[3] - box[1] == side for box in boxes)
+    starts = [box[axis] for box in boxes]
+    assert starts[0] == 0 and starts[-1] == long - side
+    steps = np.diff(starts)
+    assert (steps > 0).all() and (steps <= max(1, round(0.8 * side))).all()
+    assert len(boxes) == 1 if height == width else len(boxes) >= 2
+
+
+def ramps(height: int, width: int) -> np.ndarray:
+    """Red grows from left to right, green from top to bottom, over the whole range."""
+    y, x = np.mgrid[:height, :width]
+    flat = [(x + 0.5) * 255 / width, (y + 0.5) * 255 / height, np.zeros_like(x)]
+    return np.rint(np.stack(flat, axis=-1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(300, 400), (517, 333), (200, 900), (900, 200), (64, 64)])
+@pytest.mark.parametrize("pre_resize", [0, 512])
+def test_regions_say_which_part_of_the_photo_was_seen(fit, shape, pre_resize):
+    photo, preprocess = ramps(*shape), Preprocess(96, 8, fit, pre_resize)
+    for view in preprocess.views(*shape):
+        pixels = preprocess.pixels(photo, view).astype(float)
+        assert pixels.shape == (*view.size, 3)
+        left, top, right, bottom = view.region
+        x = left + (np.arange(view.size[1]) + 0.5) * (right - left) / view.size[1]
+        y = top + (np.arange(view.size[0]) + 0.5) * (bottom - top) / view.size[0]
+        inner = slice(3, -3)  # at the border the cubic kernel leans inwards
+        np.testing.assert_allclose(pixels[5, inner, 0], x[inner] * 255 / shape[1], atol=2)
+        np.testing.assert_allclose(pixels[inner, 5, 1], y[inner] * 255 / shape[0], atol=2)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(40, 3000), (3000, 40), (1, 1), (1, 7), (2, 1)])
+def test_extreme_photos_give_pixels_of_the_promised_size(fit, shape):
+    photo, preprocess = noise(*shape), Preprocess(48, 8, fit)
+    views = preprocess.views(*shape)
+    assert len(views) == (94 if fit in ("auto", "tiles") and max(shape) == 3000 else len(views)) >= 1
+    for view in views[:3] + views[-1:]:
+        pixels = preprocess.pixels(photo, view)
+        assert pixels.shape == (*view.size, 3) and pixels.dtype == np.uint8
+        left, top, right, bottom = view.region
+        assert 0 <= left < right <= shape[1] + 1e-6 and 0 <= top < bottom <= shape[0] + 1e-6
+
+
+def test_a_photo_of_the_right_size_is_not_resampled():
+    photo = noise(48, 48)
+    for fit in FITS:
+        preprocess = Preprocess(48, 8, fit)
+        assert np.array_equal(preprocess.pixels(photo, preprocess.views(48, 48)[0]), photo)
+
+
+def test_a_tile_is_its_part_of_the_photo_resized():
+    photo, preprocess = noise(60, 150), Preprocess(48, 8, "tiles")
+    for view in preprocess.views(60, 150):
+        left = int(view.box[0])
+        part = Image.fromarray(photo[:, left : left + 60])
+        expected = np.asarray(part.resize((48, 48), Image.Resampling.BICUBIC)).astype(int)
+        ours = preprocess.pixels(photo, view).astype(int)
+        assert np.abs(ours - expected)[:, 3:-3].max() <= 1  # the cubic kernel may look past the tile's border
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), st.integers(0, 9))
+def test_bilinear_resize_equals_torch_up_to_rounding(height, width, new_height, new_width, seed):
+    photo = noise(height, width, seed)
+    exact = F.interpolate(
+        torch.from_numpy(photo).permute(2, 0, 1)[None].double(),
+        size=(new_height, new_width),
+        mode="bilinear",
+        align_corners=False,
+        antialias=False,
+    )[0].permute(1, 2, 0)
+    ours = bilinear_resize(photo, (new_height, new_width))
+    assert ours.shape == (new_height, new_width, 3) and ours.dtype == np.uint8
+    assert np.abs(ours - exact.numpy()).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("width", [49, 98, 103, 107, 161, 640])
+def test_resizing_first_is_bilinear_to_a_square_and_then_bicubic(width):
+    """The widths are those for which width * (1024 / width) is not exactly 1024 in floating point."""
+    photo, preprocess = noise(70, width), Preprocess(48, 8, "squash", pre_resize=1024)
+    square = Image.fromarray(bilinear_resize(photo, (1024, 1024)))
+    expected = np.asarray(square.resize((48, 48), Image.Resampling.BICUBIC))
+    assert np.array_equal(preprocess.pixels(photo, preprocess.views(70, width)[0]), expected)
+
+
+def test_bgr_swaps_red_and_blue_of_test_photos_only():
+    photo, preprocess = noise(60, 80), Preprocess(48, 8, "squash", channels="bgr")
+    view = preprocess.views(60, 80)[0]
+    rgb = Preprocess(48, 8, "squash").pixels(photo, view)
+    assert np.array_equal(preprocess.pixels(photo, view), rgb[..., ::-1])
+    assert np.array_equal(preprocess.pixels(photo, view, reference=True), rgb)
+
+
+def test_normalise_is_channels_first_float32():
+    photo, mean, std = noise(5, 7), (0.5, 0.25, 0.125), (0.5, 0.2, 0.1)
+    ours = normalise(photo[..., ::-1], mean, std)  # a view with a negative stride, as "bgr" gives it
+    assert ours.shape == (3, 5, 7) and ours.dtype == np.float32 and ours.flags.c_contiguous
+    for channel in range(3):
+        expected = (photo[..., 2 - channel] / 255 - mean[channel]) / std[channel]
+        np.testing.assert_allclose(ours[channel], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 0},
+        {"size": -16},
+        {"size": 250},
+        {"size": 8, "patch": 16},
+        {"fit": "stretch"},
+        {"channels": "brg"},
+        {"pre_resize": -1},
+    ],
+)
+def test_settings_that_make_no_sense_are_config_errors(options):
+    with pytest.raises(ConfigError) as caught:
+        Preprocess(**options)
+    assert "\n" not in str(caught.value)

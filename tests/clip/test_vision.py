@@ -1,0 +1,295 @@
+"""The image tower against a slow reference that is written here from the formulas, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from promptad.clip.vision import (
+    FeatureRequest,
+    Features,
+    LocalStream,
+    VisionTower,
+    concatenate,
+    resize_positions,
+)
+from promptad.errors import ConfigError
+from tiny import tiny_backbone
+
+DEPTH, PATCH, WIDTH = 4, 8, 32
+LOCALS = [LocalStream(start, kind) for start in range(1, DEPTH + 1) for kind in ("vv", "maskclip", "qk")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tower() -> Iterator[VisionTower]:
+    """Every weight, bias and norm moved, so that no term of a formula can be left out unseen."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads on a busy machine wait for each other at every tiny layer
+    tower = tiny_backbone().vision
+    generator = torch.Generator().manual_seed(5)
+    for parameter in tower.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    yield tower
+    torch.set_num_threads(threads)
+
+
+def photos(height: int = 48, width: int = 48, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(height + width))
+
+
+class Slow:
+    """One photo at a time, one head at a time."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        self.w = {name: value.double() for name, value in tower.state_dict().items()}
+        self.heads = tower.sizes.heads
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return scaled * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
+
+    def attention(self, block: str, x: Tensor, kind: str) -> Tensor:
+        """Attention residual of one block, of the kind "qk", "vv" or "maskclip"."""
+        a, joined = self.norm(f"{block}.ln_1", x), []
+        q, k, v = self.linear(f"{block}.attention.qkv", a).chunk(3, dim=-1)
+        size = q.shape[-1] // self.heads
+        for head in range(self.heads):
+            one = slice(head * size, (head + 1) * size)
+            left, right = (q, k) if kind == "qk" else (v, v)
+            weights = left[:, one] @ right[:, one].T / size**0.5
+            joined.append(v[:, one] if kind == "maskclip" else torch.softmax(weights, dim=-1) @ v[:, one])
+        return self.linear(f"{block}.attention.out", torch.cat(joined, dim=-1))
+
+    def mlp(self, block: str, x: Tensor) -> Tensor:
+        hidden = self.linear(f"{block}.mlp_in", self.norm(f"{block}.ln_2", x))
+        return self.linear(f"{block}.mlp_out", hidden / (1 + torch.exp(-1.702 * hidden)))
+
+    def tokens(self, image: Tensor, positions: Tensor) -> Tensor:
+        kernel, rows = self.w["patch_embedding.weight"].flatten(1), [self.w["class_embedding"]]
+        for y in range(0, image.shape[1], PATCH):
+            for x in range(0, image.shape[2], PATCH):
+                rows.append(kernel @ image[:, y : y + PATCH, x : x + PATCH].double().flatten())
+        return torch.stack(rows) + positions.double()
+
+    def run(self, tokens: Tensor, local: LocalStream | None) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        """Per block: stream before its MLP, after it, and the local stream."""
+        x, z, out = self.norm("ln_pre", tokens), None, []
+        for layer in range(1, DEPTH + 1):
+            block = f"blocks.{layer - 1}"
+            if local is not None and local.attention != "qk" and layer >= local.start:
+                z = (x if z is None else z) + self.attention(block, x, local.attention)
+            between = x + self.attention(block, x, "qk")
+            x = between + self.mlp(block, between)
+            out.append((between, x, z))
+        return out
+
+    def project(self, rows: Tensor) -> Tensor:
+        return self.norm("ln_post", rows) @ self.w["projection.weight"].T
+
+
+def slow_run(tower: VisionTower, images: Tensor, local: LocalStream | None) -> list[list]:
+    slow = Slow(tower)
+    positions = resize_positions(tower.position_embedding, tower.grid(*images.shape[-2:]), tower.position_resize)
+    return [slow.run(slow.tokens(image, positions), local) for image in images]
+
+
+def close(ours: Tensor, expected: Tensor, atol: float = 2e-5) -> None:
+    torch.testing.assert_close(ours.double(), expected.double(), atol=atol, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("local", LOCALS, ids=lambda one: f"{one.attention}-from-{one.start}")
+def test_both_streams_equal_the_slow_reference_and_the_local_one_changes_nothing(tower, local):
+    images, layers = photos(), tuple(range(1, DEPTH + 1))
+    plain = tower(images, FeatureRequest(layers))
+    ours = tower(images, FeatureRequest(layers, local))
+    assert plain.patches is None and ours.patches is not None
+    close(ours.image, plain.image, 1e-6)
+    for row, blocks in enumerate(slow_run(tower, images, local)):
+        for layer in layers:
+            close(ours.taps[layer][row], plain.taps[layer][row], 1e-6)
+            close(ours.taps[layer][row], blocks[layer - 1][1][1:])
+        last, z = blocks[-1][1], blocks[-1][2]
+        close(ours.image[row], Slow(tower).project(last[0]))
+        close(ours.patches[row], Slow(tower).project((last if z is None else z)[1:]))
+
+
+@torch.no_grad()
+def test_the_three_kinds_of_local_stream_and_its_starts_are_different_features(tower):
+    found = [tower(photos(), FeatureRequest((), local)).patches for local in LOCALS if local.attention != "qk"]
+    found.append(tower(photos(), FeatureRequest((), LocalStream(1, "qk"))).patches)
+    for first in range(len(found)):
+        for second in range(first):
+            assert (found[first] - found[second]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", range(1, DEPTH + 1))
+def test_with_zero_values_the_local_stream_stays_the_input_of_its_first_block(start):
+    tower = tiny_backbone(3).vision
+    for block in tower.blocks:
+        block.attention.qkv.weight[2 * WIDTH :] = 0
+        block.attention.qkv.bias[2 * WIDTH :] = 0
+        block.attention.out.bias.zero_()
+    tokens = tower.embed(photos())
+    states = list(tower.streams(tokens, LocalStream(start)))
+    before = [tower.ln_pre(tokens), *(x for _, x, _ in states)]
+    for layer, (_, _, z) in enumerate(states, start=1):
+        if layer < start:
+            assert z is None
+        else:
+            torch.testing.assert_close(z, before[start - 1], atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_layers_differ_and_are_not_changed_by_later_blocks(tower):
+    images, seen = photos(), []
+    for state in tower.streams(tower.embed(images), LocalStream(2)):
+        seen.append([(tensor, tensor.clone()) for tensor in state if tensor is not None])
+    for kept, at_once in (pair for state in seen for pair in state):
+        assert torch.equal(kept, at_once)
+    taps = tower(images, FeatureRequest((4, 1, 2, 3), LocalStream(2))).taps
+    assert list(taps) == [4, 1, 2, 3]
+    for layer, tap in taps.items():
+        assert torch.equal(tap, seen[layer - 1][1][1][:, 1:])
+        for other in range(1, layer):
+            assert (tap - taps[other]).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_after_next_attention_is_the_tap_plus_the_attention_of_the_following_block(tower):
+    images = photos()
+    request = FeatureRequest((1, 3), LocalStream(1), tap_point="after_next_attention")
+    ours, plain = tower(images, request), tower(images, replace(request, tap_point="block"))
+    for row, blocks in enumerate(slow_run(tower, images, None)):
+        for layer in (1, 3):
+            output = blocks[layer - 1][1]
+            residual = Slow(tower).attention(f"blocks.{layer}", output, "qk")
+            close(ours.taps[layer][row], (output + residual)[1:])
+            assert (ours.taps[layer] - plain.taps[layer]).abs().max() > 1e-3
+    close(ours.image, plain.image, 0)
+
+
+@torch.no_grad()
+def test_class_token_without_its_norm(tower):
+    images = photos()
+    ours = tower(images, FeatureRequest(normalise_class=False)).image
+    for row, blocks in enumerate(slow_run(tower, images, None)):
+        close(ours[row], blocks[-1][1][0] @ tower.projection.weight.double().T)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(24, 72), (80, 16), (8, 8), (64, 64)])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_other_grids_are_row_major_with_resized_positions(tower, size, mode, monkeypatch):
+    monkeypatch.setattr(tower, "position_resize", mode)
+    images = photos(*size)
+    ours = tower(images, FeatureRequest((2,), LocalStream(1)))
+    assert ours.grid == (size[0] // PATCH, size[1] // PATCH)
+    for row, blocks in enumerate(slow_run(tower, images, LocalStream(1))):
+        close(ours.taps[2][row], blocks[1][1][1:])
+        close(ours.patches[row], Slow(tower).project(blocks[-1][2][1:]))
+
+
+@pytest.mark.parametrize("grid", [(9, 9), (4, 3), (3, 14), (1, 1), (37, 2)])
+def test_positions_are_resized_as_numpy_and_pillow_do_it(grid):
+    table = torch.randn(1 + 36, 5, generator=torch.Generator().manual_seed(1))
+    square = table[1:].view(6, 6, 5).numpy()
+
+    def lines(values: np.ndarray, count: int) -> np.ndarray:  # bilinear is linear interpolation, axis by axis
+        at = (np.arange(count) + 0.5) * len(values) / count - 0.5
+        flat = values.reshape(len(values), -1)
+        columns = [np.interp(at, np.arange(len(values)), column) for column in flat.T]
+        return np.stack(columns, axis=1).reshape(count, *values.shape[1:])
+
+    expected = lines(lines(square, grid[0]).swapaxes(0, 1), grid[1]).swapaxes(0, 1)
+    ours = resize_positions(table, grid, "bilinear")
+    assert torch.equal(ours[0], table[0])
+    np.testing.assert_allclose(ours[1:].numpy(), expected.reshape(-1, 5), atol=1e-5)
+
+    size = (grid[1], grid[0])
+    channels = [Image.fromarray(np.ascontiguousarray(square[..., c])) for c in range(5)]
+    pillow = np.stack([np.asarray(one.resize(size, Image.Resampling.BICUBIC)) for one in channels], axis=-1)
+    ours = resize_positions(table, grid, "bicubic")
+    assert torch.equal(ours[0], table[0])
+    np.testing.assert_allclose(ours[1:].numpy(), pillow.reshape(-1, 5), atol=1e-4)
+
+
+def test_positions_of_the_own_grid_and_dtype_are_kept():
+    table = torch.randn(1 + 36, 5)
+    assert resize_positions(table, (6, 6), "bicubic") is table
+    assert resize_positions(table.bfloat16(), (4, 6), "bilinear").dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_windows(tower):
+    images = photos()
+    whole = tower.encode_windows(images, torch.arange(36)[None])
+    close(whole[:, 0], tower(images).image, 1e-5)
+    windows = torch.tensor([[0, 1, 6, 7], [21, 22, 27, 28], [28, 29, 34, 35]])
+    ours, slow = tower.encode_windows(images, windows), Slow(tower)
+    assert ours.shape == (2, 3, 24)
+    for row, image in enumerate(images):
+        tokens = slow.tokens(image, tower.position_embedding)
+        for number, window in enumerate(windows):
+            short = torch.cat([tokens[:1], tokens[1:][window]])
+            close(ours[row, number], slow.project(slow.run(short, None)[-1][1][0]))
+
+
+@pytest.mark.parametrize(
+    ("size", "request_"),
+    [
+        ((48, 48), FeatureRequest((0,))),
+        ((48, 48), FeatureRequest((-1,))),
+        ((48, 48), FeatureRequest((1, 5))),
+        ((48, 48), FeatureRequest((4,), tap_point="after_next_attention")),
+        ((48, 48), FeatureRequest((), LocalStream(0))),
+        ((48, 48), FeatureRequest((), LocalStream(5))),
+        ((49, 48), FeatureRequest()),
+        ((48, 44), FeatureRequest()),
+        ((0, 48), FeatureRequest()),
+    ],
+)
+def test_layers_and_sizes_that_do_not_exist_raise_one_line(tower, size, request_):
+    with pytest.raises(ConfigError) as caught:
+        tower(torch.zeros(1, 3, *size), request_)
+    assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_bfloat16_gives_float32_features_close_to_the_full_precision():
+    tower, images = tiny_backbone().vision, photos()
+    request = FeatureRequest((1, 3), LocalStream(1))
+    full = tower(images, request)
+    half = tower.to(torch.bfloat16)(images, request)
+    for ours, expected in (
+        (half.image, full.image),
+        (half.patches, full.patches),
+        (half.taps[3], full.taps[3]),
+    ):
+        assert ours.dtype == torch.float32
+        assert F.cosine_similarity(ours, expected, dim=-1).min() > 0.999
+
+
+@torch.no_grad()
+def test_batches_are_cut_and_joined(tower):
+    whole = tower(photos(count=3), FeatureRequest((2,), LocalStream(1)))
+    joined = concatenate([whole[0:1], whole[1:3]])
+    assert [len(whole[0:1]), len(whole[1:3])] == [1, 2]
+    assert joined.grid == whole.grid and torch.equal(joined.image, whole.image)
+    assert torch.equal(joined.patches, whole.patches) and torch.equal(joined.taps[2], whole.taps[2])
+    plain = Features(whole.image, None, {}, whole.grid)
+    assert concatenate([plain, plain]).patches is None
+    with pytest.raises(ConfigError, match="grids"):
+        concatenate([whole, tower(photos(48, 64), FeatureRequest((2,), LocalStream(1)))])

@@ -1,0 +1,245 @@
+"""PromptAD on a tiny random CLIP: counts, losses and scores against slow references, and training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from promptad_cases import build, encode, lively_backbone, outcome, photo, trained
+from torch.nn import functional as F
+
+from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.tokenizer import clip_tokenizer
+from promptad.clip.vision import Features
+from promptad.methods.base import Method, make_config
+from promptad.methods.promptad import TASKS, PromptAD
+from promptad.methods.promptad_config import PRESETS, PromptADConfig
+from tiny import SIZES
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Iterator[Backbone]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads on a busy machine wait for each other at every tiny layer
+    yield lively_backbone()
+    torch.set_num_threads(threads)
+
+
+# Sizes and counts ---------------------------------------------------------------------------------
+
+
+def test_parameter_counts_at_the_papers_text_width():
+    text = replace(SIZES.text, width=640, layers=1, heads=10)
+    wide = random_backbone(replace(SIZES, text=text), clip_tokenizer())
+    counts = {p: [build(wide, preset=p).parameter_count(t) for t in ("image", "pixel")] for p in PRESETS}
+    assert counts["release"] == [10_240, 5_120]
+    assert counts["paper"] == [5_120, 5_120]
+
+
+def test_prompt_counts(backbone):
+    full = {"defects": (), "only_defects": False}
+    for name, manual in (("cable", 13), ("bottle", 11), ("toothbrush", 10)):
+        found = build(backbone, name, "paper", **full).prompt_counts("image")
+        assert found == {"normal": 1, "manual": manual, "learnable": 4}
+    release = build(backbone, "cable", "release", **full)
+    assert release.prompt_counts("image") == {"normal": 3, "manual": 39, "learnable": 12}
+    assert release.prompt_counts("pixel") == {"normal": 1, "manual": 13, "learnable": 4}
+    for values, expected in (
+        ({"manual_prompts": False}, (1, 0, 4)),
+        ({"learnable_prompts": False}, (1, 2, 0)),
+        ({"suffixes": 0}, (1, 2, 0)),
+        ({"semantic_concatenation": False}, (1, 0, 1)),
+    ):
+        assert tuple(build(backbone, prefixes_image=1, **values).prompt_counts("image").values()) == expected
+
+
+@pytest.mark.parametrize(("preset", "place"), [("paper", "after"), ("release", "before")])
+def test_the_learnable_suffix_stands_where_the_preset_says(backbone, preset, place):
+    method = build(backbone, "metal_nut", preset)
+    prompts = method._sets["pixel"]
+    suffix, prefix = prompts.parameters["suffix"].float(), prompts.parameters["prefix"].float()
+    assembled = prompts.compiled.assemble(prompts.parameters)[prompts.learnable]
+    for row in range(4):
+        assert torch.equal(assembled[row, 1:5], prefix[0])  # SOT, four prefix tokens, then two words and the suffix
+        assert torch.equal(assembled[row, 7 if place == "after" else 5], suffix[row, 0])
+
+
+def test_presets_hold_what_is_printed_and_what_is_released():
+    paper, release = (make_config(PromptADConfig, name, PRESETS, {}) for name in ("paper", "release"))
+    for config in (paper, release):
+        assert (config.optimiser, config.epochs, config.lr, config.momentum) == ("sgd", 100, 0.002, 0.9)
+        assert config.lr_pixel in (0, 0.002) and (config.weight_decay, config.final_lr) == (5e-4, 1e-5)
+        assert (config.prefix_init, config.init_std, config.alignment_weight) == ("", 0.02, 0.001)
+        assert (config.prefix_tokens, config.suffixes, config.suffix_tokens) == (4, 4, 1)
+        assert (config.memory_layers, config.local, config.local_start) == ((3, 8), "vv", 1)
+        assert (config.map_size, config.smoothing, config.generic_states) == (400, 4.0, "eight")
+        assert config.numerator == "anomalous" and config.parts == "fused" and config.margin
+        assert config.prefixes_pixel == 1 and config.scale_pixel in (0, config.scale)
+        assert config.score_scale_pixel in (0, config.score_scale)
+    assert (paper.scale, paper.score_scale, paper.margin_distance) == (100.0, 100.0, "euclidean")
+    assert (paper.prefixes_image, paper.suffix_position, paper.alignment) == (1, "after", "normalised_mean")
+    assert (paper.memory_point, paper.margin_over_patches, paper.prompt_precision) == ("block", False, "fp32")
+    assert (paper.fit, paper.pre_resize, paper.test_channels, paper.selection) == ("crop", 0, "rgb", "last")
+    assert release.scale == release.score_scale == pytest.approx(np.log(100), abs=1e-4)
+    assert (release.prefixes_image, release.suffix_position, release.margin_distance) == (
+        3,
+        "before",
+        "squared",
+    )
+    assert (release.alignment, release.margin_over_patches) == ("mean_of_normalised", True)
+    assert (release.memory_point, release.prompt_precision) == ("after_next_attention", "fp16")
+    assert (release.fit, release.pre_resize, release.test_channels) == ("squash", 1024, "bgr")
+    assert (release.selection, release.shot_order) == ("oracle_test", "directory")
+
+
+# Loss and scores against slow references ----------------------------------------------------------
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
+    """Equation 14 of both prompt sets in float64, one feature and one prompt at a time."""
+    config, total = method.config, 0.0
+    views = [view for one in photos for view in one]
+    for task in TASKS:
+        prompts = method._sets[task]
+        embeddings = prompts.compiled.assemble(prompts.parameters)
+        raw = method.backbone.text.encode_embeddings(embeddings, prompts.compiled.eot).detach().double().numpy()
+        normals, manual, learnable = raw[prompts.normal], raw[prompts.manual], raw[prompts.learnable]
+        negatives = np.concatenate([manual, learnable])
+        good, bad = unit(normals.mean(0)), unit(negatives.mean(0))
+        scale = (config.scale_pixel or config.scale) if task == "pixel" else config.scale
+        contrastive, hinges, weights = [], [], []
+        for view in views:
+            tokens = view.image[:, None] if task == "image" else view.patches
+            z = unit(tokens[0].double().numpy())
+            for one in z:
+                logits = scale * np.concatenate([[one @ good], unit(negatives) @ one])
+                contrastive.append(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[0])
+            near, far = (z - good) ** 2, (z - bad) ** 2
+            axis = 0 if task == "pixel" and config.margin_over_patches else 1
+            near, far = near.sum(axis), far.sum(axis)
+            if config.margin_distance == "euclidean":
+                near, far = np.sqrt(near), np.sqrt(far)
+            hinges.append(np.maximum(near - far, 0).mean())
+            weights.append(len(z))  # every patch counts the same, whatever the grid of its photo
+        total += np.mean(contrastive) + (np.average(hinges, weights=weights) if config.margin else 0)
+        if len(manual) and len(learnable):
+            if config.alignment == "normalised_mean":
+                difference = unit(manual.mean(0)) - unit(learnable.mean(0))
+            else:
+                difference = unit(manual).mean(0) - unit(learnable).mean(0)
+            total += config.alignment_weight * (difference**2).sum()
+    return float(total)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"preset": "clean"},
+        {"preset": "paper"},
+        {"preset": "release"},
+        {"scale": 10.0, "scale_pixel": 3.0, "prefixes_pixel": 2},
+        {"margin": False, "alignment_weight": 5.0},
+        {"margin_distance": "euclidean", "margin_over_patches": True, "alignment_weight": 5.0},
+        {"alignment": "mean_of_normalised", "alignment_weight": 5.0},
+        {"manual_prompts": False},
+        {"learnable_prompts": False},
+        {"semantic_concatenation": False, "prefixes_image": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("fit", ["squash", "tiles", "letterbox"])
+def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
+    method = build(backbone, epochs=1, **values)
+    photos = encode(method, photo(1, (60, 90)), photo(2, (110, 60)), fit=fit)
+    assert len(photos[0]) == (2 if fit == "tiles" else 1)
+    assert (photos[0][0].grid == photos[1][0].grid) == (fit != "letterbox")
+    expected = slow_loss(method, photos)
+    method.fit(photos)
+    assert method.history == [pytest.approx(expected, rel=2e-4)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"preset": "clean"},
+        {"parts": "text"},
+        {"parts": "memory"},
+        {"numerator": "normal", "score_scale": 4.6, "score_scale_pixel": 30.0},
+    ],
+    ids=str,
+)
+def test_scores_equal_the_slow_reference(backbone, values):
+    method = trained(backbone, **values)
+    memory = build(backbone, parts="memory")
+    good = [encode(memory, photo(seed))[0][0] for seed in (1, 2)]
+    (view,), (tapped,) = encode(method, photo(9))[0], encode(memory, photo(9))[0]
+    maps = {}
+    for task in TASKS:
+        own, config = method.snapshot(task).prototypes, method.config
+        scale = (config.score_scale_pixel or config.score_scale) if task == "pixel" else config.score_scale
+        z = unit((view.image if task == "image" else view.patches[0]).double().numpy())
+        a, b = z @ own.anomalous.double().numpy(), z @ own.normal.double().numpy()
+        sign = 1 if method.config.numerator == "anomalous" else -1
+        maps[task] = 1 / (1 + np.exp(-sign * scale * (a - b)))
+    layers = []
+    for layer in (1, 3):
+        rows = unit(np.concatenate([one.taps[layer][0].double().numpy() for one in good]))
+        layers.append((1 - (unit(tapped.taps[layer][0].double().numpy()) @ rows.T).max(axis=1)) / 2)
+    m_v, s_t, m_t = np.mean(layers, axis=0), maps["image"][0], maps["pixel"]
+    fused = (1 / (1 / m_v.max() + 1 / s_t), 1 / (1 / m_v + 1 / m_t))
+    expected = {"fused": fused, "text": (s_t, m_t), "memory": (m_v.max(), m_v)}[method.config.parts]
+    scores = method.score(view)
+    assert scores.image.shape == (1,) and scores.map.shape == (1, 6, 6)
+    assert scores.image.item() == pytest.approx(expected[0], abs=1e-4)
+    np.testing.assert_allclose(scores.map[0].flatten().numpy(), expected[1], atol=1e-4)
+    assert set(scores.parts) == {"fused": {"text", "memory"}}.get(method.config.parts, {method.config.parts})
+
+
+# Training -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_only_its_prompts_and_scores_within_zero_and_one(backbone, preset):
+    method = build(backbone, preset=preset, epochs=30)
+    before = [p.detach().clone() for p in (*backbone.vision.parameters(), *backbone.text.parameters())]
+    starts = {(t, k): v.detach().clone() for t in TASKS for k, v in method._sets[t].parameters.items()}
+    method.fit(encode(method, photo(1), photo(2)))
+    assert len(method.history) == 30 and method.history[-1] < method.history[0]
+    after = (*backbone.vision.parameters(), *backbone.text.parameters())
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old, new) and new.grad is None and not new.requires_grad
+    for (task, name), old in starts.items():
+        new = method._sets[task].parameters[name]
+        assert new.dtype == (torch.float16 if method.config.prompt_precision == "fp16" else torch.float32)
+        assert (new != old).any(dim=-1).all()
+    found = outcome(method)
+    assert found.isfinite().all() and found.min() >= 0 and found.max() <= 1 and found.std() > 0
+
+
+def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone):
+    method, seen = build(backbone, epochs=3, lr=0.1), []
+
+    def hook(epoch: int, given: Method) -> None:
+        assert given is method
+        for task, raw in method._encode().items():
+            normal, prompts = method.snapshot(task).prototypes.normal, method._sets[task]
+            assert torch.equal(normal, F.normalize(raw[prompts.normal].mean(0), dim=-1).detach())
+        seen.append((epoch, outcome(method), method.snapshot("image"), method.snapshot("pixel")))
+
+    method.fit(encode(method, photo(1), photo(2)), after_epoch=hook)
+    assert [epoch for epoch, *_ in seen] == [1, 2, 3]
+    assert not torch.equal(seen[0][1], seen[1][1]) and torch.equal(seen[2][1], outcome(method))
+    for task, kept in zip(TASKS, seen[0][2:], strict=True):  # a snapshot outlives the later epochs
+        method.restore(task, kept)
+    assert torch.equal(outcome(method), seen[0][1])
+    again = F.normalize(method._encode()["pixel"][method._sets["pixel"].normal].mean(0), dim=-1)
+    assert torch.equal(again, seen[0][3].prototypes.normal)

@@ -1,0 +1,136 @@
+"""The façade, on the tiny random backbone: shapes, verdicts, saving, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from tiny import tiny_backbone
+
+from promptad.detector import Detector, altered_copies, load
+from promptad.errors import ConfigError, DataError, PhotoError, WeightsError
+
+QUICK = {"epochs": 3, "input_size": 48, "memory_layers": (1, 3)}
+
+
+def photo(seed: int, size: tuple[int, int] = (60, 80)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(90, 130, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def detector(backbone):
+    return Detector(object="metal nut", defects=["with scratch"], backbone=backbone, **QUICK).fit([photo(i) for i in range(4)])
+
+
+def test_prediction_has_a_map_of_the_photos_size_a_verdict_and_ranked_words(detector):
+    for size in ((60, 80), (40, 40), (33, 100), (300, 20)):  # the last two are cut into tiles
+        result = detector.predict(photo(9, size))
+        assert result.map.shape == size == result.size and result.map.dtype == np.float32
+        assert result.is_anomalous == (result.score > detector.calibration.threshold)
+        shares = [w.image_probability + w.region_probability for w in result.defects]
+        assert shares == sorted(shares, reverse=True)
+        assert "with scratch" in [w.words for w in result.defects]
+        assert set(result.timings) == {"read", "encode", "score"} and set(result.parts) == {"text", "memory"}
+
+
+def test_photos_may_be_paths_pillow_images_arrays_lists_or_folders(detector, tmp_path):
+    array = photo(5)
+    for name in ("b.png", "a.png"):
+        Image.fromarray(array).save(tmp_path / name)
+    expected = detector.predict(array).score
+    for form in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(array)):
+        assert detector.predict(form).score == pytest.approx(expected)
+    for many in ([array, tmp_path / "a.png"], tmp_path):
+        assert [r.score for r in detector.predict(many)] == pytest.approx([expected] * 2)
+    assert [r.path.name for r in detector.predict(tmp_path)] == ["a.png", "b.png"]
+    assert detector.predict(array, maps=False).map is None
+
+
+def test_a_memorised_photo_has_no_memory_distance_and_a_foreign_one_scores_higher(detector):
+    assert detector.predict(photo(0)).parts["memory"] == pytest.approx(0, abs=1e-3)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    assert detector.predict(noise).score > detector.predict(photo(0)).score
+
+
+def test_saved_and_loaded_detector_gives_the_same_result(detector, backbone, tmp_path):
+    path = detector.save(tmp_path / "nut.safetensors")
+    again = load(path, backbone=backbone)
+    assert again.calibration == detector.calibration and again.config == detector.config and again.object == "metal nut"
+    first, second = detector.predict(photo(7)), again.predict(photo(7))
+    assert second.score == pytest.approx(first.score, abs=2e-4)  # the memory is kept in float16
+    np.testing.assert_allclose(second.map, first.map, atol=2e-4)
+    assert [w.words for w in second.defects] == [w.words for w in first.defects]
+    with safe_open(str(path), framework="np") as file:
+        header = json.loads(file.metadata()["promptad"])
+    assert header["backbone"]["sha256"] == backbone.sha256
+    assert header["config"]["defects"] == ["with scratch"] and header["calibration"]["note"]
+
+
+def test_a_saved_detector_refuses_other_weights_and_other_files(detector, tmp_path):
+    path = detector.save(tmp_path / "nut.safetensors")
+    with pytest.raises(WeightsError, match="made with backbone"):
+        load(path, backbone=tiny_backbone(seed=1))
+    (tmp_path / "text.safetensors").write_text("no")
+    with pytest.raises(WeightsError, match="not a readable saved detector"):
+        load(tmp_path / "text.safetensors")
+    with pytest.raises(WeightsError, match="no such saved detector"):
+        load(tmp_path / "absent.safetensors")
+    (tmp_path / "short.safetensors").write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(WeightsError):
+        load(tmp_path / "short.safetensors")
+
+
+def test_thresholds_leave_one_out_held_out_and_altered_copies(backbone):
+    good = [photo(i) for i in range(3)]
+    make = lambda: Detector(object="nut", backbone=backbone, **QUICK)  # noqa: E731
+    assert make().fit(good).calibration.how == "leave-one-out"
+    held = make().fit(good, held_out=[photo(i) for i in range(10, 15)], false_alarms=0.2).calibration
+    assert (held.how, held.good, held.rate) == ("held-out", 5, 0.2)
+    single = make().fit(good[0]).calibration
+    assert single.how == "altered copies" and single.threshold > 0
+    assert len({copy.tobytes() for copy in altered_copies(good[0])}) == 6
+
+
+def test_the_untrained_method_needs_no_good_photo_and_the_learning_one_says_so(backbone):
+    result = Detector("clip", object="nut", backbone=backbone, input_size=48).predict(photo(1))
+    assert result.verdict == "no threshold" and result.map.shape == (60, 80)
+    with pytest.raises(ConfigError, match="call fit"):
+        Detector(object="nut", backbone=backbone, **QUICK).predict(photo(1))
+    with pytest.raises(ConfigError, match="call fit"):
+        Detector(object="nut", backbone=backbone, **QUICK).save("never.safetensors")
+
+
+def test_one_bad_photo_does_not_stop_the_others(detector, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    found = list(detector.predict_each([photo(1), tmp_path / "bad.jpg", photo(2)]))
+    assert isinstance(found[1], PhotoError) and "bad.jpg" in str(found[1])
+    assert found[0].score and found[2].score
+
+
+def test_what_it_refuses(backbone, tmp_path):
+    with pytest.raises(ConfigError, match="unknown"):
+        Detector("patchcore9", backbone=backbone)
+    with pytest.raises(ConfigError, match="epochs"):
+        Detector(object="nut", backbone=backbone, epoch=3)
+    with pytest.raises(ConfigError, match="at least one good photo"):
+        Detector(object="nut", backbone=backbone, **QUICK).fit([])
+    with pytest.raises(DataError):
+        Detector(object="nut", backbone=backbone, **QUICK).fit(tmp_path)
+
+
+def test_same_seed_same_detector(backbone):
+    good = [photo(1), photo(2)]
+    scores = [
+        Detector(object="nut", backbone=backbone, seed=seed, **QUICK).fit(good).predict(photo(8)).score for seed in (1, 1, 2)
+    ]
+    assert scores[0] == scores[1] != scores[2]
