@@ -168,9 +168,9 @@ def test_photos_are_encoded_once_for_all_units(cup: Path, out: Path, monkeypatch
         return encode(self, photos, **options)
 
     monkeypatch.setattr(Encoder, "encode", counted)
-    evaluate(cup, out, protocol(shots=(1, 2, 4), runs=2))
+    evaluate(cup, out, protocol("clip", "promptad", shots=(1, 2, 4), runs=2))
     assert sum(seen) == 6 + 4  # six test photos, four good ones
-    assert len(list((out / "units").iterdir())) == 6
+    assert len(list((out / "units").iterdir())) == 7
 
 
 def test_features_come_from_the_disk_in_the_next_run(

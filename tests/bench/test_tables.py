@@ -128,7 +128,7 @@ def test_a_class_that_lacks_a_run_or_a_metric_is_left_out_of_that_mean_and_named
     [line] = summarise(units)
     assert line.cells["image_auroc"].mean == pytest.approx(0.8) and line.cells["image_auroc"].classes == ("cup",)
     assert line.cells["image_ap"].classes == ("cup", "mug")
-    wanted = "promptad clean, prompts + memory, 2 shots: image AUROC are means over 1 of 2 classes (without mug)"
+    wanted = "promptad clean, prompts + memory, 2 shots: image AUROC: mean over 1 of 2 classes (without mug)"
     assert wanted in report(units).footer
 
 

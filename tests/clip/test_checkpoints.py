@@ -112,6 +112,7 @@ class Hostile:
         return (Path.write_text, (self.marker, "executed"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("format_", ["zip", "legacy", "plain"])
 def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, small, format_):
     marker, path = tmp_path / "marker", tmp_path / "model.bin"

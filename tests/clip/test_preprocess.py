@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
@@ -47,6 +47,7 @@ def test_views_of_every_fit(fit, shape, expected):
     assert Preprocess(240, 16, fit).views(*shape) == expected
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 4000),
     st.integers(1, 4000),
@@ -70,6 +71,7 @@ def test_one_view_lies_inside_the_photo_and_on_whole_patches(height, width, fit)
         assert view.region == pytest.approx((0, 0, width, height))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 3000))
 def test_tiles_cover_every_pixel_and_end_flush(height, width):
     boxes, side, long = tile_boxes(height, width), min(height, width), max(height, width)
@@ -135,6 +137,7 @@ def test_a_tile_is_its_part_of_the_photo_resized():
         assert np.abs(ours - expected)[:, 3:-3].max() <= 1  # the cubic kernel may look past the tile's border
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), st.integers(0, 9))
 def test_bilinear_resize_equals_torch_up_to_rounding(height, width, new_height, new_width, seed):
     photo = noise(height, width, seed)

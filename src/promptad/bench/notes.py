@@ -78,7 +78,7 @@ def partial_notes(lines: Sequence[Line]) -> list[str]:
                 by_missing.setdefault(missing, []).append(metric)
         for missing, metrics in by_missing.items():
             out[
-                f"{line.label}, {_shots(line.shots)}: {_metric_words(metrics)} are means over "
+                f"{line.label}, {_shots(line.shots)}: {_metric_words(metrics)}: mean over "
                 f"{len(classes) - len(missing)} of {len(classes)} classes (without {', '.join(missing)})"
             ] = None
     return list(out)

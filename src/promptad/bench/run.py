@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from promptad.bench.protocol import Protocol, Unit, draw_order, fingerprint_of, 
 from promptad.bench.selection import OracleSelection
 from promptad.bench.testset import Masks, TestSet, Tick, moved, scoring_parts, threshold_from
 from promptad.clip.backbone import Backbone
+from promptad.clip.preprocess import Preprocess
+from promptad.clip.vision import FeatureRequest
 from promptad.data.files import sha256_file, write_atomic
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
@@ -37,6 +39,7 @@ from promptad.methods.base import config_dict
 FORMAT = "promptad unit 1"
 
 Progress = Callable[[int, int], None]
+_Layout = tuple[Preprocess, FeatureRequest]
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,6 @@ def run(
     if not records:
         raise DataError("no photos to evaluate; name a data set that has some")
     classes = list(dict.fromkeys(record.class_name for record in records))
-    # Settings that fail would fail in every unit: say it once, before any work.
-    for variant in protocol.variants:
-        Detector(
-            variant.method,
-            object=protocol.object_of(classes[0]),
-            preset=variant.preset,
-            backbone=backbone,
-            **variant.overrides(protocol.seed(0)),
-        )
     return _Run(protocol, records, backbone, out, root, cache, fresh, progress).execute(classes)
 
 
@@ -149,8 +143,12 @@ class _Run:
         self._readable: dict[Path, str | None] = {}
         self._hashes: dict[Path, str] = {}
         self._done = self._total = 0
+        self._layouts: list[_Layout] = []
 
     def execute(self, classes: Sequence[str]) -> Outcome:
+        # Settings that fail would fail in every unit: making the detectors says it once, before any work.
+        made = [self._detector(Unit(variant, classes[0], 0, 0)) for variant in self.protocol.variants]
+        self._layouts = _shared_layouts(made)
         plans = [plan for name in classes if (plan := self._plan(name))]
         self._total = sum(self._work(plan) for plan in plans)
         for plan in plans:
@@ -220,7 +218,7 @@ class _Run:
             if variant.oracle:
                 rows = [part for part in variant.parts if part != "memory"]
                 passes += len(rows) * (1 + int(variant.config().epochs))
-        layouts = {id(one.unit.variant): 1 for one in plan.pending}
+        layouts = {self._layout(one.unit) for one in plan.pending}
         return len(plan.tests) * (passes + len(layouts))
 
     def _tick(self, photos: int) -> None:
@@ -232,13 +230,14 @@ class _Run:
 
     def _evaluate(self, plan: _ClassPlan) -> None:
         masks: Masks = {}
-        good: dict[tuple[str, Path], PhotoFeatures] = {}
+        good: dict[tuple[_Layout, Path], PhotoFeatures] = {}
         tests: TestSet | None = None
-        made_for = ""
-        for one in plan.pending:
+        made_for: _Layout | None = None
+        for one in sorted(plan.pending, key=lambda one: self._layouts.index(self._layout(one.unit))):
+            layout = self._layout(one.unit)
             try:
                 detector = self._detector(one.unit)
-                layout = repr((detector.preprocess, detector.encoder.request))
+                detector.encoder.request = layout[1]
                 if tests is None or layout != made_for:
                     tests = None  # before the next set is made: two of them need not fit into memory
                     tests = TestSet(plan.tests, detector.encoder, self.protocol.eval_size, masks, tick=self._tick)
@@ -251,10 +250,13 @@ class _Run:
                     shots.append(good[layout, shot.path])
                 content = _unit(detector, one, shots, tests, self._tick)
             except PromptadError as error:
-                self._fail(plan.name, error if plan.name in str(error) else f"{plan.name}: {error}")
+                self._fail(plan.name, error if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
             plan.finished[one.key] = self._write(plan, one, content, tests)
             self.outcome.scored += 1
+
+    def _layout(self, unit: Unit) -> _Layout:
+        return self._layouts[self.protocol.variants.index(unit.variant)]
 
     def _detector(self, unit: Unit) -> Detector:
         return Detector(
@@ -320,6 +322,18 @@ class _Run:
 
     def _unit_path(self, key: str) -> Path:
         return self.out / "units" / f"{key}.json"
+
+
+def _shared_layouts(detectors: Sequence[Detector]) -> list[_Layout]:
+    """How each detector's photos are encoded, with the taps of all that else encode alike: one pass serves all."""
+    taps: dict[_Layout, set[int]] = {}
+    alike = []
+    for detector in detectors:
+        request = detector.encoder.request
+        layout = (detector.preprocess, replace(request, taps=()))
+        alike.append(layout)
+        taps.setdefault(layout, set()).update(request.taps)
+    return [(pixels, replace(request, taps=tuple(sorted(taps[pixels, request])))) for pixels, request in alike]
 
 
 def _unit(
