@@ -100,9 +100,7 @@ def main() -> None:
         f"{options.maps} float32 maps of {options.size} x {options.size}: {pixels / 1e6:.1f} M pixels,",
         end=" ",
     )
-    print(
-        f"{pixels * 4 / 2**20:.0f} MiB, {defect:.1%} defect. Memory is what comes on top of maps and masks."
-    )
+    print(f"{pixels * 4 / 2**20:.0f} MiB, {defect:.1%} defect. Memory is what comes on top of maps and masks.")
 
     def accumulate() -> dict[str, float | None]:
         accumulator = Accumulator()
@@ -121,9 +119,7 @@ def main() -> None:
     for name, relabel in (("200-step loop, as released", True), ("200-step loop, regions found once", False)):
         value, loop = measure(name, lambda again=relabel: loop_200(maps_few, masks_few, again), memory=False)
         difference = abs(value - fast_value)
-        print(
-            f"  {loop / exact:.0f} x exact, {loop / fast:.0f} x fast 200; values differ by {difference:.1e}"
-        )
+        print(f"  {loop / exact:.0f} x exact, {loop / fast:.0f} x fast 200; values differ by {difference:.1e}")
 
     try:
         from sklearn.metrics import average_precision_score, roc_auc_score

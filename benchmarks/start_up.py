@@ -9,7 +9,11 @@ import time
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "import promptad": [sys.executable, "-c", "import promptad"],
-    "promptad --help": [sys.executable, "-c", "import sys; sys.argv = ['promptad', '--help']; from promptad.cli import main; main()"],
+    "promptad --help": [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv = ['promptad', '--help']; from promptad.cli import main; main()",
+    ],
     "import torch": [sys.executable, "-c", "import torch"],
 }
 

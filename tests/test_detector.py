@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from tiny import tiny_backbone
 
 from promptad.detector import Detector, altered_copies, load
 from promptad.errors import ConfigError, DataError, PhotoError, WeightsError
+from tiny import tiny_backbone
 
 QUICK = {"epochs": 3, "input_size": 48, "memory_layers": (1, 3)}
 
@@ -29,7 +29,9 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def detector(backbone):
-    return Detector(object="metal nut", defects=["with scratch"], backbone=backbone, **QUICK).fit([photo(i) for i in range(4)])
+    return Detector(object="metal nut", defects=["with scratch"], backbone=backbone, **QUICK).fit(
+        [photo(i) for i in range(4)]
+    )
 
 
 def test_prediction_has_a_map_of_the_photos_size_a_verdict_and_ranked_words(detector):
@@ -131,6 +133,7 @@ def test_what_it_refuses(backbone, tmp_path):
 def test_same_seed_same_detector(backbone):
     good = [photo(1), photo(2)]
     scores = [
-        Detector(object="nut", backbone=backbone, seed=seed, **QUICK).fit(good).predict(photo(8)).score for seed in (1, 1, 2)
+        Detector(object="nut", backbone=backbone, seed=seed, **QUICK).fit(good).predict(photo(8)).score
+        for seed in (1, 1, 2)
     ]
     assert scores[0] == scores[1] != scores[2]

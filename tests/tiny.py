@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
 from promptad.clip.backbone import Backbone, random_backbone
 from promptad.clip.tokenizer import clip_tokenizer
+
+# Two threads that wait for each other cost more than they give on a model this small.
+torch.set_num_threads(1)
 
 SIZES = ClipSizes(
     embed_dim=24,

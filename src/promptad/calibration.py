@@ -56,7 +56,9 @@ class Calibration:
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same colour scale with a threshold that a person chose."""
-        return replace(self, threshold=threshold, note="Threshold given by hand; nothing is known about its false alarms.")
+        return replace(
+            self, threshold=threshold, note="Threshold given by hand; nothing is known about its false alarms."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -64,7 +66,11 @@ class Calibration:
 
 
 def calibrate(
-    scores: Sequence[float], map_peaks: Sequence[float], map_medians: Sequence[float], how: How, rate: float | None = None
+    scores: Sequence[float],
+    map_peaks: Sequence[float],
+    map_medians: Sequence[float],
+    how: How,
+    rate: float | None = None,
 ) -> Calibration:
     """Threshold and colour scale from the scores of n good photos.
 

@@ -207,7 +207,12 @@ class Detector:
         return result
 
     def predict_features(
-        self, photo: PhotoFeatures, *, path: Path | None = None, maps: bool = True, map_size: tuple[int, int] | None = None
+        self,
+        photo: PhotoFeatures,
+        *,
+        path: Path | None = None,
+        maps: bool = True,
+        map_size: tuple[int, int] | None = None,
     ) -> Prediction:
         """The prediction for features that were encoded already.
 
@@ -282,7 +287,9 @@ class Detector:
         words: dict[str, DefectWord] = {}
         for name, a, b in zip(found.words, image, region, strict=True):
             seen = words.get(name)  # a source may list the same words twice: their probabilities belong together
-            words[name] = DefectWord(name, a + (seen.image_probability if seen else 0), b + (seen.region_probability if seen else 0))
+            words[name] = DefectWord(
+                name, a + (seen.image_probability if seen else 0), b + (seen.region_probability if seen else 0)
+            )
         return tuple(sorted(words.values(), key=lambda w: w.image_probability + w.region_probability, reverse=True))
 
     # -- saving -------------------------------------------------------------------------------------------------------
@@ -345,7 +352,9 @@ class Detector:
             self.preset, self.object = header["preset"], header["object"]
             good = list(header["good_photos"])
         except (KeyError, TypeError, ConfigError) as error:
-            raise WeightsError(f"{path}: its header does not fit this version of promptad ({error}); fit it again") from error
+            raise WeightsError(
+                f"{path}: its header does not fit this version of promptad ({error}); fit it again"
+            ) from error
         if isinstance(backbone, Backbone):
             loaded = backbone
         else:

@@ -121,7 +121,9 @@ def inspect(
         method=f"{detector.entry.title}, preset {detector.preset}",
         backbone=detector.backbone.identity,
         threshold=calibration.threshold if calibration else None,
-        threshold_note=calibration.note if calibration else "No threshold: photos are ranked. Give good photos to set one.",
+        threshold_note=calibration.note
+        if calibration
+        else "No threshold: photos are ranked. Give good photos to set one.",
         map_low=low,
         map_high=high,
         map_threshold=calibration.map_threshold if calibration else None,

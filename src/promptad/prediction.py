@@ -72,18 +72,13 @@ class Prediction:
         name = "photo" if self.path is None else shown(self.path)
         if not math.isfinite(self.score):
             raise PhotoError(
-                f"{name}: the anomaly score is {self.score}, expected a finite number; "
-                "check the photo and run again"
+                f"{name}: the anomaly score is {self.score}, expected a finite number; check the photo and run again"
             )
         if any(level is not None and math.isnan(level) for level in (self.threshold, self.map_threshold)):
-            raise PhotoError(
-                f"{name}: a threshold is NaN, expected a number or None; calibrate the detector again"
-            )
+            raise PhotoError(f"{name}: a threshold is NaN, expected a number or None; calibrate the detector again")
         for word in self.defects:
             if not (math.isfinite(word.image_probability) and math.isfinite(word.region_probability)):
-                raise PhotoError(
-                    f"{name}: the probability of {word.words!r} is NaN; check the photo and run again"
-                )
+                raise PhotoError(f"{name}: the probability of {word.words!r} is NaN; check the photo and run again")
         if self.map is None:
             return
         if self.map.shape != tuple(self.size):
@@ -92,9 +87,7 @@ class Prediction:
                 "resize the map to (height, width) of the photo"
             )
         if not np.isfinite(self.map).all():
-            raise PhotoError(
-                f"{name}: the anomaly map holds values that are not finite; check the photo and run again"
-            )
+            raise PhotoError(f"{name}: the anomaly map holds values that are not finite; check the photo and run again")
 
     @property
     def is_anomalous(self) -> bool | None:

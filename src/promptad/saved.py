@@ -64,5 +64,7 @@ def read_saved(path: Path) -> Saved:
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: its header is damaged; make the detector again with `promptad fit`") from error
     if version > FORMAT:
-        raise WeightsError(f"{path}: written by a newer promptad (format {version}, this one reads {FORMAT}); update promptad")
+        raise WeightsError(
+            f"{path}: written by a newer promptad (format {version}, this one reads {FORMAT}); update promptad"
+        )
     return Saved(header, tensors)

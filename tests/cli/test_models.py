@@ -84,10 +84,7 @@ def test_list_as_json(home: Path) -> None:
     assert list(rows) == [one.name for one in zoo.list_checkpoints()]
     assert rows["ViT-B-16/openai"]["path"] == str(path)
     assert rows["ViT-L-14-336/openai"]["path"] is None
-    assert (
-        rows["ViT-L-14-336/openai"]["origin"]
-        == "https://huggingface.co/timm/vit_large_patch14_clip_336.openai"
-    )
+    assert rows["ViT-L-14-336/openai"]["origin"] == "https://huggingface.co/timm/vit_large_patch14_clip_336.openai"
     assert rows["starter"]["sizes"]["text"]["width"] == 192
     assert rows["starter"]["licence"] == "MIT"
 

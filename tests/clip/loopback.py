@@ -73,9 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, errors: list[int]) -> None:
         plan = self.server.plan
-        asked = Asked(
-            self.command, self.path, self.headers.get("Range", ""), self.headers.get("Authorization", "")
-        )
+        asked = Asked(self.command, self.path, self.headers.get("Range", ""), self.headers.get("Authorization", ""))
         plan.asked.append(asked)
         if errors and (code := errors.pop(0)) != 200:
             return self.send_error(code)

@@ -222,9 +222,7 @@ def test_a_server_that_never_answers(release: Server, monkeypatch: pytest.Monkey
         assert "timed out" in failing()
 
 
-def test_too_little_space_is_said_before_anything_is_written(
-    release: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_space_is_said_before_anything_is_written(release: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     assert "1 MB free, 3 MB more are needed" in failing()

@@ -178,9 +178,7 @@ def test_a_hub_that_announces_no_sha256_is_pinned_as_such(hub: Server) -> None:
     assert read_pin(pull(HUB)).verified_against == "nothing: the hub announced no sha256"
 
 
-def test_the_token_reaches_the_hub_but_not_the_storage_behind_it(
-    hub: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_reaches_the_hub_but_not_the_storage_behind_it(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     pull(HUB)
     assert {one.authorization for one in hub.asked} == {"Bearer hf_secret"}

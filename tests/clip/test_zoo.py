@@ -134,9 +134,7 @@ def test_the_starter_row_agrees_with_its_config_file() -> None:
     assert tuple(config["image_mean"]) == c.mean and tuple(config["image_std"]) == c.std
     for tower, other in ((c.vision, config["vision"]), (c.text, config["text"])):
         assert tower["width"] == other["hidden_size"] and tower["mlp_width"] == other["intermediate_size"]
-        assert (
-            tower["layers"] == other["num_hidden_layers"] and tower["heads"] == other["num_attention_heads"]
-        )
+        assert tower["layers"] == other["num_hidden_layers"] and tower["heads"] == other["num_attention_heads"]
     assert c.vision["patch_size"] == config["vision"]["patch_size"]
     assert c.vision["image_size"] == config["vision"]["image_size"]
     assert c.text["vocab_size"] == config["text"]["vocab_size"]

@@ -127,9 +127,7 @@ def test_a_pipe_is_left_out(tmp_path: Path) -> None:
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no photo found; expected \.jpg, .*; give a folder that holds photos"
-    ):
+    with pytest.raises(DataError, match=r"no photo found; expected \.jpg, .*; give a folder that holds photos"):
         find_photos(tmp_path)
     touch(tmp_path, "deep/1.jpg")
     with pytest.raises(DataError, match="look into its subfolders too"):

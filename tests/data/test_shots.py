@@ -147,9 +147,7 @@ def test_manifest_names_the_photo_that_changed(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "good", 3)
     write_manifest(tmp_path / "shots.json", photos, seed=0, k=3)
     photos[1].write_bytes(b"photo X")  # same size
-    with pytest.raises(
-        DataError, match=r"1 of 3 shots changed since they were drawn \(.*001\.png\)"
-    ) as caught:
+    with pytest.raises(DataError, match=r"1 of 3 shots changed since they were drawn \(.*001\.png\)") as caught:
         read_manifest(tmp_path / "shots.json")
     assert "000.png" not in str(caught.value) and "\n" not in str(caught.value)
     photos[1].unlink()

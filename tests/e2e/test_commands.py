@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_photos import make_odd_photos
 from PIL import Image
 
+from odd_photos import make_odd_photos
 from promptad.cli.demo import DEMO_PHOTOS
 
 GOOD = DEMO_PHOTOS / "train" / "good"
@@ -113,15 +113,21 @@ def test_an_interrupted_run_keeps_what_is_done_and_the_next_goes_on(model, tmp_p
     assert again.returncode == 0, again.stderr
     rows = {row["photo"]: row for row in table(out / "results.csv")}
     assert len(rows) == 24
-    assert all(rows[row["photo"]]["score"] == row["score"] and rows[row["photo"]]["seconds"] == row["seconds"] for row in kept)
-    assert f"{len(kept)} of 24 photos were taken from an earlier run" in (out / "report.html").read_text(encoding="utf-8")
+    assert all(
+        rows[row["photo"]]["score"] == row["score"] and rows[row["photo"]]["seconds"] == row["seconds"] for row in kept
+    )
+    assert f"{len(kept)} of 24 photos were taken from an earlier run" in (out / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_wrong_uses_get_one_line(model, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(run("inspect", empty, "--model", model, "-o", tmp_path / "o"), "empty")
-    refused(run("inspect", TEST, "--model", tmp_path / "no.safetensors", "-o", tmp_path / "o"), "no such saved detector")
+    refused(
+        run("inspect", TEST, "--model", tmp_path / "no.safetensors", "-o", tmp_path / "o"), "no such saved detector"
+    )
     wrong = Path(__file__).parents[2] / "src/promptad/clip/starter/model.safetensors"
     refused(run("inspect", TEST, "--model", wrong, "-o", tmp_path / "o"), "not a saved detector")
     (tmp_path / "file").write_text("")
@@ -130,7 +136,9 @@ def test_wrong_uses_get_one_line(model, tmp_path):
     refused(run("fit", GOOD, "--object", "nut " * 90, "-o", tmp_path / "m"), "tokens")
     refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--set", "epoch=3"), "did you mean 'epochs'")
     refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--backbone", "ViT-Z"), "ViT-Z")
-    refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--words", tmp_path / "w.toml"), "no such word file")
+    refused(
+        run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--words", tmp_path / "w.toml"), "no such word file"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

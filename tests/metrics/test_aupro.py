@@ -123,9 +123,7 @@ def test_several_limits_equal_one_at_a_time():
 @pytest.mark.parametrize("decimals", TIES)
 def test_invariant_under_monotone_maps(decimals):
     maps, masks = make(7, SHAPES, np.float64, decimals)
-    ranks = np.split(
-        rankdata(np.concatenate([m.ravel() for m in maps])), np.cumsum([m.size for m in maps])[:-1]
-    )
+    ranks = np.split(rankdata(np.concatenate([m.ravel() for m in maps])), np.cumsum([m.size for m in maps])[:-1])
     changed = {
         "exp": [np.exp(m) for m in maps],
         "cube": [m**3 for m in maps],

@@ -28,9 +28,7 @@ def agree_with_sklearn(labels, scores):
     total = precision + recall
     f1 = np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0)
     assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert average_precision(labels, scores) == pytest.approx(
-        average_precision_score(labels, scores), abs=1e-12
-    )
+    assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     assert pr_auc(labels, scores) == pytest.approx(auc(recall, precision), abs=1e-12)
     best, threshold = f1_max(labels, scores)
     assert best == pytest.approx(f1.max(), abs=1e-12)

@@ -91,7 +91,9 @@ def openclip_names(model: CLIPModel) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous().clone() for name, tensor in out.items()}
 
 
-@pytest.fixture(scope="module", params=[(a, n) for a in ARCHITECTURES for n in ("hugging_face", "openclip")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(a, n) for a in ARCHITECTURES for n in ("hugging_face", "openclip")], ids="-".join
+)
 def pair(request, tmp_path_factory) -> tuple[CLIPModel, Backbone]:
     architecture, naming = request.param
     model, folder = reference(architecture), tmp_path_factory.mktemp("weights")
@@ -152,11 +154,35 @@ def reference_tokenizer() -> CLIPTokenizer:
 def strings() -> list[str]:
     """More than 1,000 strings: inspection words, punctuation, numbers, and random unicode of many scripts."""
     rng = random.Random(7)
-    nouns = "bottle|metal nut|cookie|PCB|Ø12 bolt|gear-wheel|zähler|шестерня|螺丝|ネジ|برغي|naïve café|🔩 nut|o'ring".split("|")
-    states = "with scratch|damaged|isn't good|0.05mm burr|50% covered|#4|A/B|(left)|\"quoted\"|tab\there|two  spaces".split("|")
+    nouns = (
+        ["bottle", "metal nut", "cookie", "PCB", "Ø12 bolt", "gear-wheel", "zähler", "шестерня", "螺丝", "ネジ", "برغي", "naïve café", "🔩 nut", "o'ring"]
+    )
+    states = (
+        ['with scratch', 'damaged', "isn't good", '0.05mm burr', '50% covered', '#4', 'A/B', '(left)', '"quoted"', 'tab\there', 'two  spaces']
+    )
     fixed = [f"{a} {b}" for a in nouns for b in states] + [f"{b}, {a}." for a in nouns for b in states]
-    fixed += ["", " ", "\n", "<|endoftext|>", "it's they'll we've I'd I'm you're don't", "ﬁ ligature", "e\u0301 e\u0301", "İ ß"]
-    pools = [string.printable, "áéíóúñçøåßþæ", "абвгдежз", "αβγδε", "漢字仮名交じり文", "한국어", "אבגד", "مرحبا", "🙂🔧🇩🇪", "١٢٣"]
+    fixed += [
+        "",
+        " ",
+        "\n",
+        "<|endoftext|>",
+        "it's they'll we've I'd I'm you're don't",
+        "ﬁ ligature",
+        "e\u0301 e\u0301",
+        "İ ß",
+    ]
+    pools = [
+        string.printable,
+        "áéíóúñçøåßþæ",
+        "абвгдежз",
+        "αβγδε",
+        "漢字仮名交じり文",
+        "한국어",
+        "אבגד",
+        "مرحبا",
+        "🙂🔧🇩🇪",
+        "١٢٣",
+    ]
     mixed = ["".join(rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, 24))) for _ in range(900)]
     return fixed + mixed
 

@@ -59,9 +59,7 @@ def test_the_scale_is_the_same_for_every_photo() -> None:
     mild, strong = np.zeros((8, 8)), np.zeros((8, 8))
     mild[3, 3] = strong[3, 3] = 0.6
     strong[0, 0] = 5.0
-    np.testing.assert_array_equal(
-        overlay(photo, mild, 0.2, 1.0)[3, 3], overlay(photo, strong, 0.2, 1.0)[3, 3]
-    )
+    np.testing.assert_array_equal(overlay(photo, mild, 0.2, 1.0)[3, 3], overlay(photo, strong, 0.2, 1.0)[3, 3])
 
 
 def test_the_blend_is_the_photo_and_the_ramp_by_opacity() -> None:

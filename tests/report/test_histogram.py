@@ -28,9 +28,7 @@ def test_the_threshold_is_a_border_so_that_no_bar_has_both_sides() -> None:
     scores = np.random.default_rng(1).uniform(0, 1, 200)
     data = histogram(scores.tolist(), threshold=0.337)
     assert np.abs(np.asarray(data.edges) - 0.337).min() < 1e-9
-    below = sum(
-        n for n, right in zip(data.counts["all"], data.edges[1:], strict=True) if right < 0.337 + 1e-9
-    )
+    below = sum(n for n, right in zip(data.counts["all"], data.edges[1:], strict=True) if right < 0.337 + 1e-9)
     assert below == int((scores < 0.337).sum())
 
 

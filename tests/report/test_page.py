@@ -86,9 +86,7 @@ def test_rows_are_worst_first_with_their_place(tmp_path: Path) -> None:
     page = write(tmp_path, rows_of(tmp_path, [0.1, 0.9, 0.4, 0.7]))
     order = [Path(row["data-path"] or "").name for row in page.all("tr") if "data-path" in row]
     assert order == ["bolt-1.png", "bolt-3.png", "bolt-2.png", "bolt-0.png"]
-    assert [row["data-verdict"] for row in page.all("tr") if "data-path" in row] == ["anomalous"] * 2 + [
-        "normal"
-    ] * 2
+    assert [row["data-verdict"] for row in page.all("tr") if "data-path" in row] == ["anomalous"] * 2 + ["normal"] * 2
     numbers = [cell["data-value"] for cell in page.all("td", class_="number")]
     assert numbers == ["0.9", "0.7", "0.4", "0.1"]
 
@@ -141,9 +139,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
         Row("folder/" + NASTY, "anomalous", 0.9, 0.5, words, parts={evil: 0.1}, label=1),
         Row.failed("folder/bad " + NASTY, evil),
     ]
-    summary = PageSummary(
-        evil, evil, evil, 0.5, evil, 0.1, 0.2, 0.1, evil, (Metric(evil, None, evil),), (evil,)
-    )
+    summary = PageSummary(evil, evil, evil, 0.5, evil, 0.1, 0.2, 0.1, evil, (Metric(evil, None, evil),), (evil,))
     target = tmp_path / "report.html"
     write_page(target, rows, title=evil, summary=summary)
     page = Page(target)
@@ -208,9 +204,7 @@ def test_a_photo_that_is_gone_is_said_so_in_its_row(tmp_path: Path) -> None:
 
 
 def test_failed_photos_have_a_section_of_their_own(tmp_path: Path) -> None:
-    page = write(
-        tmp_path, [*rows_of(tmp_path, [0.2]), Row.failed(tmp_path / "cut.jpg", "is cut off; copy it")]
-    )
+    page = write(tmp_path, [*rows_of(tmp_path, [0.2]), Row.failed(tmp_path / "cut.jpg", "is cut off; copy it")])
     assert "Photos that could not be scored" in page.text
     assert page.texts[page.texts.index("is cut off; copy it") - 1] == "cut.jpg"
     assert page.texts[page.texts.index("could not be scored") - 1] == "1"
@@ -227,9 +221,7 @@ def test_without_a_threshold_photos_are_ranked_only(tmp_path: Path) -> None:
 
 
 def test_labels_show_mistakes_metrics_and_skipped_reasons(tmp_path: Path) -> None:
-    rows = [
-        replace(row, label=label) for row, label in zip(rows_of(tmp_path, [0.2, 0.9]), (1, 0), strict=True)
-    ]
+    rows = [replace(row, label=label) for row, label in zip(rows_of(tmp_path, [0.2, 0.9]), (1, 0), strict=True)]
     metrics = (Metric("image AUROC", 0.91234), Metric("AUPRO", None, "no masks were given"))
     page = write(tmp_path, rows, replace(SUMMARY, metrics=metrics))
     for words in ("false alarm", "missed", "label: normal", "0.9123", "skipped", "no masks were given"):

@@ -190,9 +190,7 @@ def test_failed_photos_and_lost_heat_maps_are_tried_again(tmp_path: Path, photo:
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
-def test_a_torn_last_line_is_dropped_and_the_next_line_is_whole(
-    tmp_path: Path, photo: Path, cut: int
-) -> None:
+def test_a_torn_last_line_is_dropped_and_the_next_line_is_whole(tmp_path: Path, photo: Path, cut: int) -> None:
     path, other = tmp_path / "log.jsonl", tmp_path / "other.jpg"
     other.write_bytes(b"x")
     with ResultLog(path, "k") as log:
@@ -226,9 +224,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[1]", b"\x00\x00", b'{"row": {"photo": 1}}'])
-def test_damage_before_the_last_line_is_said_with_its_number(
-    tmp_path: Path, photo: Path, line: bytes
-) -> None:
+def test_damage_before_the_last_line_is_said_with_its_number(tmp_path: Path, photo: Path, line: bytes) -> None:
     path = tmp_path / "log.jsonl"
     with ResultLog(path, "k") as log:
         log.append(Row(str(photo), "normal", 0.1))

@@ -127,9 +127,7 @@ class _Lines:
             if tenth <= self.tenth:
                 return
             self.tenth = tenth
-            _write(
-                sys.stderr, f"{self.title}: {10 * tenth} % ({self._amount(done)} of {self._amount(total)})"
-            )
+            _write(sys.stderr, f"{self.title}: {10 * tenth} % ({self._amount(done)} of {self._amount(total)})")
         elif time.monotonic() >= self.next_time:
             self.next_time = time.monotonic() + 10
             _write(sys.stderr, f"{self.title}: {self._amount(done)}")

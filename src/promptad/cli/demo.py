@@ -84,9 +84,13 @@ def demo(
     false = sum(row.verdict == "anomalous" and row.label == 0 for row in report.rows)
     broken = sum(row.label == 1 for row in report.rows)
     say()
-    say(f"verdicts   {found} of {broken} broken cookies found, {false} of {len(copied) - broken} good ones called anomalous")
+    say(
+        f"verdicts   {found} of {broken} broken cookies found, {false} of {len(copied) - broken} good ones called anomalous"
+    )
     for metric in metrics():
         say(f"{metric.name:24s} {metric.value:.3f}")
     say(f"detector   {model}")
-    say(f"took       {time.perf_counter() - began:.0f} s; photos CC BY-SA 4.0, Amazon Web Services (see demo_photos/LICENSE.md)")
+    say(
+        f"took       {time.perf_counter() - began:.0f} s; photos CC BY-SA 4.0, Amazon Web Services (see demo_photos/LICENSE.md)"
+    )
     say(f"Open {report.page} in a browser.")

@@ -21,9 +21,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 @app.command()
 @friendly_errors()
 def evaluate(
-    dataset: Annotated[
-        Path, typer.Argument(help="Data set: MVTec or VisA layout, one class of it, or a meta.json.")
-    ],
+    dataset: Annotated[Path, typer.Argument(help="Data set: MVTec or VisA layout, one class of it, or a meta.json.")],
     method: Annotated[
         str,
         typer.Option("--method", help="promptad, clip (untrained, no good photos), or both: promptad,clip."),
@@ -34,9 +32,7 @@ def evaluate(
     shots: Annotated[str, typer.Option("--shots", help="Numbers of good photos, with commas.")] = "1,2,4",
     seeds: Annotated[
         int,
-        typer.Option(
-            "--seeds", help="Runs, each with its own draw of good photos and initial prompts.", min=1
-        ),
+        typer.Option("--seeds", help="Runs, each with its own draw of good photos and initial prompts.", min=1),
     ] = 5,
     parts: Annotated[
         str | None,
@@ -47,9 +43,7 @@ def evaluate(
     ] = None,
     object_name: Annotated[
         str | None,
-        typer.Option(
-            "--object", help="What the photos of a data set of one class show. Default: its folder's name."
-        ),
+        typer.Option("--object", help="What the photos of a data set of one class show. Default: its folder's name."),
     ] = None,
     eval_size: Annotated[
         str,
@@ -73,9 +67,7 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--output", help="Folder for tables and results. Default: ./evaluate-DATASET."),
     ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")
-    ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Compute everything again, whatever an earlier run left.")
     ] = False,
@@ -95,9 +87,7 @@ def evaluate(
         raise ConfigError(f"--set seed={base_seed}: expected a whole number")
     if oracle_test:
         if "promptad" not in _names(method):
-            raise ConfigError(
-                "--oracle-test chooses an epoch, and only promptad is trained; add --method promptad"
-            )
+            raise ConfigError("--oracle-test chooses an epoch, and only promptad is trained; add --method promptad")
         values["selection"] = "oracle_test"
     variants = make_variants(_names(method), _names(preset), values, _names(parts or ""))
     records = chosen_classes(load_dataset(dataset), _names(classes or ""))
@@ -163,6 +153,4 @@ def _size(words: str) -> EvalSize:
     try:
         return int(words)
     except ValueError:
-        raise ConfigError(
-            f"--eval-size {words}: expected a number of pixels, such as 400, or photo"
-        ) from None
+        raise ConfigError(f"--eval-size {words}: expected a number of pixels, such as 400, or photo") from None

@@ -37,11 +37,17 @@ def inspect(
     preset: options.Preset = "clean",
     held_out: options.HeldOut = [],  # noqa: B006
     false_alarms: options.FalseAlarms = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="Your own threshold, instead of the learned one.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Your own threshold, instead of the learned one.")
+    ] = None,
     heatmaps: Annotated[str, typer.Option("--heatmaps", help="jpg, png or none.")] = "jpg",
-    maps: Annotated[str, typer.Option("--maps", help="Raw anomaly maps at photo size: npy, png (16 bit, 0 to 1) or none.")] = "none",
+    maps: Annotated[
+        str, typer.Option("--maps", help="Raw anomaly maps at photo size: npy, png (16 bit, 0 to 1) or none.")
+    ] = "none",
     max_pictures: Annotated[int, typer.Option("--max-pictures", help="Photos with pictures on the page.", min=1)] = 200,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Judge every photo again, whatever an earlier run left.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Judge every photo again, whatever an earlier run left.")
+    ] = False,
     backbone: options.BackboneName = None,
     precision: options.PrecisionName = "fp32",
     device: options.Device = "cpu",
@@ -54,7 +60,10 @@ def inspect(
     into the same folder goes on where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
     judged, 2 nothing could be done, 130 interrupted.
     """
-    for name, value, allowed in (("heatmaps", heatmaps, ("jpg", "png", "none")), ("maps", maps, ("npy", "png", "none"))):
+    for name, value, allowed in (
+        ("heatmaps", heatmaps, ("jpg", "png", "none")),
+        ("maps", maps, ("npy", "png", "none")),
+    ):
         if value not in allowed:
             raise ConfigError(f"--{name} {value!r}: expected {', '.join(allowed)}")
     from promptad.data.folder import find_photos
@@ -105,7 +114,15 @@ def inspect(
         report = run(
             detector,
             found,
-            Output(output, heatmaps, maps, max_pictures, fresh, shlex.join(["promptad", *sys.argv[1:]]), f"{detector.object}: inspection"),
+            Output(
+                output,
+                heatmaps,
+                maps,
+                max_pictures,
+                fresh,
+                shlex.join(["promptad", *sys.argv[1:]]),
+                f"{detector.object}: inspection",
+            ),
             skipped=skipped,
             progress=update,
             failed=warn,
@@ -132,7 +149,9 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
         table(["score", "verdict", "nearest words (hottest region)", "photo"], lines)
     if len(scored) > most:
         say(f"... and {len(scored) - most} more in {report.csv}")
-    counts = {v: sum(row.verdict == v for row in report.rows) for v in ("anomalous", "normal", "no threshold", "failed")}
+    counts = {
+        v: sum(row.verdict == v for row in report.rows) for v in ("anomalous", "normal", "no threshold", "failed")
+    }
     say()
     say("photos     " + ", ".join(f"{n} {v}" for v, n in counts.items() if n))
     say(f"backbone   {detector.backbone.identity}")

@@ -9,9 +9,7 @@ import typer
 
 from promptad.cli.console import friendly_errors, progress, say, table, warn
 
-app = typer.Typer(
-    help="List, pull and check the CLIP weights that promptad can work with.", no_args_is_help=False
-)
+app = typer.Typer(help="List, pull and check the CLIP weights that promptad can work with.", no_args_is_help=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON with all that is known of each checkpoint.")]
 
@@ -42,9 +40,7 @@ def list_models(as_json: AsJson = False) -> None:
 @friendly_errors()
 def pull_model(
     name: Annotated[str, typer.Argument(help="Name from `promptad models list`.")],
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="DIR", help="Folder instead of the cache.")
-    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Folder instead of the cache.")] = None,
 ) -> None:
     """Fetch one checkpoint, verify its SHA-256 and pin it. An interrupted pull continues where it stopped."""
     from promptad.clip.pins import read_pin
@@ -70,9 +66,7 @@ def pull_model(
 def check_models(
     what: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME|PATH", help="Checkpoint, weights file or folder; default: all that is here."
-        ),
+        typer.Argument(metavar="NAME|PATH", help="Checkpoint, weights file or folder; default: all that is here."),
     ] = None,
 ) -> None:
     """Hash weights anew and compare them with the zoo and with their pins. Exit code 1 if one differs."""
@@ -111,9 +105,7 @@ def _as_dict(checkpoint: Any) -> dict[str, Any]:
         "source": c.source,
         "origin": c.origin,
         "alternatives": c.alternatives,
-        "files": [
-            {"name": one.name, "sha256": one.sha256, "size": one.size} for one in (*c.files, *c.companions)
-        ],
+        "files": [{"name": one.name, "sha256": one.sha256, "size": one.size} for one in (*c.files, *c.companions)],
         "licence": c.licence,
         "licence_url": c.licence_url,
         "notes": c.notes,

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 Object = Annotated[str, typer.Option("--object", help='What the photos show, in words: "metal nut".')]
 Defects = Annotated[
-    list[str], typer.Option("--defect", help='A defect in words, such as "with scratch" or "bent [c]"; repeat for more.')
+    list[str],
+    typer.Option("--defect", help='A defect in words, such as "with scratch" or "bent [c]"; repeat for more.'),
 ]
-OnlyDefects = Annotated[bool, typer.Option("--only-defects", help="Use the given defects alone, without the general ones.")]
+OnlyDefects = Annotated[
+    bool, typer.Option("--only-defects", help="Use the given defects alone, without the general ones.")
+]
 Words = Annotated[
     Path | None, typer.Option("--words", help="TOML file with your own defect words; see docs, Your own words.")
 ]
@@ -25,15 +28,19 @@ MethodName = Annotated[str, typer.Option("--method", help="promptad (learns from
 Preset = Annotated[str, typer.Option("--preset", help="clean (recommended), paper or release.")]
 BackboneName = Annotated[
     str | None,
-    typer.Option("--backbone", help="CLIP weights: a name from `promptad models`, a file or a folder. Default: starter."),
+    typer.Option(
+        "--backbone", help="CLIP weights: a name from `promptad models`, a file or a folder. Default: starter."
+    ),
 ]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Settings = Annotated[
-    list[str], typer.Option("--set", help="Any setting of the method as key=value, e.g. --set epochs=200; repeat for more.")
+    list[str],
+    typer.Option("--set", help="Any setting of the method as key=value, e.g. --set epochs=200; repeat for more."),
 ]
 HeldOut = Annotated[
-    list[Path], typer.Option("--held-out", help="Further good photos or folders that only set the threshold; repeat for more.")
+    list[Path],
+    typer.Option("--held-out", help="Further good photos or folders that only set the threshold; repeat for more."),
 ]
 FalseAlarms = Annotated[
     float | None, typer.Option("--false-alarms", help="Share of good photos that may be called anomalous, e.g. 0.01.")

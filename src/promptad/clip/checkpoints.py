@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
@@ -83,7 +83,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: a pickle with more than tensors in it (OpenAI's original .pt files are TorchScript programs); "
             "promptad never runs code from a weights file: use the .safetensors of the same model"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged pickle raises anything: struct.error, IndexError, KeyError, ...
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not a readable weights file ({reason}); fetch it again") from error
     for key in ("state_dict", "model"):
@@ -102,7 +102,9 @@ def to_our_names(tensors: dict[str, Tensor], where: str = "weights") -> dict[str
         WeightsError: neither naming fits, or a tensor of unknown name (a tower that we would not run as trained).
     """
     if "visual.conv1.weight" in tensors:
-        mapped = _map(tensors, where, _OPENCLIP, _OPENCLIP_BLOCK, ("visual.transformer.resblocks.", "transformer.resblocks."))
+        mapped = _map(
+            tensors, where, _OPENCLIP, _OPENCLIP_BLOCK, ("visual.transformer.resblocks.", "transformer.resblocks.")
+        )
         for name in ("vision.projection.weight", "text.projection.weight"):
             if name in mapped and f"{_openclip_linear(name)}.weight" not in tensors:
                 mapped[name] = mapped[name].T  # OpenCLIP stores (in, out) matrices, not linear layers
@@ -162,16 +164,16 @@ def _map(
 
 def read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """The JSON config inside the file, or beside it (`config.json`, `open_clip_config.json`); empty when there is none."""
-    texts = [metadata["config"]] if "config" in metadata else []
+    texts: list[str | bytes] = [metadata["config"]] if "config" in metadata else []
     for name in ("config.json", "open_clip_config.json"):
         beside = path.parent / name
         if not texts and beside.is_file():
-            texts.append(beside.read_text(encoding="utf-8"))
+            texts.append(beside.read_bytes())
     if not texts:
         return {}
     try:
         config = json.loads(texts[0])
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise WeightsError(f"{path}: its config is not valid JSON ({error})") from error
     return config if isinstance(config, dict) else {}
 
@@ -188,7 +190,13 @@ def infer_sizes(tensors: dict[str, Tensor], config: dict[str, Any], activation: 
         embed_dim = tensors["vision.projection.weight"].shape[0]
     except KeyError as error:
         raise WeightsError(f"{where}: tensor {error} is missing; the file is incomplete or of another model") from error
-    heads = {tower: _heads(config, tower, width) for tower, (width, _, _) in (("vision", vision), ("text", text))}
+    try:
+        heads = {tower: _heads(config, tower, width) for tower, (width, _, _) in (("vision", vision), ("text", text))}
+        fits = all(width % heads[tower] == 0 for tower, (width, _, _) in (("vision", vision), ("text", text)))
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        fits = False
+    if not fits:
+        raise WeightsError(f"{where}: its config gives no number of heads that fits; use the config of the same model")
     return ClipSizes(
         embed_dim=embed_dim,
         activation=activation or _activation(config),  # type: ignore[arg-type]

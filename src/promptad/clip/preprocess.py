@@ -6,6 +6,7 @@ because it remembers the rectangle, anything found on the tower's patch grid can
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,6 +24,8 @@ Box = tuple[float, float, float, float]
 TILE_ASPECT = 2.0
 # Neighbouring tiles start this share of their side apart.
 TILE_STRIDE = 0.8
+# More tiles than this would cost minutes for one photo.
+MAX_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Preprocess:
             "area": aspect ratio kept, as many patches as the square has, spread over a rectangle.
             "squash": resized to S x S whatever the shape (PRE-A of AnomalyCLIP, FAPrompt, APRIL-GAN).
             "crop": short edge to S, centre crop S x S (PRE-C, OpenCLIP's own; the rest of the photo is not inspected).
-            "tiles": square tiles of the short edge, 0.8 of it apart, the last flush with the border (PRE-D).
-            "auto": "tiles" for photos longer than twice their short edge, otherwise "area".
+            "tiles": square tiles of the short edge, 0.8 of it apart, the last flush with the border (PRE-D); at most 16,
+                longer ones where squares would be more.
+            "auto": "tiles" for photos longer than twice their short edge, otherwise "letterbox".
         pre_resize: 0, or a side in pixels to which photos are first resized, bilinear without antialias, as OpenCV does
             it (PRE-B of PromptAD's released code uses 1024, flag F-6).
         channels: "rgb", or "bgr" to swap red and blue before the tower (the released code's slip on test photos, F-6).
@@ -83,26 +87,32 @@ class Preprocess:
             raise ConfigError(f"input size {self.size} must be a multiple of the patch size {self.patch}")
         if self.fit not in get_args(Fit):
             raise ConfigError(f"fit {self.fit!r} is unknown; expected one of {', '.join(get_args(Fit))}")
+        if self.channels not in get_args(Channels) or self.pre_resize < 0:
+            raise ConfigError(
+                f"channels {self.channels!r} must be rgb or bgr, pre_resize {self.pre_resize} not negative"
+            )
 
     def views(self, height: int, width: int) -> list[View]:
         """The views of a photo of `height` x `width` pixels, left to right and top to bottom."""
         fit, s = self.fit, self.size
         long, short = max(height, width), min(height, width)
         if fit == "auto":
-            fit = "tiles" if long > TILE_ASPECT * short else "area"
+            fit = "tiles" if long > TILE_ASPECT * short else "letterbox"
         whole = (0.0, 0.0, float(width), float(height))
         if fit == "crop":
             resized = (s, max(s, int(s * width / height))) if height <= width else (max(s, int(s * height / width)), s)
             top, left = round((resized[0] - s) / 2), round((resized[1] - s) / 2)
             return [View(whole, resized, (top, left, s, s))]
         if fit == "tiles":
-            return [View(box, (s, s), (0, 0, s, s)) for box in tile_boxes(height, width)]
+            return [self._whole(box, s / max(box[2] - box[0], box[3] - box[1])) for box in tile_boxes(height, width)]
         if fit == "squash":
-            target = (s, s)
-        else:
-            scale = s / long if fit == "letterbox" else s / (height * width) ** 0.5
-            target = (self._patches(height * scale), self._patches(width * scale))
-        return [View(whole, target, (0, 0, *target))]
+            return [View(whole, (s, s), (0, 0, s, s))]
+        return [self._whole(whole, s / long if fit == "letterbox" else s / (height * width) ** 0.5)]
+
+    def _whole(self, box: Box, scale: float) -> View:
+        """A view of all of `box`, scaled and rounded to whole patches."""
+        target = (self._patches((box[3] - box[1]) * scale), self._patches((box[2] - box[0]) * scale))
+        return View(box, target, (0, 0, *target))
 
     def _patches(self, pixels: float) -> int:
         """The nearest multiple of the patch size, at least one patch."""
@@ -138,14 +148,18 @@ def normalise(
 
 
 def tile_boxes(height: int, width: int) -> list[Box]:
-    """Square tiles of the short edge along the long one, `TILE_STRIDE` of a side apart, the last flush with the border."""
-    side, long = min(height, width), max(height, width)
+    """Tiles along the long edge, `TILE_STRIDE` of a tile apart, the last flush with the border.
+
+    They are squares of the short edge; where that would give more than `MAX_TILES`, they are longer instead.
+    """
+    short, long = min(height, width), max(height, width)
+    side = max(short, math.ceil(long / (1 + TILE_STRIDE * (MAX_TILES - 1))))
     stride = max(1, round(TILE_STRIDE * side))
     starts = list(range(0, long - side, stride))
     starts.append(long - side)
     if width >= height:
-        return [(float(x), 0.0, float(x + side), float(side)) for x in starts]
-    return [(0.0, float(y), float(side), float(y + side)) for y in starts]
+        return [(float(x), 0.0, float(x + side), float(short)) for x in starts]
+    return [(0.0, float(y), float(short), float(y + side)) for y in starts]
 
 
 def bilinear_resize(photo: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -138,9 +138,7 @@ def _without_network(checkpoint: Checkpoint, there: Path | None, switch: str) ->
     raise WeightsError(f"{because}: {there} differs from its pin, so the file is damaged; replace it by hand")
 
 
-def _from_publisher(
-    checkpoint: Checkpoint, folder: Path, there: Path | None, progress: Progress | None
-) -> Path:
+def _from_publisher(checkpoint: Checkpoint, folder: Path, there: Path | None, progress: Progress | None) -> Path:
     if checkpoint.source == "hub":
         remote = _on_hub(checkpoint, [there.name] if there else [one.name for one in checkpoint.files])
     else:
@@ -199,9 +197,7 @@ def _from_hub_cache(checkpoint: Checkpoint, folder: Path) -> Path | None:
         shutil.copyfile(cached, part)
         os.replace(part, target)
         commit = Path(cached).parent.name
-        told = Remote(
-            one.name, checkpoint.origin, announced, "name in the cache of huggingface_hub", None, commit
-        )
+        told = Remote(one.name, checkpoint.origin, announced, "name in the cache of huggingface_hub", None, commit)
         _pin(target, checkpoint, told, announced)
         return target
     return None
@@ -254,9 +250,7 @@ def part_path(target: Path, sha256: str) -> Path:
     return target.with_name(f"{target.name}.{sha256[:8] or 'unknown'}.part")
 
 
-def fetch(
-    remote: Remote, target: Path, *, progress: Progress | None = None, otherwise: str = "try again"
-) -> str:
+def fetch(remote: Remote, target: Path, *, progress: Progress | None = None, otherwise: str = "try again") -> str:
     """Download one file to `target`, resuming what an earlier try left, and return its SHA-256.
 
     Raises:

@@ -19,9 +19,9 @@ def dequantise(packed: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     Raises:
         WeightsError: the shapes do not fit together.
     """
-    rows, half = packed.shape
-    columns = 2 * half
-    if packed.dtype != torch.uint8 or scale.shape != zero.shape or scale.shape[0] != rows or columns % scale.shape[1]:
+    whole = packed.dtype == torch.uint8 and packed.ndim == scale.ndim == 2 and scale.shape == zero.shape
+    rows, columns = packed.shape[0], 2 * packed.shape[-1]
+    if not whole or scale.shape[0] != rows or not scale.shape[1] or columns % scale.shape[1]:
         raise WeightsError(
             f"4-bit weight of shape {tuple(packed.shape)} with scale {tuple(scale.shape)} and zero {tuple(zero.shape)}: "
             "the parts do not fit; the weights file is damaged or of another format"

@@ -22,7 +22,10 @@ class TextTower(nn.Module):
     def __init__(self, sizes: TextSizes, embed_dim: int, activation: str) -> None:
         super().__init__()
         self.sizes = sizes
-        self.token_embedding = nn.Embedding(sizes.vocab_size, sizes.width)
+        # Given weights skip an initialisation that would be overwritten (and costs seconds on the meta device).
+        self.token_embedding = nn.Embedding(
+            sizes.vocab_size, sizes.width, _weight=torch.empty(sizes.vocab_size, sizes.width)
+        )
         self.position_embedding = nn.Parameter(torch.empty(sizes.context_length, sizes.width))
         self.blocks = nn.ModuleList(
             Block(sizes.width, sizes.heads, sizes.mlp_width, activation) for _ in range(sizes.layers)
@@ -54,7 +57,9 @@ class TextTower(nn.Module):
         if length > self.sizes.context_length:
             raise ConfigError(f"a prompt of {length} tokens exceeds the context length {self.sizes.context_length}")
         if len(deep) >= self.sizes.layers:
-            raise ConfigError(f"{len(deep)} deep token sets need {len(deep) + 1} text blocks, found {self.sizes.layers}")
+            raise ConfigError(
+                f"{len(deep)} deep token sets need {len(deep) + 1} text blocks, found {self.sizes.layers}"
+            )
         dtype = self.position_embedding.dtype
         x = embeddings[:, :length].to(dtype) + self.position_embedding[:length]
         for index, block in enumerate(self.blocks):

@@ -14,9 +14,7 @@ from promptad.errors import TextError, WeightsError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # One special token, a contraction, a run of letters, a single digit, or a run of anything else: CLIP's word pattern.
-_WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 class Tokenizer:
@@ -40,7 +38,10 @@ class Tokenizer:
 
     def words(self, text: str) -> list[int]:
         """Token ids of `text` alone, without start and end."""
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        except TypeError as error:  # what the library says to lone surrogates, bytes of an argument that are no text
+            raise TextError(f"text {text!a} is not valid Unicode; write it in UTF-8") from error
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` with start and end.
@@ -50,7 +51,8 @@ class Tokenizer:
         """
         ids = [self.start, *self.words(text), self.end]
         if len(ids) > self.context_length:
-            shown = text if len(text) <= 60 else text[:57] + "..."
+            line = " ".join(text.split())
+            shown = line if len(line) <= 60 else line[:57] + "..."
             raise TextError(
                 f'text "{shown}" has {len(ids)} tokens, this model reads at most {self.context_length}; shorten it'
             )

@@ -77,6 +77,11 @@ class Features:
     def __len__(self) -> int:
         return self.image.shape[0]
 
+    def to(self, device: torch.device) -> Features:
+        """The same batch on another device."""
+        patches = None if self.patches is None else self.patches.to(device)
+        return Features(self.image.to(device), patches, {k: v.to(device) for k, v in self.taps.items()}, self.grid)
+
     def __getitem__(self, rows: slice) -> Features:
         patches = None if self.patches is None else self.patches[rows]
         return Features(self.image[rows], patches, {k: v[rows] for k, v in self.taps.items()}, self.grid)
@@ -138,7 +143,9 @@ class VisionTower(nn.Module):
         tokens = torch.cat([self.class_embedding.expand(len(images), 1, -1), patches], dim=1)
         return tokens + resize_positions(self.position_embedding, grid, self.position_resize)
 
-    def streams(self, tokens: Tensor, local: LocalStream | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def streams(
+        self, tokens: Tensor, local: LocalStream | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Runs the blocks over embedded tokens (B, 1 + T, D).
 
         Yields, block by block: the original stream after the block's attention but before its MLP, the original stream

@@ -301,9 +301,7 @@ def verify(path: Path, checkpoint: Checkpoint | None = None) -> Verdict:
     if expected and not found.startswith(expected):
         return Verdict(path, "differs", found, expected, "zoo")
     if pin is not None:
-        return Verdict(
-            path, "ok" if found == pin.sha256 else "differs", found, pin.sha256, f"pin of {pin.date}"
-        )
+        return Verdict(path, "ok" if found == pin.sha256 else "differs", found, pin.sha256, f"pin of {pin.date}")
     if expected:
         scope = "zoo" if len(expected) == 64 else f"zoo, first {len(expected)} digits"
         return Verdict(path, "ok", found, expected, scope)

@@ -41,9 +41,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{shown(path)}: cannot be read ({one_line(error)}); check the path and its rights"
-        ) from error
+        raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); check the path and its rights") from error
     return digest.hexdigest()
 
 
@@ -77,7 +75,5 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except (OSError, ValueError) as error:
-        way_out = (
-            "choose another place" if isinstance(error, PermissionError) else "check the path and the disk"
-        )
+        way_out = "choose another place" if isinstance(error, PermissionError) else "check the path and the disk"
         raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); {way_out}") from error

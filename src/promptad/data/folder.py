@@ -83,9 +83,7 @@ def _walk(
         entries = sorted(folder.iterdir())
     except OSError as error:
         if top:
-            raise DataError(
-                f"{shown(folder)}: cannot be read ({one_line(error)}); check its rights"
-            ) from error
+            raise DataError(f"{shown(folder)}: cannot be read ({one_line(error)}); check its rights") from error
         skipped.append((folder, f"folder cannot be read ({one_line(error)})"))
         return
     for entry in entries:
@@ -126,7 +124,5 @@ def _nothing_found(given: list[Path], skipped: Skipped, recursive: bool) -> str:
         path, reason = skipped[0]
         files = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
         return f"{where}: no photo found, {files} left out ({shown(path.name)}: {reason}); {expected}"
-    way_out = (
-        "give a folder that holds photos" if recursive else "look into its subfolders too, or give another"
-    )
+    way_out = "give a folder that holds photos" if recursive else "look into its subfolders too, or give another"
     return f"{where}: no photo found; {expected}; {way_out}"

@@ -96,14 +96,10 @@ def as_photo(photo: object, max_pixels: int = MAX_PIXELS) -> Rgb:
         with _decoding(name), _pillow_limit_lifted():
             return rgb_from_image(_upright(photo), name)
     hint = "call .cpu().numpy() on it first" if hasattr(photo, "numpy") else "open the file with Pillow first"
-    raise PhotoError(
-        f"photo: found a {type(photo).__name__}; expected a path, a Pillow image or a NumPy array; {hint}"
-    )
+    raise PhotoError(f"photo: found a {type(photo).__name__}; expected a path, a Pillow image or a NumPy array; {hint}")
 
 
-def read_mask(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
-) -> Mask:
+def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Mask:
     """A ground-truth mask as ``(H, W)`` bool, True where there is defect.
 
     Any non-zero pixel is defect, whatever the depth (VisA stores small labels, MVTec 255). In JPEG masks,
@@ -198,13 +194,9 @@ def _decoding(name: str) -> Iterator[None]:
             f"{name}: not a photo that can be read; expected {_FORMATS_SHOWN}; convert it or leave it out"
         ) from error
     except PermissionError as error:
-        raise PhotoError(
-            f"{name}: may not be read (permission denied); change its rights or copy it"
-        ) from error
+        raise PhotoError(f"{name}: may not be read (permission denied); change its rights or copy it") from error
     except MemoryError as error:
-        raise PhotoError(
-            f"{name}: does not fit into memory; scale the photo down or cut it into tiles"
-        ) from error
+        raise PhotoError(f"{name}: does not fit into memory; scale the photo down or cut it into tiles") from error
     except Exception as error:  # Pillow's readers raise nearly every type on damaged data
         cut_off = "truncated" in str(error) or isinstance(error, EOFError)
         found = "is cut off" if cut_off else "is damaged"
@@ -217,9 +209,7 @@ def _require_file(path: str | os.PathLike[str], name: str) -> None:
     except FileNotFoundError:
         raise PhotoError(f"{name}: there is no such file; check the path") from None
     except PermissionError:
-        raise PhotoError(
-            f"{name}: may not be read (permission denied); change the rights of its folder"
-        ) from None
+        raise PhotoError(f"{name}: may not be read (permission denied); change the rights of its folder") from None
     except (OSError, ValueError) as error:
         raise PhotoError(f"{name}: cannot be opened ({one_line(error)}); check the path") from error
     if stat.S_ISDIR(info.st_mode):
@@ -232,9 +222,7 @@ def _require_file(path: str | os.PathLike[str], name: str) -> None:
 
 def _require_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise PhotoError(
-            f"{name}: has no pixels ({width}x{height}); expected at least 1x1; save the photo again"
-        )
+        raise PhotoError(f"{name}: has no pixels ({width}x{height}); expected at least 1x1; save the photo again")
     if width * height > max_pixels:
         raise PhotoError(
             f"{name}: {width}x{height} is {width * height} pixels, the limit is {max_pixels}; "

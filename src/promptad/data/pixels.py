@@ -53,9 +53,7 @@ def rgb_from_image(image: Image.Image, name: str) -> Rgb:
             return _on_white(image.convert("RGBA"))
         return np.array(image.convert("RGB"))
     except ValueError as error:
-        raise PhotoError(
-            f"{name}: colour mode {image.mode} cannot be converted to RGB; save it as RGB"
-        ) from error
+        raise PhotoError(f"{name}: colour mode {image.mode} cannot be converted to RGB; save it as RGB") from error
 
 
 def rgb_from_array(array: npt.NDArray[Any], name: str) -> Rgb:
@@ -77,13 +75,9 @@ def rgb_from_array(array: npt.NDArray[Any], name: str) -> Rgb:
             way_out = "channels come last, so turn it with numpy.moveaxis(x, 0, -1)"
         elif array.ndim == 4:
             way_out = "pass the photos of a batch one by one"
-        raise PhotoError(
-            f"{name}: shape {shape}; expected HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA); {way_out}"
-        )
+        raise PhotoError(f"{name}: shape {shape}; expected HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA); {way_out}")
     if array.size == 0:
-        raise PhotoError(
-            f"{name}: shape {shape} holds no pixels; expected at least 1x1; check how it was cut"
-        )
+        raise PhotoError(f"{name}: shape {shape} holds no pixels; expected at least 1x1; check how it was cut")
     values = _bytes_from_array(array, name)
     if values.ndim == 2 or values.shape[2] == 1:
         return _three_channels(values.reshape(values.shape[:2]))

@@ -87,9 +87,7 @@ def draw_shots(records_or_paths: Sequence[Photo], k: int, seed: int) -> list[Pho
         candidates.setdefault((unicodedata.normalize("NFC", Path(path).as_posix()), path), item)
     if len(classes) > 1:
         some = ", ".join(sorted(classes)[:3])
-        raise DataError(
-            f"shots: photos of {len(classes)} classes ({some}, ...); expected one; draw for each in turn"
-        )
+        raise DataError(f"shots: photos of {len(classes)} classes ({some}, ...); expected one; draw for each in turn")
     if k > len(candidates):
         raise DataError(
             f"shots: {k} normal training photos were asked for, there are {len(candidates)}; "
@@ -121,21 +119,15 @@ def write_manifest(
         ConfigError: k is not the number of shots.
     """
     if k != len(shots) or not shots:
-        raise ConfigError(
-            f"{shown(path)}: {len(shots)} shots for k={k}; expected k of them, at least 1; pass the draw"
-        )
+        raise ConfigError(f"{shown(path)}: {len(shots)} shots for k={k}; expected k of them, at least 1; pass the draw")
     photos = [Path(os.path.abspath(shot.path if isinstance(shot, Record) else shot)) for shot in shots]
     base = Path(os.path.abspath(root)) if root is not None else _shared_folder(photos)
     entries = []
     for photo in photos:
         if not photo.is_relative_to(base):
-            raise DataError(
-                f"{shown(photo)}: lies outside {shown(base)}; expected a shot inside; give another root"
-            )
+            raise DataError(f"{shown(photo)}: lies outside {shown(base)}; expected a shot inside; give another root")
         digest = sha256_file(photo)
-        entries.append(
-            {"file": photo.relative_to(base).as_posix(), "sha256": digest, "size": photo.stat().st_size}
-        )
+        entries.append({"file": photo.relative_to(base).as_posix(), "sha256": digest, "size": photo.stat().st_size})
     # Data beside or below the manifest may move together with it; data elsewhere keeps its full path.
     home = Path(os.path.abspath(path)).parent
     where = base.relative_to(home) if base.is_relative_to(home) else base
@@ -189,6 +181,4 @@ def _shared_folder(photos: Sequence[Path]) -> Path:
     try:
         return Path(os.path.commonpath([photo.parent for photo in photos]))
     except ValueError as error:  # different drives on Windows
-        raise DataError(
-            "shots: lie on different drives; expected one folder tree; copy them together"
-        ) from error
+        raise DataError("shots: lie on different drives; expected one folder tree; copy them together") from error

@@ -10,7 +10,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from promptad.errors import PromptadError
 
 Photo = NDArray[np.uint8]
 GIB = 1024**3
+# Raised whenever towers, views or preprocessing give other values for the same settings: old cache files are then not read.
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class PhotoFeatures:
     views: list[View]
     features: list[Features]
     seconds: float = field(default=0.0, compare=False)
+
+    def to(self, device: torch.device) -> PhotoFeatures:
+        """The same features on another device."""
+        return replace(self, features=[features.to(device) for features in self.features])
 
 
 class Encoder:
@@ -95,9 +102,7 @@ class Encoder:
                     found[key] = features[row : row + 1]
                     seconds[key[0]] += share
         return [
-            PhotoFeatures(
-                (photo.shape[0], photo.shape[1]), plan, [found[i, n] for n in range(len(plan))], seconds[i]
-            )
+            PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [found[i, n] for n in range(len(plan))], seconds[i])
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
 
@@ -113,6 +118,8 @@ class Encoder:
         for path in paths:
             key = self.key(path, reference) if self.cache else ""
             features = self.cache.get(key) if self.cache else None
+            if features is not None:
+                features = features.to(self.backbone.device)
             if features is None:
                 features = self.encode([read_photo(path)], reference=reference)[0]
                 if self.cache:
@@ -126,6 +133,7 @@ class Encoder:
         """What the features of a file depend on: backbone, precision, layout, request, and the file's content."""
         swapped = reference and self.preprocess.channels != "rgb"
         described = [
+            _FORMAT,
             self.backbone.sha256,
             self.backbone.precision,
             self.backbone.vision.position_resize,
@@ -157,12 +165,19 @@ class FeatureStore:
         if not path.exists():
             return None
         try:
-            tensors = load_file(path)
-            header = json.loads(bytes(tensors.pop("header").numpy()))
-            os.utime(path)
-        except (SafetensorError, KeyError, ValueError, OSError):
-            path.unlink(missing_ok=True)
+            photo = self._read(path)
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # a cache of somebody else can be read and not touched
+            os.utime(path)
+        return photo
+
+    @staticmethod
+    def _read(path: Path) -> PhotoFeatures:
+        tensors = load_file(path)
+        header = json.loads(bytes(tensors.pop("header").numpy()))
         features = []
         for number, grid in enumerate(header["grids"]):
             own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
@@ -224,5 +239,3 @@ def default_store() -> FeatureStore:
     from promptad.clip.zoo import cache_folder
 
     return FeatureStore(cache_folder().parent / "features")
-
-

@@ -61,10 +61,14 @@ def optimise(
         value = loss()
         history.append(float(value.detach()))
         if not math.isfinite(history[-1]):
-            raise ConfigError(f"training diverged in epoch {epoch} (loss {history[-1]}); use a smaller lr than {schedule.lr}")
+            raise ConfigError(
+                f"training diverged in epoch {epoch} (loss {history[-1]}); use a smaller lr than {schedule.lr}"
+            )
         value.backward()
         optimiser.step()
         cosine.step()
         if after_epoch is not None:
             after_epoch(epoch, history[-1])
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in parameters.values()):
+        raise ConfigError(f"training diverged in its last step; use a smaller lr than {schedule.lr}")
     return history

@@ -6,6 +6,7 @@ says in `request`; the detector and the benchmarks encode every photo once and k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -104,7 +105,15 @@ def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
             value = tuple(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if default is not None and not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool):
+        if (
+            (default is not None
+            and not isinstance(value, type(default)))
+            or isinstance(value, bool) != isinstance(default, bool)
+        ):
+            raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
+        if isinstance(default, tuple) and default and any(type(one) is not type(default[0]) for one in value):
             raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
         out[key] = value
     return out

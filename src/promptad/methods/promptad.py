@@ -92,16 +92,20 @@ class PromptAD(Method):
             local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
             tap_point=config.memory_point,  # type: ignore[arg-type]
         )
-        generator = torch.Generator().manual_seed(config.seed)
-        self._sets = {
-            "image": self._build(config.prefixes_image, generator),
-            "pixel": self._build(config.prefixes_pixel, generator),
-        }
+        self._sets = self._start()
         self._prototypes: dict[str, _Prototypes] = {}
         self._memory: dict[int, MemoryBank] = {}
         self.history: list[float] = []
 
     # -- prompts (section 3.2) ------------------------------------------------------------------------------------
+
+    def _start(self) -> dict[str, _Prompts]:
+        """Both prompt sets as the seed draws them."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        return {
+            "image": self._build(self.config.prefixes_image, generator),
+            "pixel": self._build(self.config.prefixes_pixel, generator),
+        }
 
     def _build(self, prefixes: int, generator: torch.Generator) -> _Prompts:
         config, end = self.config, "."
@@ -179,6 +183,7 @@ class PromptAD(Method):
         if not photos:
             raise ConfigError("fit needs at least one good photo")
         views = [view for photo in photos for view in photo]
+        self._sets = self._start()  # fitting again starts anew
         self._memory = {
             layer: build_memory([torch.cat([v.taps[layer].flatten(0, 1) for v in photo]) for photo in photos])
             for layer in self.request.taps
@@ -251,7 +256,9 @@ class PromptAD(Method):
         for task, raw in self._encode().items():
             prompts = self._sets[task]
             normal, anomalous = self._prototypes_of(prompts, raw)
-            states = raw[prompts.manual].view(-1, len(self.states) or 1, raw.shape[-1]) if len(raw[prompts.manual]) else None
+            states = (
+                raw[prompts.manual].view(-1, len(self.states) or 1, raw.shape[-1]) if len(raw[prompts.manual]) else None
+            )
             by_state = F.normalize(states.mean(0), dim=-1) if states is not None else raw.new_empty(0, raw.shape[-1])
             self._prototypes[task] = _Prototypes(normal, anomalous, by_state)
 
@@ -324,7 +331,7 @@ class PromptAD(Method):
             out[f"{task}.states"] = prototypes.states
             out |= {f"{task}.prompts.{k}": v.detach() for k, v in self._sets[task].parameters.items()}
         for layer, bank in self._memory.items():
-            out[f"memory.{layer}.rows"], out[f"memory.{layer}.owners"] = bank.rows.half(), bank.owners
+            out[f"memory.{layer}.rows"], out[f"memory.{layer}.owners"] = bank.stored, bank.owners
         return out
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -341,12 +348,13 @@ class PromptAD(Method):
         for task in TASKS:
             normal = take(f"{task}.normal", lambda t: t.shape == (embed,))
             anomalous = take(f"{task}.anomalous", lambda t: t.shape == (embed,))
-            states = take(f"{task}.states", lambda t: t.ndim == 2 and t.shape[1] == embed)
+            count = len(self.states) if self.prompt_counts(task)["manual"] else 0
+            states = take(f"{task}.states", lambda t, n=count: t.shape == (n, embed))  # type: ignore[misc]
             self._prototypes[task] = _Prototypes(normal, anomalous, states)
             for name, parameter in self._sets[task].parameters.items():
                 saved = take(f"{task}.prompts.{name}", lambda t, p=parameter: t.shape == p.shape)  # type: ignore[misc]
                 parameter.data.copy_(saved)
         for layer in self.request.taps:
             rows = take(f"memory.{layer}.rows", lambda t: t.ndim == 2 and t.shape[1] == width)
-            owners = take(f"memory.{layer}.owners", lambda t: t.ndim == 1)
+            owners = take(f"memory.{layer}.owners", lambda t, n=len(rows): t.shape == (n,))  # type: ignore[misc]
             self._memory[layer] = MemoryBank(rows, owners)

@@ -100,6 +100,10 @@ class PromptADConfig:
             raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
         if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
             raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
+        if min(self.lr, self.lr_pixel, self.weight_decay, self.momentum) < 0 or self.momentum >= 1:
+            raise ConfigError("lr, lr_pixel and weight_decay must not be negative, momentum must lie in 0..1 without 1")
+        if self.parts != "text" and not self.memory_layers:
+            raise ConfigError("memory_layers is empty; name a layer, or set parts to text for scores without memory")
         if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
             raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
 

@@ -138,13 +138,9 @@ class Accumulator:
         """
         photo = name or f"photo {self._counts.photos + 1}"
         if label is not None and label not in (0, 1):
-            raise DataError(
-                f"{photo}: label is {label!r}; it must be 0 (normal), 1 (anomalous) or None (unknown)"
-            )
+            raise DataError(f"{photo}: label is {label!r}; it must be 0 (normal), 1 (anomalous) or None (unknown)")
         if not math.isfinite(score):
-            raise PhotoError(
-                f"{photo}: its image score is {score}; scores must be finite, leave this photo out"
-            )
+            raise PhotoError(f"{photo}: its image score is {score}; scores must be finite, leave this photo out")
         seen = _Counts(photos=1, unlabelled=int(label is None))
         if map is None:
             seen.without_map = 1
@@ -208,9 +204,7 @@ class Accumulator:
         skipped: dict[str, str] = {}
         image = rank(np.array(self._labels, dtype=np.uint8), np.array(self._scores, dtype=np.float64))
         if not image.defined:
-            skipped |= dict.fromkeys(
-                IMAGE_METRICS, self._why_no_image_metrics(image.n_normal, image.n_anomalous)
-            )
+            skipped |= dict.fromkeys(IMAGE_METRICS, self._why_no_image_metrics(image.n_normal, image.n_anomalous))
 
         normal = _join(self._normal)
         regions = PooledRegions.from_pixels(
@@ -219,9 +213,7 @@ class Accumulator:
         pixel = regions.ranked
         aupro_200 = regions.aupro_200()
         if not pixel.defined:
-            skipped |= dict.fromkeys(
-                PIXEL_METRICS, self._why_no_pixel_metrics(pixel.n_normal, pixel.n_anomalous)
-            )
+            skipped |= dict.fromkeys(PIXEL_METRICS, self._why_no_pixel_metrics(pixel.n_normal, pixel.n_anomalous))
         elif math.isnan(aupro_200):
             skipped["aupro_200"] = (
                 "fewer than two distinct false-positive rates below 0.3 at the 200 equally spaced thresholds"
@@ -300,8 +292,7 @@ def _check_map(photo: str, given: ArrayLike) -> NDArray[np.float32]:
         )
     if not np.isfinite(anomaly_map).all():
         raise PhotoError(
-            f"{photo}: in its anomaly map {describe_not_finite(anomaly_map)}; "
-            "maps must be finite, leave this photo out"
+            f"{photo}: in its anomaly map {describe_not_finite(anomaly_map)}; maps must be finite, leave this photo out"
         )
     return anomaly_map
 

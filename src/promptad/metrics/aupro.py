@@ -161,9 +161,7 @@ def aupro_200(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike], limit: floa
 
 def _pool(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> PooledRegions:
     if len(maps) != len(masks):
-        raise DataError(
-            f"{len(maps)} anomaly maps but {len(masks)} masks; give one mask a map, all-zero if normal"
-        )
+        raise DataError(f"{len(maps)} anomaly maps but {len(masks)} masks; give one mask a map, all-zero if normal")
     if not len(maps):
         raise DataError("no anomaly maps; give at least one map and its mask")
     parts = []
@@ -189,6 +187,4 @@ def _pool(maps: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> PooledRegion
 
 def _check_limit(limit: float) -> None:
     if not 0.0 < limit <= 1.0:
-        raise DataError(
-            f"AUPRO limit is {limit}; it must be a false-positive rate above 0 and at most 1, such as 0.3"
-        )
+        raise DataError(f"AUPRO limit is {limit}; it must be a false-positive rate above 0 and at most 1, such as 0.3")

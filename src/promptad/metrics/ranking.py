@@ -143,9 +143,7 @@ def as_scores(scores: ArrayLike) -> FloatArray:
     array = np.asarray(scores)
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     if not np.isfinite(array).all():
-        raise DataError(
-            f"{describe_not_finite(array)}; metrics need finite scores, remove or repair these samples"
-        )
+        raise DataError(f"{describe_not_finite(array)}; metrics need finite scores, remove or repair these samples")
     return array
 
 
@@ -171,16 +169,12 @@ def rank(labels: ArrayLike, scores: ArrayLike) -> RankedScores:
     label = np.asarray(labels)
     score = as_scores(scores)
     if label.ndim != 1 or score.shape != label.shape:
-        raise DataError(
-            f"labels have shape {label.shape} and scores {score.shape}; both must be 1-D and of one length"
-        )
+        raise DataError(f"labels have shape {label.shape} and scores {score.shape}; both must be 1-D and of one length")
     anomalous = label == 1
     normal = label == 0
     other = label.size - int(anomalous.sum()) - int(normal.sum())
     if other:
-        raise DataError(
-            f"{other} of {label.size} labels are neither 0 (normal) nor 1 (anomalous); use only these two"
-        )
+        raise DataError(f"{other} of {label.size} labels are neither 0 (normal) nor 1 (anomalous); use only these two")
     return RankedScores.from_groups(score[normal], score[anomalous])
 
 

@@ -106,5 +106,3 @@ class PromptSet:
             flat.append(tensor.reshape(-1, self.width).float())
         learnable = torch.cat(flat)[self._slots.clamp(min=0)]
         return torch.where((self._slots >= 0).unsqueeze(-1), learnable, self._fixed)
-
-

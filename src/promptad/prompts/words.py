@@ -136,7 +136,7 @@ def read_bank(path: Path) -> dict[str, Any]:
         ConfigError: missing, not TOML, or a table of another form; the line names the file and the entry.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such word file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -148,13 +148,22 @@ def read_bank(path: Path) -> dict[str, Any]:
         for name, words in entries.items() if isinstance(entries, dict) else [(section, None)]:
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise ConfigError(f'{path}: {section}.{name} must be a list of texts such as ["[c] with scratch"]')
-            entries[name] = [as_state(word) for word in words]
+            try:
+                entries[name] = [as_state(word) for word in words]
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {section}.{name}: {error}") from error
+    if unread := sorted(set(sections["states"]) - {"all"}):
+        raise ConfigError(
+            f"{path}: states.{unread[0]} is not read; write [states] all = [...] or [classes] {unread[0]} = [...]"
+        )
     return table
 
 
 def ensemble(name: str, words: str) -> tuple[list[str], list[str]]:
     """Normal and anomalous sentences of a prompt ensemble ("winclip": 154 and 88, "april_gan": 245 and 175)."""
     table = bank(name)
+    if "templates" not in table:
+        raise ConfigError(f"word bank {name!r} has no sentence templates, so it is no prompt ensemble")
     templates: Iterable[str] = table["templates"]["list"]
 
     def sentences(side: str) -> list[str]:

@@ -22,10 +22,7 @@ OUTLINE: tuple[int, int, int] = (0, 110, 255)
 """RGB of the line around defects."""
 
 _TABLE: NDArray[np.float32] = np.stack(
-    [
-        np.interp(np.linspace(0, 1, 256), [p for p, _ in STOPS], [rgb[i] for _, rgb in STOPS])
-        for i in range(3)
-    ],
+    [np.interp(np.linspace(0, 1, 256), [p for p, _ in STOPS], [rgb[i] for _, rgb in STOPS]) for i in range(3)],
     axis=1,
 ).astype(np.float32)
 

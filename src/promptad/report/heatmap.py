@@ -175,18 +175,14 @@ def save_map(
             raise ConfigError(
                 f"{shown(path)}: map scale from {bottom:g} to {top:g}, expected low up to high; swap them"
             )
-        share = (
-            (anomaly_map.astype(np.float64) - bottom) / (top - bottom) if top > bottom else anomaly_map * 0.0
-        )
+        share = (anomaly_map.astype(np.float64) - bottom) / (top - bottom) if top > bottom else anomaly_map * 0.0
         steps = np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16)
         info = PngImagePlugin.PngInfo()
         info.add_text(_LOW, repr(bottom))
         info.add_text(_HIGH, repr(top))
         Image.fromarray(steps).save(buffer, "PNG", pnginfo=info)
     else:
-        raise ConfigError(
-            f"{shown(path)}: map with the ending {path.suffix!r}, expected .npy or .png; rename it"
-        )
+        raise ConfigError(f"{shown(path)}: map with the ending {path.suffix!r}, expected .npy or .png; rename it")
     write_atomic(path, buffer.getvalue())
 
 
@@ -204,13 +200,9 @@ def read_map(path: Path | str) -> NDArray[np.float32]:
             bottom, top = float(picture.info[_LOW]), float(picture.info[_HIGH])
             steps = np.asarray(picture, np.float64)
     except KeyError:
-        raise DataError(
-            f"{shown(path)}: picture without a map scale, expected a file that save_map wrote"
-        ) from None
+        raise DataError(f"{shown(path)}: picture without a map scale, expected a file that save_map wrote") from None
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DataError(
-            f"{shown(path)}: no readable map ({one_line(error)}); write it again with save_map"
-        ) from None
+        raise DataError(f"{shown(path)}: no readable map ({one_line(error)}); write it again with save_map") from None
     return (bottom + steps / 65535 * (top - bottom)).astype(np.float32)
 
 
@@ -223,18 +215,13 @@ def _check(
     desaturate: float,
 ) -> None:
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-        raise ConfigError(
-            f"heat map: photo of {photo.dtype} {photo.shape}, expected uint8 (height, width, 3) RGB"
-        )
+        raise ConfigError(f"heat map: photo of {photo.dtype} {photo.shape}, expected uint8 (height, width, 3) RGB")
     if anomaly_map.shape != photo.shape[:2]:
         raise ConfigError(
-            f"heat map: map of shape {anomaly_map.shape} for a photo of {photo.shape[:2]}; "
-            "resize the map to the photo"
+            f"heat map: map of shape {anomaly_map.shape} for a photo of {photo.shape[:2]}; resize the map to the photo"
         )
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(
-            f"heat map: colour scale from {low:g} to {high:g}, expected finite numbers with low < high"
-        )
+        raise ConfigError(f"heat map: colour scale from {low:g} to {high:g}, expected finite numbers with low < high")
     if not (0 <= alpha <= 1 and 0 <= desaturate <= 1):
         raise ConfigError(f"heat map: alpha {alpha:g} and desaturate {desaturate:g}, expected 0 to 1")
     if not np.isfinite(anomaly_map).all():

@@ -48,9 +48,7 @@ def histogram(
         low, high = low - margin, high + margin
     bins = int(np.clip(2 * math.sqrt(len(values)), 8, 48))
     step = (high - low) / bins
-    if threshold is not None and math.isfinite(
-        threshold
-    ):  # a border lies on it, so that no bar has both sides
+    if threshold is not None and math.isfinite(threshold):  # a border lies on it, so that no bar has both sides
         first, last = math.floor((low - threshold) / step - 1e-9), math.ceil((high - threshold) / step + 1e-9)
         edges = threshold + step * np.arange(first, last + 1)
     else:
@@ -108,9 +106,7 @@ def histogram_svg(
                 )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
     for tick in ticks(low, high, 8):
-        parts.append(
-            f'<text class="tick" x="{x_of(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:.6g}</text>'
-        )
+        parts.append(f'<text class="tick" x="{x_of(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:.6g}</text>')
     parts.append(
         f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">'
         "score (larger = more anomalous)</text>"

@@ -128,9 +128,7 @@ def write_page(
     seconds = [row.seconds for row in scored if row.seconds is not None]
     resources = files("promptad.report")
     script = resources.joinpath("page.js").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.joinpath("page.html.j2").read_text("utf-8"))
     parts = template.generate(
         title=title,
@@ -139,9 +137,7 @@ def write_page(
         counts=Counter(row.verdict for row in ordered),
         total=len(ordered),
         views=_views(scored, folder, summary.threshold, max_pictures, max_rows, edge),
-        limit_place=None
-        if summary.threshold is None
-        else _placer(scores, summary.threshold)(summary.threshold),
+        limit_place=None if summary.threshold is None else _placer(scores, summary.threshold)(summary.threshold),
         failed=[(shown(_inside(row.photo, folder)), row.error) for row in failed],
         listed=min(len(scored), max_rows),
         scored=len(scored),

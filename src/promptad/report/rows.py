@@ -92,9 +92,7 @@ class Row:
     @classmethod
     def failed(cls, photo: str | Path, error: BaseException | str, *, label: int | None = None) -> Row:
         """The row of a photo that could not be scored; of the error only the text is kept, on one line."""
-        return cls(
-            os.fspath(photo), "failed", error=" ".join(str(error).split()) or "unknown error", label=label
-        )
+        return cls(os.fspath(photo), "failed", error=" ".join(str(error).split()) or "unknown error", label=label)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the small pictures. :meth:`from_dict` reads them back."""
@@ -103,9 +101,7 @@ class Row:
             "verdict": self.verdict,
             "score": self.score,
             "threshold": self.threshold,
-            "defects": [
-                [word.words, word.image_probability, word.region_probability] for word in self.defects
-            ],
+            "defects": [[word.words, word.image_probability, word.region_probability] for word in self.defects],
             "hottest": None if self.hottest is None else list(self.hottest),
             "size": None if self.size is None else list(self.size),
             "parts": self.parts,

@@ -207,9 +207,7 @@ class ResultLog:
         if not content.startswith(_HEADER):
             if _HEADER.startswith(content):  # empty, or torn while its first line was written
                 return 0
-            raise DataError(
-                f"{shown(self.path)}: is no result log of promptad; choose another name or remove it"
-            )
+            raise DataError(f"{shown(self.path)}: is no result log of promptad; choose another name or remove it")
         whole = content.rfind(b"\n") + 1
         for number, line in enumerate(content[:whole].split(b"\n")[1:-1], start=2):
             try:

@@ -39,9 +39,7 @@ def small(picture: NDArray[np.uint8], edge: int = 360) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def thumbnail(
-    source: str | os.PathLike[str] | NDArray[np.uint8], edge: int = 360, quality: int = 80
-) -> Thumbnail:
+def thumbnail(source: str | os.PathLike[str] | NDArray[np.uint8], edge: int = 360, quality: int = 80) -> Thumbnail:
     """A photo file or array as a small JPEG.
 
     Args:

@@ -21,7 +21,9 @@ class MemoryBank:
     """
 
     def __init__(self, rows: Tensor, owners: Tensor) -> None:
-        self.rows = F.normalize(rows.float(), dim=-1)
+        # Rounded as they are saved, so that a loaded detector scores exactly as the one that was fitted.
+        self.stored = rows if rows.dtype == torch.float16 else F.normalize(rows.float(), dim=-1).half()
+        self.rows = F.normalize(self.stored.float(), dim=-1)
         self.owners = owners
 
     def __len__(self) -> int:
@@ -40,7 +42,7 @@ class MemoryBank:
         rows = self.rows if leave_out is None else self.rows[self.owners != leave_out]
         flat = F.normalize(patches.float(), dim=-1).reshape(-1, patches.shape[-1])
         nearest = torch.full((len(flat),), -1.0, device=flat.device)
-        for chunk in rows.split(_CHUNK):
+        for chunk in rows.split(_CHUNK) if len(rows) else ():
             nearest = torch.maximum(nearest, (flat @ chunk.T).amax(dim=1))
         return ((1 - nearest.clamp(max=1)) / 2).view(patches.shape[:-1])
 

@@ -27,9 +27,7 @@ def make_meta(root: Path) -> None:
 
 def make_visa(root: Path) -> None:
     touch(root, "v/0.JPG", "split_csv/1cls.csv")
-    (root / "split_csv/1cls.csv").write_text(
-        "object,split,label,image,mask\nfrom-visa,test,normal,v/0.JPG,\n"
-    )
+    (root / "split_csv/1cls.csv").write_text("object,split,label,image,mask\nfrom-visa,test,normal,v/0.JPG,\n")
 
 
 def classes(path: Path, layout: str = "auto") -> set[str]:
@@ -77,9 +75,7 @@ def test_no_layout_fits(tmp_path: Path) -> None:
 def test_missing_folder_and_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such data set"):
         load_dataset(tmp_path / "gone")
-    with pytest.raises(
-        ConfigError, match="layout 'coco' is not known; expected one of auto, meta, visa, mvtec"
-    ):
+    with pytest.raises(ConfigError, match="layout 'coco' is not known; expected one of auto, meta, visa, mvtec"):
         load_dataset(tmp_path, "coco")
 
 

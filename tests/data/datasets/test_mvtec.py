@@ -76,9 +76,7 @@ def test_only_a_test_split_or_only_a_train_split(tmp_path: Path) -> None:
 
 
 def test_hidden_and_other_files_are_no_photos(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "a/train/good/1.png", "a/train/good/._1.png", "a/train/good/notes.txt", "a/train/.x/2.png"
-    )
+    touch(tmp_path, "a/train/good/1.png", "a/train/good/._1.png", "a/train/good/notes.txt", "a/train/.x/2.png")
     assert [record.path.name for record in load(tmp_path)] == ["1.png"]
 
 

@@ -98,15 +98,11 @@ def test_wrong_tables_are_refused(tmp_path: Path, table: str | bytes, says: str)
 def test_missing_files_are_counted_and_the_first_named(tmp_path: Path) -> None:
     extra = "".join(f"candle,test,normal,candle/Data/Images/Normal/9{n:03}.JPG,\n" for n in range(5))
     root = make_visa(tmp_path, HEADER + ROWS + extra)
-    with pytest.raises(
-        DataError, match=r"5 of 11 listed files are missing \(.*9000\.JPG, .*9002\.JPG and 2 more\)"
-    ):
+    with pytest.raises(DataError, match=r"5 of 11 listed files are missing \(.*9000\.JPG, .*9002\.JPG and 2 more\)"):
         load(root)
     (root / "split_csv" / "1cls.csv").write_text(HEADER + ROWS)
     (root / "pcb1/Data/Masks/Anomaly/000.png").unlink()
-    with pytest.raises(
-        DataError, match=r"1 of 6 listed files are missing \(.*pcb1/Data/Masks/Anomaly/000\.png\)"
-    ):
+    with pytest.raises(DataError, match=r"1 of 6 listed files are missing \(.*pcb1/Data/Masks/Anomaly/000\.png\)"):
         load(root)
 
 
@@ -118,9 +114,7 @@ def test_a_linked_class_folder_is_inside(tmp_path: Path) -> None:
 
 
 def test_the_relayout(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "1cls/candle/train/good/0.JPG", "1cls/candle/test/good/1.JPG", "1cls/candle/test/bad/2.JPG"
-    )
+    touch(tmp_path, "1cls/candle/train/good/0.JPG", "1cls/candle/test/good/1.JPG", "1cls/candle/test/bad/2.JPG")
     touch(tmp_path, "1cls/candle/ground_truth/bad/2.png")
     folder = tmp_path / "1cls" / "candle"
     expected = [

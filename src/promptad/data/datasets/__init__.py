@@ -35,9 +35,7 @@ def load_dataset(path: str | os.PathLike[str], layout: str = "auto") -> list[Rec
     folder = Path(path)
     if layout != "auto":
         if layout not in _LOADERS:
-            raise ConfigError(
-                f"layout {layout!r} is not known; expected one of {', '.join(LAYOUTS)}; choose one"
-            )
+            raise ConfigError(f"layout {layout!r} is not known; expected one of {', '.join(LAYOUTS)}; choose one")
         return _LOADERS[layout](folder)
     return _LOADERS[_detect(folder)](folder)
 

@@ -35,8 +35,7 @@ def path_inside(root: Path, entry: str, where: str, absolute: bool = False) -> P
             return Path(entry)
         expected = "a path that exists, or one" if absolute else "a path"
         raise DataError(
-            f"{where}: absolute path {shown(entry)}; expected {expected} relative to {shown(root)}; "
-            "rewrite the table"
+            f"{where}: absolute path {shown(entry)}; expected {expected} relative to {shown(root)}; rewrite the table"
         )
     parts = PurePosixPath(os.path.normpath(entry.replace("\\", "/")).replace(os.sep, "/")).parts
     if ".." in parts:

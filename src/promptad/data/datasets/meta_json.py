@@ -66,16 +66,12 @@ def load(path: str | os.PathLike[str]) -> list[Record]:
             for number, entry in enumerate(_typed(entries, list, where)):
                 records.append(_record(file.parent, split, name, entry, f"{where} entry {number}"))
     if not records:
-        raise DataError(
-            f"{shown(file)}: lists no photos; expected entries under train or test; write it again"
-        )
+        raise DataError(f"{shown(file)}: lists no photos; expected entries under train or test; write it again")
     require_files((path for record in records for path in (record.path, record.mask) if path), file)
     return records
 
 
-def write(
-    records: Iterable[Record], path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
-) -> None:
+def write(records: Iterable[Record], path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
     """Write records as a ``meta.json``.
 
     Args:
@@ -95,9 +91,7 @@ def write(
     for record in records:
         if record.label is None or not record.class_name:
             lacking = "label" if record.label is None else "class name"
-            raise DataError(
-                f"{shown(record.path)}: has no {lacking}, which meta.json needs; set it in its record"
-            )
+            raise DataError(f"{shown(record.path)}: has no {lacking}, which meta.json needs; set it in its record")
         content[record.split].setdefault(record.class_name, []).append(
             {
                 "img_path": _relative(record.path, base),
@@ -122,9 +116,7 @@ def _record(root: Path, split: Split, class_key: str, entry: Any, where: str) ->
         label=int(anomaly),
         mask=path_inside(root, mask, where, absolute=True) if mask else None,
         class_name=_typed(entry.get("cls_name") or class_key, str, f"{where} cls_name"),
-        defect_type=_typed(entry.get("specie_name") or "", str, f"{where} specie_name")
-        if anomaly
-        else "good",
+        defect_type=_typed(entry.get("specie_name") or "", str, f"{where} specie_name") if anomaly else "good",
         split=split,
     )
 
@@ -136,7 +128,5 @@ def _relative(path: Path, base: Path) -> str:
 
 def _typed(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, kind):
-        raise DataError(
-            f"{where}: found {_KINDS.get(type(value), 'a number')}; expected {_KINDS[kind]}; correct it"
-        )
+        raise DataError(f"{where}: found {_KINDS.get(type(value), 'a number')}; expected {_KINDS[kind]}; correct it")
     return value

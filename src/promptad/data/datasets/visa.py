@@ -68,9 +68,7 @@ def _load_table(root: Path) -> list[Record]:
         for row in reader:
             records.append(_record(root, row, f"{shown(table)} line {reader.line_num}"))
     except csv.Error as error:
-        raise DataError(
-            f"{shown(table)}: line {reader.line_num} is not CSV ({error}); fetch it again"
-        ) from error
+        raise DataError(f"{shown(table)}: line {reader.line_num} is not CSV ({error}); fetch it again") from error
     if not records:
         raise DataError(f"{shown(table)}: has no rows; expected one for each photo; fetch the original table")
     require_files((path for record in records for path in (record.path, record.mask) if path), table)
