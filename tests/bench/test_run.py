@@ -130,6 +130,9 @@ def test_a_changed_photo_a_damaged_file_or_another_setting_is_computed_again(cup
     assert evaluate(cup, out, protocol(shots=(1, 2), epochs=2)).scored == 2
     save(cup / "test/good", "000.png", photo(999))
     assert evaluate(cup, out, chosen).scored == 2
+    second = draw_shots(load_dataset(cup), 2, 111)[1].path
+    save(second.parent, second.name, photo(998))
+    assert evaluate(cup, out, chosen).scored == 1  # the one-shot unit does not see it
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_table(tmp_path: Path) -> None:
@@ -160,16 +163,16 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_table(tmp_path: Path) -> 
 
 
 def test_photos_are_encoded_once_for_all_units(cup: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    seen: list[bool] = []
     encode = Encoder.encode
 
     def counted(self: Encoder, photos: Any, **options: Any) -> Any:
-        seen.append(len(photos))
+        seen.extend([options.get("reference", False)] * len(photos))
         return encode(self, photos, **options)
 
     monkeypatch.setattr(Encoder, "encode", counted)
     evaluate(cup, out, protocol("clip", "promptad", shots=(1, 2, 4), runs=2))
-    assert sum(seen) == 6 + 4  # six test photos, four good ones
+    assert sorted(seen) == [False] * 6 + [True] * 4  # six test photos, four good ones
     assert len(list((out / "units").iterdir())) == 7
 
 

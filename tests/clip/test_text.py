@@ -144,3 +144,21 @@ def test_bfloat16_gives_float32_features_close_to_the_full_precision():
     half = backbone.encode_texts(TEXTS)
     assert half.dtype == torch.float32
     assert F.cosine_similarity(half, full, dim=-1).min() > 0.999
+
+
+def test_prompts_that_begin_alike_give_the_same_features_and_gradients():
+    tower = tiny_backbone().text
+    generator = torch.Generator().manual_seed(3)
+    prefix = torch.randn(2, 4, 32, generator=generator, requires_grad=True)
+    rest = torch.randn(5, 6, 32, generator=generator, requires_grad=True)
+    groups, eot = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([9, 4, 7, 8, 9])
+    whole = tower.encode_embeddings(torch.cat([prefix[groups], rest], dim=1), eot)
+    parts = tower.encode_continued(prefix, groups, rest, eot)
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
+    weights = torch.randn(whole.shape, generator=generator)
+    for a, b in zip(
+        torch.autograd.grad((whole * weights).sum(), (prefix, rest)),
+        torch.autograd.grad((parts * weights).sum(), (prefix, rest)),
+        strict=True,
+    ):
+        torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-4)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from promptad.clip.architecture import Block, TextSizes
 from promptad.errors import ConfigError
@@ -54,8 +55,7 @@ class TextTower(nn.Module):
             ConfigError: a prompt longer than the context length, or more deep sets than blocks.
         """
         length = int(eot.max()) + 1
-        if length > self.sizes.context_length:
-            raise ConfigError(f"a prompt of {length} tokens exceeds the context length {self.sizes.context_length}")
+        self._check_length(length)
         if len(deep) >= self.sizes.layers:
             raise ConfigError(
                 f"{len(deep)} deep token sets need {len(deep) + 1} text blocks, found {self.sizes.layers}"
@@ -67,5 +67,47 @@ class TextTower(nn.Module):
                 own = deep[index - 1].to(dtype)
                 x = torch.cat([x[:, :1], own.expand(len(x), -1, -1), x[:, 1 + len(own) :]], dim=1)
             x = block(x, causal=True)
-        rows = x[torch.arange(len(x), device=x.device), eot]
+        return self._read(x, eot)
+
+    def encode_continued(self, prefix: Tensor, groups: Tensor, rest: Tensor, eot: Tensor) -> Tensor:
+        """Encodes prompts of which many begin alike: each beginning is encoded once, with gradients.
+
+        Causality makes this exact: a beginning cannot see what follows it, so its keys and values are the same in all
+        prompts that start with it.
+
+        Args:
+            prefix: (G, m, t) embeddings of the different beginnings, start token first.
+            groups: (P,) int64, which beginning each prompt has.
+            rest: (P, n, t) embeddings of what follows.
+            eot: (P,) int64 positions of the end-of-text tokens in the whole prompt, all at least m.
+
+        Returns:
+            (P, E) float32, what :meth:`encode_embeddings` gives for the whole prompts.
+
+        Raises:
+            ConfigError: a prompt longer than the context length.
+        """
+        length, m = int(eot.max()) + 1, prefix.shape[1]
+        self._check_length(length)
+        n, dtype = length - m, self.position_embedding.dtype
+        start = prefix.to(dtype) + self.position_embedding[:m]
+        x = rest[:, :n].to(dtype) + self.position_embedding[m:length]
+        visible = torch.ones(n, length, dtype=torch.bool, device=x.device).tril(diagonal=m)
+        for block in self.blocks:
+            q, k, v = block.attention.project(block.ln_1(start))
+            own_q, own_k, own_v = block.attention.project(block.ln_1(x))
+            keys, values = torch.cat([k[groups], own_k], dim=2), torch.cat([v[groups], own_v], dim=2)
+            seen = F.scaled_dot_product_attention(own_q, keys, values, attn_mask=visible)
+            x = x + block.attention.merge(seen)
+            x = x + block.mlp(x)
+            start = start + block.attention.merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            start = start + block.mlp(start)
+        return self._read(x, eot - m)
+
+    def _read(self, x: Tensor, at: Tensor) -> Tensor:
+        rows = x[torch.arange(len(x), device=x.device), at]
         return self.projection(self.ln_final(rows)).float()
+
+    def _check_length(self, length: int) -> None:
+        if length > self.sizes.context_length:
+            raise ConfigError(f"a prompt of {length} tokens exceeds the context length {self.sizes.context_length}")

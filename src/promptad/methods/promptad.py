@@ -163,9 +163,12 @@ class PromptAD(Method):
         """Raw features (P, E) of both prompt sets, from one pass of the text tower."""
         sets = [self._sets[task] for task in TASKS]
         embeddings = [prompts.compiled.assemble(prompts.parameters) for prompts in sets]
-        longest = max(e.shape[1] for e in embeddings)
-        padded = torch.cat([F.pad(e, (0, 0, 0, longest - e.shape[1])) for e in embeddings])
-        features = self.backbone.text.encode_embeddings(padded, torch.cat([p.compiled.eot for p in sets]))
+        compiled = [prompts.compiled for prompts in sets]
+        m, longest = compiled[0].shared, max(e.shape[1] for e in embeddings)
+        prefixes = torch.cat([e[c.first, :m] for e, c in zip(embeddings, compiled, strict=True)])
+        rest = torch.cat([F.pad(e[:, m:], (0, 0, 0, longest - e.shape[1])) for e in embeddings])
+        groups = torch.cat([compiled[0].groups, len(compiled[0].first) + compiled[1].groups])
+        features = self.backbone.text.encode_continued(prefixes, groups, rest, torch.cat([c.eot for c in compiled]))
         return dict(zip(TASKS, features.split([len(p.compiled) for p in sets]), strict=True))
 
     # -- training (section 3.3) -----------------------------------------------------------------------------------

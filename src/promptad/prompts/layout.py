@@ -37,6 +37,8 @@ class PromptSet:
 
     Attributes:
         eot: (P,) int64 positions of the end-of-text tokens.
+        shared: tokens at the beginning (start token and first slot) that prompts of one group have in common.
+        groups: (P,) int64, which beginning each prompt has; first: (G,) a prompt of each group.
 
     Raises:
         TextError: a prompt longer than the context length.
@@ -80,6 +82,14 @@ class PromptSet:
         padded = torch.tensor([row + [tokenizer.end] * (longest - len(row)) for row in ids], device=device)
         self.eot = torch.tensor([len(row) - 1 for row in ids], device=device)
         self._slots = torch.tensor([row + [-1] * (longest - len(row)) for row in slots], device=device)
+        beginnings = [layout[0] if layout and isinstance(layout[0], Slot) else None for layout in layouts]
+        spans = {shapes[slot.name][1] if slot else 0 for slot in beginnings}
+        if len(spans) > 1:  # beginnings of different lengths: only the start token is common to all
+            beginnings, spans = [None] * len(layouts), {0}
+        self.shared = 1 + spans.pop()
+        distinct = list(dict.fromkeys(beginnings))
+        self.groups = torch.tensor([distinct.index(slot) for slot in beginnings], device=device)
+        self.first = torch.tensor([beginnings.index(slot) for slot in distinct], device=device)
         with torch.no_grad():
             self._fixed = backbone.text.token_embedding(padded).float()
 
