@@ -51,14 +51,16 @@ def test_one_altered_photo_gives_a_threshold_and_plain_words():
 def test_another_rate_and_a_threshold_by_hand():
     found = made([0.1, 0.3, 0.2, 0.25])
     assert found.at_rate(0.01).threshold > found.at_rate(0.2).threshold
-    assert found.at_rate(0.05) == found
+    assert found.at_rate(found.rate) == found
     by_hand = found.with_threshold(0.7)
     assert by_hand.threshold == 0.7 and "by hand" in by_hand.note and by_hand.map_threshold == found.map_threshold
 
 
 def test_the_colour_scale_is_never_empty():
     found = calibrate([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "leave-one-out")
-    assert found.map_high > found.map_threshold
+    assert found.map_low < found.map_threshold < found.map_high
+    found = calibrate([0.1, 0.2], [0.5, 0.7], [0.3, 0.4], "leave-one-out")
+    assert (found.map_low, found.map_threshold, found.map_high) == pytest.approx((0.35, 0.7, 1.05))
 
 
 @pytest.mark.parametrize(("scores", "rate"), [([], 0.05), ([0.1], 0.0), ([0.1], 1.0), ([0.1], -0.2)])

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from promptad.detector import Detector, altered_copies, load
+from promptad.data.copies import altered_copies
+from promptad.detector import Detector, load
 from promptad.errors import ConfigError, DataError, PhotoError, WeightsError
 from tiny import tiny_backbone
 

@@ -10,8 +10,8 @@ the two it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from promptad.errors import ConfigError
 
 How = Literal["leave-one-out", "held-out", "altered copies"]
 # Rate of false alarms aimed at when a person names none.
-DEFAULT_RATE = 0.05
+DEFAULT_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,18 @@ class Calibration:
 
     Attributes:
         threshold: photos that score higher are called anomalous.
-        map_threshold: map level that no good photo reached; also where the colours of heat maps begin.
-        map_high: map level from which colours are full.
+        map_threshold: map level that no good photo reached; regions above it are outlined.
+        map_low, map_high: map levels where the colours of heat maps begin and end, the same for all photos. They begin
+            where only a hundredth of a good photo lies above, and map_threshold is in their middle.
         rate: share of false alarms aimed at. bound: share that the good photos can prove, 1 / (n + 1).
         good: number of good photos n. how: in what way they were scored.
         note: all that in a sentence for people.
-        scores, map_peaks, map_medians: of the good photos, kept so that another rate can be asked for later.
+        scores, map_peaks, map_tops: of the good photos, kept so that another rate can be asked for later.
     """
 
     threshold: float
     map_threshold: float
+    map_low: float
     map_high: float
     rate: float
     bound: float
@@ -48,11 +50,11 @@ class Calibration:
     note: str
     scores: tuple[float, ...] = ()
     map_peaks: tuple[float, ...] = ()
-    map_medians: tuple[float, ...] = ()
+    map_tops: tuple[float, ...] = ()
 
     def at_rate(self, rate: float) -> Calibration:
         """The same good photos with another rate of false alarms. Raises ConfigError for rates outside (0, 1)."""
-        return calibrate(self.scores, self.map_peaks, self.map_medians, self.how, rate)
+        return calibrate(self.scores, self.map_peaks, self.map_tops, self.how, rate)
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same colour scale with a threshold that a person chose."""
@@ -64,20 +66,28 @@ class Calibration:
         """A JSON-ready copy."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """What :meth:`to_dict` gave, also after JSON. Raises TypeError or KeyError for other values."""
+        known: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
+        for name, value in known.items():
+            known[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**known)
+
 
 def calibrate(
     scores: Sequence[float],
     map_peaks: Sequence[float],
-    map_medians: Sequence[float],
+    map_tops: Sequence[float],
     how: How,
     rate: float | None = None,
 ) -> Calibration:
     """Threshold and colour scale from the scores of n good photos.
 
     Args:
-        scores: image scores. map_peaks, map_medians: largest and median value of each photo's anomaly map.
+        scores: image scores. map_peaks, map_tops: largest value and 0.99 quantile of each photo's anomaly map.
         how: in what way the photos were scored.
-        rate: share of good photos that may be called anomalous; None aims at 5 %.
+        rate: share of good photos that may be called anomalous; None aims at 10 %.
 
     Raises:
         ConfigError: no score, or a rate outside (0, 1).
@@ -93,14 +103,14 @@ def calibrate(
     rank = math.ceil((n + 1) * (1 - aim))
     proved = rank <= n
     threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim))
-    peak = float(max(map_peaks))
-    middle = float(np.median(map_medians))
-    floor = max(peak, prediction_bound(np.sort(np.asarray(map_peaks, dtype=float)), aim))
-    high = floor + max(2.0 * (floor - middle), 1e-6 * max(1.0, abs(floor)))
+    peak, low = max(map_peaks), float(np.median(map_tops))
+    # Maps may be flat; a scale must not be.
+    low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
     return Calibration(
         threshold=threshold,
-        map_threshold=floor,
-        map_high=high,
+        map_threshold=float(peak),
+        map_low=low,
+        map_high=2 * peak - low,
         rate=aim,
         bound=1 / (n + 1),
         good=n,
@@ -108,7 +118,7 @@ def calibrate(
         note=_words(n, how, aim, proved),
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
-        map_medians=tuple(map(float, map_medians)),
+        map_tops=tuple(map(float, map_tops)),
     )
 
 

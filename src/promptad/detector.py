@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +16,12 @@ from promptad import __version__
 from promptad.calibration import Calibration, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
+from promptad.data.copies import altered_copies
 from promptad.data.files import sha256_file
 from promptad.data.folder import find_photos
 from promptad.data.photos import as_photo
 from promptad.errors import ConfigError, PromptadError, WeightsError
-from promptad.learning.features import Encoder, FeatureStore, Photo, PhotoFeatures
+from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.base import EpochHook, Scores, config_dict
 from promptad.methods.registry import find_method
 from promptad.prediction import DefectWord, Prediction
@@ -166,7 +166,7 @@ class Detector:
         self.calibration = calibrate(
             [score for score, _ in judged],
             [float(m.max()) for m in maps if m is not None],
-            [float(np.median(m)) for m in maps if m is not None],
+            [float(np.quantile(m, 0.99)) for m in maps if m is not None],
             how,  # type: ignore[arg-type]
             false_alarms,
         )
@@ -345,9 +345,7 @@ class Detector:
             entry = find_method(header["method"])
             config = entry.read_config(header["config"])
             calibration = header["calibration"]
-            known = {field.name for field in fields(Calibration)}
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in (calibration or {}).items() if k in known}
-            restored = Calibration(**values) if calibration else None
+            restored = Calibration.from_dict(calibration) if calibration else None
             self = cls.__new__(cls)
             self.preset, self.object = header["preset"], header["object"]
             good = list(header["good_photos"])
@@ -380,19 +378,6 @@ def load(path: str | Path, **options: Any) -> Detector:
     return Detector.load(path, **options)
 
 
-def altered_copies(photo: Photo) -> list[Photo]:
-    """Copies of a photo that a good part could also look like: mirrored, shifted by a twentieth, brighter, darker.
-
-    (H, W, 3) uint8 RGB -> the same shape each. They stand in for further good photos when there is only one.
-    """
-    height, width = photo.shape[:2]
-    dy, dx = max(1, height // 20), max(1, width // 20)
-    padded = np.pad(photo, ((dy, dy), (dx, dx), (0, 0)), mode="edge")
-    shifted = [padded[y : y + height, x : x + width] for y, x in ((0, 0), (2 * dy, 2 * dx))]
-    scaled = [np.clip(photo.astype(np.float32) * f, 0, 255).astype(np.uint8) for f in (0.9, 1.1)]
-    return [np.ascontiguousarray(copy) for copy in (photo[:, ::-1], photo[::-1], *shifted, *scaled)]
-
-
 def _backbone(given: str | Path | Backbone, precision: Precision, device: str) -> Backbone:
     return given if isinstance(given, Backbone) else load_backbone(given, precision=precision, device=device)
 
@@ -403,7 +388,8 @@ def _is_folder(item: PhotoLike) -> bool:
 
 def _each(photos: PhotoLike | Sequence[PhotoLike]) -> Iterator[PhotoLike]:
     """Single photos from one photo, a list, or folders."""
-    for item in photos if isinstance(photos, list | tuple) else [photos]:
+    items: Sequence[PhotoLike] = photos if isinstance(photos, list | tuple) else [photos]
+    for item in items:
         if _is_folder(item):
             yield from find_photos([Path(item)])[0]
         else:

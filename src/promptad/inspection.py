@@ -175,7 +175,7 @@ def _one(
 def color_scale(detector: Detector) -> tuple[float, float]:
     """(low, high) of the heat maps' colours: fixed for a detector, never stretched per photo."""
     calibration = detector.calibration
-    return (calibration.map_threshold, calibration.map_high) if calibration else _FREE_SCALE
+    return (calibration.map_low, calibration.map_high) if calibration else _FREE_SCALE
 
 
 def prepare(folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_models_alone_lists_all_checkpoints(home: Path) -> None:
     lines = listed.stdout.splitlines()
     assert len(lines) == 1 + len(zoo.list_checkpoints())
     words = {line.split()[0]: line for line in lines}
-    assert words["starter"].endswith("bundled") and "224" in words["starter"]
+    assert words["starter"].endswith("bundled") and "240" in words["starter"]
     assert words["ViT-B-16/openai"].endswith("in cache")
     assert words["ViT-L-14-336/openai"].endswith("not pulled") and " 336 " in words["ViT-L-14-336/openai"]
 

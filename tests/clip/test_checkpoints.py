@@ -272,7 +272,7 @@ def test_the_starter_loads_with_its_sizes_and_gives_finite_features():
         12,
         12,
     )
-    assert (sizes.vision.patch_size, starter.input_size, sizes.activation) == (16, 224, "quick_gelu")
+    assert (sizes.vision.patch_size, starter.input_size, sizes.activation) == (16, 240, "quick_gelu")
     assert (sizes.text.width, sizes.text.layers, sizes.text.heads, sizes.text.vocab_size) == (192, 6, 3, 6000)
     assert starter.tokenizer.vocab_size == 6000
     images = torch.randn(2, 3, 224, 224)

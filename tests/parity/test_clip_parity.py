@@ -154,12 +154,35 @@ def reference_tokenizer() -> CLIPTokenizer:
 def strings() -> list[str]:
     """More than 1,000 strings: inspection words, punctuation, numbers, and random unicode of many scripts."""
     rng = random.Random(7)
-    nouns = (
-        ["bottle", "metal nut", "cookie", "PCB", "Ø12 bolt", "gear-wheel", "zähler", "шестерня", "螺丝", "ネジ", "برغي", "naïve café", "🔩 nut", "o'ring"]
-    )
-    states = (
-        ['with scratch', 'damaged', "isn't good", '0.05mm burr', '50% covered', '#4', 'A/B', '(left)', '"quoted"', 'tab\there', 'two  spaces']
-    )
+    nouns = [
+        "bottle",
+        "metal nut",
+        "cookie",
+        "PCB",
+        "Ø12 bolt",
+        "gear-wheel",
+        "zähler",
+        "шестерня",
+        "螺丝",
+        "ネジ",
+        "برغي",
+        "naïve café",
+        "🔩 nut",
+        "o'ring",
+    ]
+    states = [
+        "with scratch",
+        "damaged",
+        "isn't good",
+        "0.05mm burr",
+        "50% covered",
+        "#4",
+        "A/B",
+        "(left)",
+        '"quoted"',
+        "tab\there",
+        "two  spaces",
+    ]
     fixed = [f"{a} {b}" for a in nouns for b in states] + [f"{b}, {a}." for a in nouns for b in states]
     fixed += [
         "",

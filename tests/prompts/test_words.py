@@ -49,7 +49,7 @@ pcb2: bent; scratch; missing; melt
 pcb3: bent; scratch; missing; melt
 pcb4: scratch; extra; missing; wrong place; damage; burnt; dirt
 pipe_fryum: breakage; small scratches; burnt; stuck together; colour spot; cracks
-"""  # noqa: E501
+"""
 EIGHT = ["damaged [c]", "flawed [c]", "abnormal [c]", "imperfect [c]", "blemished [c]",
          "[c] with flaw", "[c] with defect", "[c] with damage"]  # fmt: skip
 FIVE = ["damaged [c]", "broken [c]", "[c] with flaw", "[c] with defect", "[c] with damage"]

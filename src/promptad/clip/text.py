@@ -7,7 +7,8 @@ same and the work is a fraction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class TextTower(nn.Module):
             )
         dtype = self.position_embedding.dtype
         x = embeddings[:, :length].to(dtype) + self.position_embedding[:length]
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(cast(Iterable[Block], self.blocks)):
             if 1 <= index <= len(deep):
                 own = deep[index - 1].to(dtype)
                 x = torch.cat([x[:, :1], own.expand(len(x), -1, -1), x[:, 1 + len(own) :]], dim=1)
@@ -93,7 +94,7 @@ class TextTower(nn.Module):
         start = prefix.to(dtype) + self.position_embedding[:m]
         x = rest[:, :n].to(dtype) + self.position_embedding[m:length]
         visible = torch.ones(n, length, dtype=torch.bool, device=x.device).tril(diagonal=m)
-        for block in self.blocks:
+        for block in cast(Iterable[Block], self.blocks):
             q, k, v = block.attention.project(block.ln_1(start))
             own_q, own_k, own_v = block.attention.project(block.ln_1(x))
             keys, values = torch.cat([k[groups], own_k], dim=2), torch.cat([v[groups], own_v], dim=2)

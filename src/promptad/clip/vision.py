@@ -10,9 +10,9 @@ It has no MLP, and its attention always reads the *original* stream, which it ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ class VisionTower(nn.Module):
         after the block, and the local stream (None before its start). No tensor is changed after it was yielded.
         """
         x, z = self.ln_pre(tokens), None
-        for number, block in enumerate(self.blocks, start=1):
+        for number, block in enumerate(cast(Iterable[Block], self.blocks), start=1):
             q, k, v = block.attention.project(block.ln_1(x))
             if local is not None and local.attention != "qk" and number >= local.start:
                 own = v if local.attention == "maskclip" else F.scaled_dot_product_attention(v, v, v)
@@ -215,6 +215,6 @@ class VisionTower(nn.Module):
         rows = tokens[:, 1:][:, windows.flatten()].view(batch * count, windows.shape[1], -1)
         cls = tokens[:, :1].repeat_interleave(count, dim=0)
         x = self.ln_pre(torch.cat([cls, rows], dim=1))
-        for block in self.blocks:
+        for block in cast(Iterable[Block], self.blocks):
             x = block(x)
         return self.projection(self.ln_post(x[:, 0])).float().view(batch, count, -1)

@@ -47,6 +47,7 @@ class Checkpoint:
 
     Attributes:
         vision, text: sizes under the names of ``architecture.VisionSizes`` and ``architecture.TextSizes``.
+        recommended_size: side in pixels that we give photos, 0 where it is what the tower was trained on.
         mean, std: normalisation of RGB values in [0, 1].
     """
 
@@ -68,11 +69,12 @@ class Checkpoint:
     hub_id: str = ""
     url: str = ""
     alternatives: tuple[str, ...] = ()
+    recommended_size: int = 0
 
     @property
     def input_size(self) -> int:
-        """Side in pixels of the photos that the checkpoint was trained on."""
-        return self.vision["image_size"]
+        """Side in pixels of the square input that we recommend: `recommended_size`, else what the tower was trained on."""
+        return self.recommended_size or self.vision["image_size"]
 
     @property
     def origin(self) -> str:

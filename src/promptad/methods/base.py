@@ -36,7 +36,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class WordScores:
-    """Probabilities of the defect words: `image` (B, S) for the view, `patches` (B, T, S) for every patch."""
+    """Which defect words fit best, were there a defect, summing to one: `image` (B, S) for the view, `patches` (B, T, S) for every patch."""
 
     words: tuple[str, ...]
     image: Tensor
@@ -105,10 +105,8 @@ def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
             value = tuple(value)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if (
-            (default is not None
-            and not isinstance(value, type(default)))
-            or isinstance(value, bool) != isinstance(default, bool)
+        if (default is not None and not isinstance(value, type(default))) or isinstance(value, bool) != isinstance(
+            default, bool
         ):
             raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
         if isinstance(value, float) and not math.isfinite(value):

@@ -101,8 +101,8 @@ class TextEnsemble(Method):
         assert features.patches is not None
         return WordScores(
             words=tuple(defect_words(state) for state in self.states),
-            image=state_probabilities(features.image, self._normal, self._states, self.config.scale),
-            patches=state_probabilities(features.patches, self._normal, self._states, self.config.scale),
+            image=state_probabilities(features.image, self._states, self.config.scale),
+            patches=state_probabilities(features.patches, self._states, self.config.scale),
         )
 
     def state(self) -> dict[str, Tensor]:

@@ -320,8 +320,8 @@ class PromptAD(Method):
         assert features.patches is not None
         return WordScores(
             words=tuple(defect_words(state) for state in self.states),
-            image=state_probabilities(features.image, image.normal, image.states, self.config.word_scale),
-            patches=state_probabilities(features.patches, pixel.normal, pixel.states, self.config.word_scale),
+            image=state_probabilities(features.image, image.states, self.config.word_scale),
+            patches=state_probabilities(features.patches, pixel.states, self.config.word_scale),
         )
 
     # -- saving -----------------------------------------------------------------------------------------------------

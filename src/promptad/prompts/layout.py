@@ -72,9 +72,9 @@ class PromptSet:
             ids.append([*row_ids, tokenizer.end])
             slots.append([*row_slots, -1])
             if len(ids[-1]) > tokenizer.context_length:
-                words = " ".join(part for part in layout if isinstance(part, str))
+                shown = " ".join(part for part in layout if isinstance(part, str))
                 raise TextError(
-                    f'prompt "{words}" has {len(ids[-1])} tokens with its learnable ones, this model reads at most '
+                    f'prompt "{shown}" has {len(ids[-1])} tokens with its learnable ones, this model reads at most '
                     f"{tokenizer.context_length}; use a shorter object name or defect"
                 )
         longest = max(map(len, ids))

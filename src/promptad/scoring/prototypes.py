@@ -25,17 +25,18 @@ def anomalous_probability(features: Tensor, normal: Tensor, anomalous: Tensor, s
     return torch.sigmoid(logits[..., 1] - logits[..., 0])
 
 
-def state_probabilities(features: Tensor, normal: Tensor, states: Tensor, scale: float) -> Tensor:
-    """Probability of each of S defect states among {normal, state 1, ..., state S}.
+def state_probabilities(features: Tensor, states: Tensor, scale: float) -> Tensor:
+    """Which of S defect states fits best, were there a defect: softmax over scale * cos(x, state).
+
+    How likely a defect is at all is the anomaly score's business, not this one's.
 
     Args:
-        features: (..., E). normal: (E,). states: (S, E). All normalised here.
+        features: (..., E). states: (S, E). All normalised here. scale: inverse temperature.
 
     Returns:
-        (..., S); the rest up to one is the normal prototype's share.
+        (..., S), summing to one over the states.
     """
-    candidates = F.normalize(torch.cat([normal.unsqueeze(0), states]), dim=-1)
-    return (scale * F.normalize(features, dim=-1) @ candidates.T).softmax(dim=-1)[..., 1:]
+    return (scale * F.normalize(features, dim=-1) @ F.normalize(states, dim=-1).T).softmax(dim=-1)
 
 
 def ensemble_prototype(features: Tensor) -> Tensor:
