@@ -21,6 +21,7 @@ def build() -> typer.Typer:
         name="promptad",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # it would take "[c]" in the help texts for markup
         add_completion=True,
         help="Prompt-guided visual anomaly detection: photos and words in, verdicts and heat maps out.",
     )
