@@ -81,6 +81,7 @@ def new_detector(
     seed: int | None = None,
 ) -> Detector:
     """A detector from the options of `fit` and `inspect`."""
+    from promptad.cli.console import warn
     from promptad.detector import Detector
 
     values = parse_settings(settings)
@@ -92,7 +93,7 @@ def new_detector(
         values["only_defects"] = True
     if seed is not None:
         values["seed"] = seed
-    return Detector(
+    detector = Detector(
         method,
         object=object_name,
         defects=defects,
@@ -102,6 +103,9 @@ def new_detector(
         device=check_device(device),
         **values,
     )
+    if getattr(detector.config, "selection", "last") == "oracle_test":
+        warn("this preset chooses its epoch on a labelled test set; there is none here, so the last epoch is kept")
+    return detector
 
 
 def check_device(device: str) -> str:
