@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from promptad.cli import options
-from promptad.cli.console import friendly_errors, progress, say
+from promptad.cli.console import friendly_errors, say
 
 
 @friendly_errors()
@@ -35,8 +35,6 @@ def fit(
     from promptad.inspection import prepare
 
     prepare(output.parent)
-    photos = options.readable(options.good_photos(good))
-    extra = options.readable(options.good_photos(held_out)) if held_out else []
     detector = options.new_detector(
         method=method,
         object_name=object_name,
@@ -50,10 +48,9 @@ def fit(
         settings=setting,
         seed=seed,
     )
-    with progress("reading good photos") as update:
-        detector.fit(photos, held_out=extra, false_alarms=false_alarms, progress=update)
+    count = options.learn(detector, good, held_out, false_alarms)
     detector.save(output)
-    say(f"object     {object_name}, from {len(photos)} good photo{'s' if len(photos) > 1 else ''}")
+    say(f"object     {object_name}, from {count} good photo{'s' if count > 1 else ''}")
     say(f"method     {detector.entry.title}, preset {preset}")
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:

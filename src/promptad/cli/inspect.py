@@ -97,10 +97,7 @@ def inspect(
             seed=seed,
         )
         if good:
-            learned = options.readable(options.good_photos(good))
-            extra = options.readable(options.good_photos(held_out)) if held_out else []
-            with progress("reading good photos") as update:
-                detector.fit(learned, held_out=extra, false_alarms=false_alarms, progress=update)
+            options.learn(detector, good, held_out, false_alarms)
         elif detector.entry.needs_good_photos:
             raise ConfigError(
                 f"{detector.entry.title} learns from good photos: give some with --good, a saved detector with --model, "

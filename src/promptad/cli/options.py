@@ -160,3 +160,14 @@ def readable(paths: list[Path]) -> list[Path]:
     if not kept:
         raise DataError("none of the good photos can be read; give at least one")
     return kept
+
+
+def learn(detector: Detector, good: list[Path], held_out: list[Path], false_alarms: float | None) -> int:
+    """Fits the detector on the readable good photos, with a progress bar, and gives their number."""
+    from promptad.cli.console import progress
+
+    learned = readable(good_photos(good))
+    extra = readable(good_photos(held_out)) if held_out else []
+    with progress("reading good photos") as update:
+        detector.fit(learned, held_out=extra, false_alarms=false_alarms, progress=update)
+    return len(learned)
