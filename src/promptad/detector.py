@@ -18,7 +18,7 @@ from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
 from promptad.data.files import sha256_file
-from promptad.data.folder import find_photos
+from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
 from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
@@ -110,7 +110,7 @@ class Detector:
         Raises:
             PhotoError: a photo cannot be read. DataError: a folder without photos. ConfigError: no photo at all.
         """
-        good, extra = list(_each(photos)), list(_each(held_out))
+        good, extra = list(each_photo(photos)), list(each_photo(held_out))
         if not good:
             raise ConfigError("fit needs at least one good photo")
         total = len(good) + len(extra)
@@ -184,8 +184,8 @@ class Detector:
         Raises:
             PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one.
         """
-        if isinstance(photos, list | tuple) or _is_folder(photos):
-            return [self._predict_one(item, maps) for item in _each(photos)]
+        if isinstance(photos, list | tuple) or is_folder(photos):
+            return [self._predict_one(item, maps) for item in each_photo(photos)]
         return self._predict_one(photos, maps)
 
     def predict_each(self, photos: Iterable[PhotoLike], *, maps: bool = True) -> Iterator[Prediction | PromptadError]:
@@ -380,20 +380,6 @@ def load(path: str | Path, **options: Any) -> Detector:
 
 def _backbone(given: str | Path | Backbone, precision: Precision, device: str) -> Backbone:
     return given if isinstance(given, Backbone) else load_backbone(given, precision=precision, device=device)
-
-
-def _is_folder(item: PhotoLike) -> bool:
-    return isinstance(item, str | Path) and Path(item).is_dir()
-
-
-def _each(photos: PhotoLike | Sequence[PhotoLike]) -> Iterator[PhotoLike]:
-    """Single photos from one photo, a list, or folders."""
-    items: Sequence[PhotoLike] = photos if isinstance(photos, list | tuple) else [photos]
-    for item in items:
-        if _is_folder(item):
-            yield from find_photos([Path(item)])[0]
-        else:
-            yield item
 
 
 def _named(item: PhotoLike) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from promptad.data.files import one_line, shown
 from promptad.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, heif_available
@@ -126,3 +127,22 @@ def _nothing_found(given: list[Path], skipped: Skipped, recursive: bool) -> str:
         return f"{where}: no photo found, {files} left out ({shown(path.name)}: {reason}); {expected}"
     way_out = "give a folder that holds photos" if recursive else "look into its subfolders too, or give another"
     return f"{where}: no photo found; {expected}; {way_out}"
+
+
+def is_folder(item: Any) -> bool:
+    """Whether `item` is the path of a folder."""
+    return isinstance(item, str | Path) and Path(item).is_dir()
+
+
+def each_photo(photos: Any) -> Iterator[Any]:
+    """Single photos, in whatever form, from one photo or a list of photos; a folder gives its photo files in order.
+
+    Raises:
+        DataError: a folder without photos.
+    """
+    items: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
+    for item in items:
+        if is_folder(item):
+            yield from find_photos([Path(item)])[0]
+        else:
+            yield item
