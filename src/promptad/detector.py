@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptad import __version__
-from promptad.calibration import Calibration, calibrate
+from promptad.calibration import Calibration, How, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
@@ -118,7 +118,7 @@ class Detector:
         def encode(items: Sequence[PhotoLike], before: int) -> list[PhotoFeatures]:
             out = []
             for index, item in enumerate(items):
-                out.append(self._encode_one(item, reference=True))
+                out.append(self.encode(item, reference=True))
                 if progress is not None:
                     progress(before + index + 1, total)
             return out
@@ -151,23 +151,22 @@ class Detector:
         self.calibration = None
         if not set_threshold:
             return self
+        how: How
         if held_out:
-            how, judged = "held-out", [self._judge(photo) for photo in held_out]
+            how, good = "held-out", held_out
         elif len(photos) > 1:
-            how, judged = "leave-one-out", [self._judge(photo, leave_out=i) for i, photo in enumerate(photos)]
+            how, good = "leave-one-out", photos
         elif copies:
-            how, judged = "altered copies", [self._judge(photo) for photo in copies]
+            how, good = "altered copies", copies
         else:
             return self
-        maps = [
-            self._map(photo, scores, _coarse(photo.size))
-            for photo, (_, scores) in zip(held_out or (photos if len(photos) > 1 else copies), judged, strict=True)
-        ]
+        judged = [self._judge(photo, i if how == "leave-one-out" else None) for i, photo in enumerate(good)]
+        maps = [self._map(photo, scores, _coarse(photo.size)) for photo, (_, scores) in zip(good, judged, strict=True)]
         self.calibration = calibrate(
             [score for score, _ in judged],
             [float(m.max()) for m in maps if m is not None],
             [float(np.quantile(m, 0.99)) for m in maps if m is not None],
-            how,  # type: ignore[arg-type]
+            how,
             false_alarms,
         )
         return self
@@ -200,7 +199,7 @@ class Detector:
         began = time.perf_counter()
         photo = as_photo(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
         read = time.perf_counter()
-        features = self.encoder.encode([photo])[0] if photo is not None else self._encode_one(item)
+        features = self.encoder.encode([photo])[0] if photo is not None else self.encode(item)
         encoded = time.perf_counter()
         result = self.predict_features(features, path=Path(item) if isinstance(item, str | Path) else None, maps=maps)
         result.timings.update(read=read - began, encode=encoded - read, score=time.perf_counter() - encoded)
@@ -238,9 +237,11 @@ class Detector:
             parts={name: float(value[0]) for name, value in scores[which].parts.items()},
         )
 
-    def encode(self, photo: PhotoLike) -> PhotoFeatures:
-        """The frozen features of one photo, for :meth:`predict_features`."""
-        return self._encode_one(photo)
+    def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
+        """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
+        if self.encoder.cache and isinstance(item, str | Path):
+            return self.encoder.encode_files([Path(item)], reference=reference)[0]
+        return self.encoder.encode([as_photo(item)], reference=reference)[0]
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides a result, JSON-ready: what runs are resumed by."""
@@ -252,11 +253,6 @@ class Detector:
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good": self.good,
         }
-
-    def _encode_one(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
-        if self.encoder.cache and isinstance(item, str | Path):
-            return self.encoder.encode_files([Path(item)], reference=reference)[0]
-        return self.encoder.encode([as_photo(item)], reference=reference)[0]
 
     def _judge(self, photo: PhotoFeatures, leave_out: int | None = None) -> tuple[float, list[Scores]]:
         scores = [self.method.score(features, leave_out=leave_out) for features in photo.features]

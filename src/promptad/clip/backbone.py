@@ -16,8 +16,7 @@ from promptad.clip.checkpoints import load_state
 from promptad.clip.text import TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer
 from promptad.clip.vision import VisionTower
-from promptad.clip.zoo import locate
-from promptad.data.files import sha256_file
+from promptad.clip.zoo import locate, weights_sha256
 from promptad.errors import WeightsError
 
 Precision = Literal["fp32", "bf16"]
@@ -138,7 +137,7 @@ def load_backbone(
         tower.to(device=device).requires_grad_(False)
     return Backbone(
         name=entry.name if entry else str(name),
-        sha256=sha256_file(found.weights),
+        sha256=weights_sha256(found.weights),
         sizes=sizes,
         vision=vision,
         text=text,

@@ -335,12 +335,25 @@ def _intact_bundled(checkpoint: Checkpoint) -> Path:
         path = STARTER_FOLDER / one.name
         if not path.is_file():
             raise WeightsError(f"starter file {path} is missing: {again}")
-        stat = path.stat()
-        if stat.st_size != one.size:
-            raise WeightsError(f"starter file {path} has {stat.st_size} bytes, expected {one.size}: {again}")
-        if _hash_once(path, stat.st_size, stat.st_mtime_ns) != one.sha256:
+        size = path.stat().st_size
+        if size != one.size:
+            raise WeightsError(f"starter file {path} has {size} bytes, expected {one.size}: {again}")
+        if weights_sha256(path) != one.sha256:
             raise WeightsError(f"starter file {path} has another sha256 than it was shipped with: {again}")
     return STARTER_FOLDER / checkpoint.files[0].name
+
+
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of a weights file; while the process lives and the file stays the same, it is read only once.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    return _hash_once(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
