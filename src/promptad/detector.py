@@ -21,8 +21,9 @@ from promptad.data.files import sha256_file
 from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
 from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.learned import Learned, choose_learned
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
-from promptad.methods.base import EpochHook, Scores, config_dict
+from promptad.methods.base import EpochHook, Scores, Trained, config_dict
 from promptad.methods.registry import find_method
 from promptad.prediction import DefectWord, Prediction
 from promptad.saved import read_saved, write_saved
@@ -43,39 +44,51 @@ class Detector:
         print(result.verdict, result.score, result.defects[0].words)
 
     Args:
-        method: "promptad" (needs 1 to 4 good photos or more) or "clip" (untrained, needs none).
+        method: "promptad" (needs 1 to 4 good photos or more), or one that needs none: "faprompt", "anomalyclip", "rwda",
+            "promptad-zs" (trained once, away from the product) or "clip" (untrained). With `weights`, theirs.
         object: what the photos show, in words ("metal nut") or as a data set names it ("metal_nut").
         defects: a person's own defect words ("with scratch", "bent [c]").
         preset: "clean" (recommended), "paper" or "release"; see the method's page.
         backbone: zoo name, weights file, model folder, or a loaded :class:`Backbone`.
         precision: "fp32" or "bf16" of the towers. device: "cpu", "cuda", ...
         cache: keeps features of photo files on disk; None encodes every time.
+        weights: file of trained prompts (`promptad train`), for methods that are trained once; None takes those of the
+            package, which exist for the starter backbone. Their preset and settings come from the file.
         **settings: any field of the method's config.
 
     Raises:
-        ConfigError: an unknown method, preset or setting. WeightsError: the backbone cannot be loaded.
-        TextError: words too long for the text tower.
+        ConfigError: an unknown method, preset or setting. WeightsError: the backbone or the trained prompts cannot be
+            loaded. TextError: words too long for the text tower.
     """
 
     def __init__(
         self,
-        method: str = "promptad",
+        method: str | None = None,
         *,
         object: str = "object",  # the field's name for it; the builtin is not needed here
         defects: Sequence[str] = (),
-        preset: str = "clean",
+        preset: str | None = None,
         backbone: str | Path | Backbone = "starter",
         precision: Precision = "fp32",
         device: str = "cpu",
         cache: FeatureStore | None = None,
+        weights: str | Path | Learned | None = None,
         **settings: Any,
     ) -> None:
-        entry = find_method(method)
         if defects:
             settings["defects"] = tuple(defects)
-        config = entry.make_config(preset, **settings)
-        self.preset, self.object = preset, object
-        self._start(method, config, _backbone(backbone, precision, device), cache)
+        self.object = object
+        clip = (
+            backbone if isinstance(backbone, Backbone) else load_backbone(backbone, precision=precision, device=device)
+        )
+        learned = choose_learned(method, preset, weights, clip)
+        name = learned.method if learned else method or "promptad"
+        self.preset = learned.preset if learned else preset or "clean"
+        config = learned.make_config(settings) if learned else find_method(name).make_config(self.preset, **settings)
+        self._start(name, config, clip, cache)
+        if learned is not None:
+            learned.load_into(cast(Trained, self.method), clip)
+            self.learned = learned
 
     def _start(self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None) -> None:
         self.entry, self.config, self.backbone = find_method(method), config, backbone
@@ -87,6 +100,7 @@ class Detector:
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
         self.calibration: Calibration | None = None
         self.good: list[dict[str, str]] = []
+        self.learned: Learned | None = None
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -247,6 +261,7 @@ class Detector:
         """Everything that decides a result, JSON-ready: what runs are resumed by."""
         return {
             "method": self.method.name,
+            "learned": self.learned.sha256 if self.learned else None,
             "object": self.object,
             "config": config_dict(self.config),
             "backbone": [self.backbone.sha256, self.backbone.precision],
@@ -279,7 +294,8 @@ class Detector:
             return ()
         values = scores[which].map
         hottest = 0 if values is None else int(values[0].flatten().argmax())
-        image, region = found.image[0].tolist(), found.patches[0, hottest].tolist()
+        image = found.image[0].tolist()
+        region = image if found.patches is None else found.patches[0, hottest].tolist()
         words: dict[str, DefectWord] = {}
         for name, a, b in zip(found.words, image, region, strict=True):
             seen = words.get(name)  # a source may list the same words twice: their probabilities belong together
@@ -372,10 +388,6 @@ class Detector:
 def load(path: str | Path, **options: Any) -> Detector:
     """Reads a saved detector; see :meth:`Detector.load`."""
     return Detector.load(path, **options)
-
-
-def _backbone(given: str | Path | Backbone, precision: Precision, device: str) -> Backbone:
-    return given if isinstance(given, Backbone) else load_backbone(given, precision=precision, device=device)
 
 
 def _named(item: PhotoLike) -> dict[str, str]:

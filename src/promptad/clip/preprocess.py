@@ -16,7 +16,7 @@ from PIL import Image
 
 from promptad.errors import ConfigError
 
-Fit = Literal["auto", "letterbox", "area", "squash", "crop", "tiles"]
+Fit = Literal["auto", "letterbox", "area", "squash", "crop", "tiles", "multicrop"]
 Channels = Literal["rgb", "bgr"]
 Box = tuple[float, float, float, float]
 
@@ -26,6 +26,8 @@ TILE_ASPECT = 2.0
 TILE_STRIDE = 0.8
 # More tiles than this would cost minutes for one photo.
 MAX_TILES = 16
+# Side of the crops of "multicrop", as a share of the short edge.
+CROP_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class Preprocess:
             "crop": short edge to S, centre crop S x S (PRE-C, OpenCLIP's own; the rest of the photo is not inspected).
             "tiles": square tiles of the short edge, 0.8 of it apart, the last flush with the border (PRE-D); at most 16,
                 longer ones where squares would be more.
+            "multicrop": the whole photo squashed, and square crops of 0.8 of the short edge: two positions along the short
+                edge and two or more along the long one, and the centre (the multi-crop of RWDA, BMVC 2023, which the
+                paper does not describe).
             "auto": "tiles" for photos longer than twice their short edge, otherwise "letterbox".
         pre_resize: 0, or a side in pixels to which photos are first resized, bilinear without antialias, as OpenCV does
             it (PRE-B of PromptAD's released code uses 1024, flag F-6).
@@ -105,8 +110,9 @@ class Preprocess:
             return [View(whole, resized, (top, left, s, s))]
         if fit == "tiles":
             return [self._whole(box, s / max(box[2] - box[0], box[3] - box[1])) for box in tile_boxes(height, width)]
-        if fit == "squash":
-            return [View(whole, (s, s), (0, 0, s, s))]
+        if fit in ("squash", "multicrop"):
+            boxes = [whole, *(crop_boxes(height, width) if fit == "multicrop" else ())]
+            return [View(box, (s, s), (0, 0, s, s)) for box in boxes]
         return [self._whole(whole, s / long if fit == "letterbox" else s / (height * width) ** 0.5)]
 
     def _whole(self, box: Box, scale: float) -> View:
@@ -160,6 +166,20 @@ def tile_boxes(height: int, width: int) -> list[Box]:
     if width >= height:
         return [(float(x), 0.0, float(x + side), float(short)) for x in starts]
     return [(0.0, float(y), float(short), float(y + side)) for y in starts]
+
+
+def crop_boxes(height: int, width: int) -> list[Box]:
+    """Square crops of `CROP_SHARE` of the short edge: flush with both long edges, along them `TILE_STRIDE` of a crop
+    apart with the last one flush, and one in the centre. A square photo has its four corners and the centre.
+    """
+    short, long = min(height, width), max(height, width)
+    side = max(1, round(CROP_SHARE * short))
+    stride = max(1, round(TILE_STRIDE * side), math.ceil((long - side) / MAX_TILES))
+    along = [*range(0, long - side, stride), long - side]
+    across = [0, short - side]
+    starts = [(a, b) for a in along for b in across] + [((long - side) // 2, (short - side) // 2)]
+    corners = [(a, b) if width >= height else (b, a) for a, b in dict.fromkeys(starts)]
+    return [(float(x), float(y), float(x + side), float(y + side)) for x, y in corners]
 
 
 def bilinear_resize(photo: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

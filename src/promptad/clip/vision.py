@@ -50,12 +50,14 @@ class FeatureRequest:
         tap_point: "block" the output of the layer; "after_next_attention" that output plus the attention of the
             following block, which is what PromptAD's released code stores (flag F-5).
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
+        tap_class: keep the class token as the first row of every tap.
     """
 
     taps: tuple[int, ...] = ()
     local: LocalStream | None = None
     tap_point: TapPoint = "block"
     normalise_class: bool = True
+    tap_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Features:
     Attributes:
         image: (B, E) class-token feature in the joint space, not normalised.
         patches: (B, T, E) local stream after LN_post and projection, not normalised; None if not asked for.
-        taps: layer (1-based) -> (B, T, D) patch tokens of the original stream, class token removed.
+        taps: layer (1-based) -> (B, T, D) patch tokens of the original stream, class token removed; (B, 1 + T, D)
+            with the class token first where the request has `tap_class`.
         grid: (h, w) patches.
     """
 
@@ -173,12 +176,13 @@ class VisionTower(nn.Module):
         """
         self._check(request)
         local, between = request.local, request.tap_point == "after_next_attention"
+        first = 0 if request.tap_class else 1
         found: dict[int, Tensor] = {}
         final, patches = images, None
         for number, (attended, x, z) in enumerate(self.streams(self.embed(images), local), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                found[layer] = (attended if between else x)[:, 1:].float()
+                found[layer] = (attended if between else x)[:, first:].float()
             final, patches = x, z
         if local is not None:
             rows = (final if patches is None else patches)[:, 1:]

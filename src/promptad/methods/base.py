@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from torch import Tensor
 
+from promptad.clip.preprocess import Fit
 from promptad.clip.vision import FeatureRequest, Features
+from promptad.data.records import Record
 from promptad.errors import ConfigError
+from promptad.learning.auxiliary import AuxiliarySet
+from promptad.learning.epochs import Checkpoint, Progress
 
 PRESETS = ("clean", "paper", "release")
 
@@ -36,14 +40,56 @@ class Scores:
 
 @dataclass(frozen=True)
 class WordScores:
-    """Which defect words fit best, were there a defect, summing to one: `image` (B, S) for the view, `patches` (B, T, S) for every patch."""
+    """Which defect words fit best, were there a defect, summing to one: `image` (B, S) for the view, `patches` (B, T, S)
+    for every patch, or None for methods that look at no patches."""
 
     words: tuple[str, ...]
     image: Tensor
-    patches: Tensor
+    patches: Tensor | None
 
 
 EpochHook = Callable[[int, "Method"], None]
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Settings that every method has; a config of a method adds its own to them.
+
+    Attributes:
+        input_size: side of the input in pixels; 0 takes what the backbone recommends.
+        fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess`.
+        defects: a person's own defect words, added to the known ones; with `only_defects` they replace all others.
+        state_bank: where further words come from: "auto", "none", a bank of the package or a TOML file.
+        map_size: side in pixels of the square on which maps are smoothed; smoothing: Gaussian sigma there.
+        view_score: score of a photo of several views: "max" or "mean" over them.
+    """
+
+    input_size: int = 0
+    fit: str = "auto"
+    pre_resize: int = 0
+    test_channels: str = "rgb"
+    defects: tuple[str, ...] = ()
+    only_defects: bool = False
+    state_bank: str = "auto"
+    map_size: int = 400
+    smoothing: float = 4.0
+    view_score: str = "max"
+
+    def __post_init__(self) -> None:
+        require_choices(self, {"fit": get_args(Fit), "test_channels": ("rgb", "bgr"), "view_score": ("max", "mean")})
+        if self.map_size < 1 or self.smoothing < 0 or self.input_size < 0:
+            raise ConfigError("map_size must be at least 1, smoothing and input_size not negative")
+
+
+# Settings that may differ from those of training: they touch words and presentation, not what was learned.
+FREE_SETTINGS = ("fit", "defects", "only_defects", "state_bank", "map_size", "smoothing", "view_score")
+
+
+def require_choices(config: Any, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raises ConfigError where a setting is none of its choices."""
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {getattr(config, name)!r}")
 
 
 @runtime_checkable
@@ -68,6 +114,34 @@ class Method(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what :meth:`state` gave. Raises WeightsError when a tensor is missing or of another shape."""
+
+
+Needs = Literal["masks", "labels", "nothing"]
+
+
+@runtime_checkable
+class Trained(Method, Protocol):
+    """A method that is trained once, on other things than the product, and then needs no photo of it.
+
+    Attributes:
+        needs: what training photos must have: "masks" and labels, "labels" alone, or "nothing": no photo at all.
+    """
+
+    needs: ClassVar[Needs]
+
+    def choose(self, records: Sequence[Record]) -> list[Record]:
+        """Those photos of labelled data sets that this method trains on. Raises DataError where there is none."""
+
+    def train(
+        self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
+    ) -> list[float]:
+        """Learns anew and gives the mean loss of every epoch. `data` is None exactly where `needs` is "nothing"."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training learned, and nothing that belongs to a product: the content of a file of trained prompts."""
+
+    def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
 
 
 C = TypeVar("C")

@@ -16,46 +16,32 @@ from torch import Tensor
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
-from promptad.errors import ConfigError
-from promptad.methods.base import EpochHook, Method, Scores, WordScores
-from promptad.prompts.words import anomaly_states, defect_words, ensemble, fill, object_words
-from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype, state_probabilities
+from promptad.methods.base import EpochHook, Method, Scores, ScoringConfig, WordScores, require_choices
+from promptad.methods.ranked_words import RankedWords
+from promptad.prompts.words import ensemble, object_words
+from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
 
 
 @dataclass(frozen=True)
-class EnsembleConfig:
-    """Settings of the untrained text score.
+class EnsembleConfig(ScoringConfig):
+    """Settings of the untrained text score, besides those of every method; defect words do not change its scores.
 
     Attributes:
-        input_size, fit, pre_resize, test_channels: preprocessing, as in PromptAD's config.
         sentences: "winclip", "april_gan" or "two_prompt". scale: inverse temperature.
         local: "vv", "maskclip" or "qk"; local_start: first block of the local stream.
-        defects, state_bank, only_defects: words that are ranked for every photo; they do not change the scores.
-        map_size, smoothing, view_score: as in PromptAD's config.
     """
 
-    input_size: int = 0
-    fit: str = "auto"
-    pre_resize: int = 0
-    test_channels: str = "rgb"
     sentences: str = "winclip"
     scale: float = 100.0
     local: str = "vv"
     local_start: int = 1
-    defects: tuple[str, ...] = ()
-    state_bank: str = "auto"
-    only_defects: bool = False
-    map_size: int = 400
-    smoothing: float = 4.0
-    view_score: str = "max"
 
     def __post_init__(self) -> None:
-        if self.sentences not in ("winclip", "april_gan", "two_prompt"):
-            raise ConfigError(f"sentences must be winclip, april_gan or two_prompt; got {self.sentences!r}")
-        if self.local not in ("vv", "maskclip", "qk"):
-            raise ConfigError(f"local must be vv, maskclip or qk; got {self.local!r}")
-        if self.view_score not in ("max", "mean"):
-            raise ConfigError(f"view_score must be max or mean; got {self.view_score!r}")
+        super().__post_init__()
+        require_choices(
+            self,
+            {"sentences": ("winclip", "april_gan", "two_prompt"), "local": ("vv", "maskclip", "qk")},
+        )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -78,13 +64,10 @@ class TextEnsemble(Method):
         self.backbone, self.config = backbone, config
         self.object = object_words(object_name)
         self.request = FeatureRequest(local=LocalStream(config.local_start, config.local))  # type: ignore[arg-type]
-        self.states = anomaly_states(
-            object_name, source=config.state_bank, extra=config.defects, replace=config.only_defects
-        )
+        self._ranked = RankedWords(backbone, config, object_name)
         normal, anomalous = ensemble(config.sentences, self.object)
         self._normal = ensemble_prototype(backbone.encode_texts(normal))
         self._anomalous = ensemble_prototype(backbone.encode_texts(anomalous))
-        self._states = backbone.encode_texts([f"a photo of a {fill(state, self.object)}." for state in self.states])
 
     def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
         """Nothing is learned; good photos only set the threshold."""
@@ -98,12 +81,7 @@ class TextEnsemble(Method):
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views and patches."""
-        assert features.patches is not None
-        return WordScores(
-            words=tuple(defect_words(state) for state in self.states),
-            image=state_probabilities(features.image, self._states, self.config.scale),
-            patches=state_probabilities(features.patches, self._states, self.config.scale),
-        )
+        return self._ranked(features)
 
     def state(self) -> dict[str, Tensor]:
         """One empty tensor: everything follows from the words."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from promptad.clip.backbone import Backbone
 from promptad.errors import ConfigError
 from promptad.methods import ensemble, promptad, promptad_config
-from promptad.methods.base import Method, check_keys, make_config
+from promptad.methods.base import FREE_SETTINGS, Method, check_keys, make_config
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,33 @@ class Entry:
 
     Attributes:
         build: (backbone, config, object name) -> method. config: its dataclass. presets: named settings.
-        title: as reports write it. needs_good_photos: whether it can score before `fit`.
+        title: as reports write it.
+        good_photos: "needed" to score at all, "optional" to score better, or "unused" but for the threshold.
+        trained: it needs prompts that were trained once (`methods.base.Trained`), shipped or a person's own.
+        parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
+        map_range: where the colours of heat maps begin and end as long as no good photo sets them.
+        free: settings that may differ from those of training.
     """
 
     build: Callable[[Backbone, Any, str], Method]
     config: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     title: str
-    needs_good_photos: bool
+    good_photos: Literal["needed", "optional", "unused"]
+    trained: bool = False
+    parts: tuple[str, ...] = ()
+    map_range: tuple[float, float] = (0.5, 1.0)
+    free: tuple[str, ...] = FREE_SETTINGS
+
+    @property
+    def needs_good_photos(self) -> bool:
+        """Whether it cannot score before it has seen a good photo."""
+        return self.good_photos == "needed"
+
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        """The fields of the config."""
+        return tuple(field.name for field in fields(self.config))
 
     def make_config(self, preset: str = "clean", **overrides: Any) -> Any:
         """The config of a preset with overrides. Raises ConfigError for unknown names."""
@@ -38,10 +57,15 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "promptad": Entry(
-        promptad.PromptAD, promptad_config.PromptADConfig, promptad_config.PRESETS, "PromptAD (CVPR 2024)", True
+        promptad.PromptAD,
+        promptad_config.PromptADConfig,
+        promptad_config.PRESETS,
+        "PromptAD (CVPR 2024)",
+        "needed",
+        parts=("text", "memory", "fused"),
     ),
     "clip": Entry(
-        ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", False
+        ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"
     ),
 }
 

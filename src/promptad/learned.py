@@ -1,0 +1,176 @@
+"""Prompts that were trained once for every product: files of them, and those that ship with the package.
+
+A file holds what a `methods.base.Trained` method learned, its config, the backbone it belongs to, and its card: what it
+was trained on, under which licence, with which command and what it reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from promptad import __version__
+from promptad.clip.backbone import Backbone
+from promptad.data.files import sha256_file
+from promptad.errors import ConfigError, WeightsError
+from promptad.methods.base import Trained, check_keys, config_dict
+from promptad.methods.registry import Entry, find_method
+from promptad.saved import read_saved, write_saved
+
+SHIPPED = Path(__file__).resolve().parent / "methods" / "shipped"
+"""Folder of the trained prompts in the package, one `<method>.safetensors` a method, for the starter backbone."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Trained prompts as a file holds them.
+
+    Attributes:
+        path: the file; sha256: of its content, hexadecimal. method, preset: names. config: values of the method's config at training.
+        backbone: name, sha256 and precision of the CLIP weights. tensors: what was learned.
+        card: what it was trained on ("data": list of {"name", "licence", "photos", ...}), "command", "epochs", ...
+        photos: SHA-256 of every photo it was trained on.
+    """
+
+    path: Path
+    sha256: str
+    method: str
+    preset: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    tensors: dict[str, Tensor]
+    card: dict[str, Any] = field(default_factory=dict)
+    photos: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> Entry:
+        """The method's registry entry."""
+        return find_method(self.method)
+
+    def make_config(self, settings: Mapping[str, Any]) -> Any:
+        """The config of training with a person's settings on top, as far as they may still be changed.
+
+        Raises:
+            ConfigError: an unknown setting, or one that training has fixed.
+        """
+        given = check_keys(self.entry.config, settings)
+        trained = check_keys(self.entry.config, self.config)
+        fixed = [k for k, v in given.items() if k not in self.entry.free and v != trained.get(k)]
+        if fixed:
+            raise ConfigError(
+                f"setting {fixed[0]!r} was fixed when these prompts were trained ({self.path.name}: "
+                f"{trained.get(fixed[0])!r}); train with `promptad train {self.method} --set {fixed[0]}=...`"
+            )
+        return self.entry.config(**(trained | given))
+
+    def load_into(self, method: Trained, backbone: Backbone) -> None:
+        """Gives what was learned to a method of that backbone.
+
+        Raises:
+            WeightsError: another backbone, or tensors that do not fit.
+        """
+        if self.backbone["sha256"] != backbone.sha256:
+            raise WeightsError(
+                f"{self.path}: trained with backbone {self.backbone['name']} (sha256 {self.backbone['sha256'][:8]}), but "
+                f"{backbone.name} here is {backbone.sha256[:8]}; give the right one with --backbone, or train again"
+            )
+        try:
+            method.load_learned(self.tensors)
+        except WeightsError as error:
+            raise WeightsError(f"{self.path}: {error}") from error
+
+
+def write_learned(
+    path: Path, method: Trained, preset: str, card: Mapping[str, Any], photos: tuple[str, ...] = ()
+) -> None:
+    """Writes what a trained method learned. Raises DataError when the file cannot be written."""
+    backbone: Backbone = method.backbone  # type: ignore[attr-defined]
+    header = {
+        "kind": "prompts",
+        "version": __version__,
+        "method": method.name,
+        "preset": preset,
+        "config": config_dict(method.config),
+        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "precision": backbone.precision},
+        "card": dict(card),
+        "photos": list(photos),
+    }
+    write_saved(path, header, method.learned())
+
+
+def read_learned(path: Path) -> Learned:
+    """Reads what :func:`write_learned` wrote.
+
+    Raises:
+        WeightsError: missing, damaged, another kind of file, or of another version's settings.
+    """
+    saved = read_saved(path, kind="prompts")
+    header = saved.header
+    try:
+        learned = Learned(
+            path,
+            sha256_file(path),
+            header["method"],
+            header["preset"],
+            dict(header["config"]),
+            dict(header["backbone"]),
+            saved.tensors,
+            dict(header["card"]),
+            tuple(header["photos"]),
+        )
+        if not learned.entry.trained:
+            raise ConfigError(f"method {learned.method!r} is not trained")
+        learned.make_config({})
+        str(learned.backbone["sha256"] + learned.backbone["name"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise WeightsError(
+            f"{path}: its header does not fit this version of promptad ({error}); train it again"
+        ) from error
+    return learned
+
+
+def find_learned(method: str, backbone: Backbone) -> Learned:
+    """The trained prompts in the package for a method and a backbone.
+
+    Raises:
+        WeightsError: there are none; the line says how to make them.
+    """
+    path = SHIPPED / f"{method}.safetensors"
+    if path.is_file():
+        learned = read_learned(path)
+        if learned.backbone["sha256"] == backbone.sha256:
+            return learned
+    raise WeightsError(
+        f"{find_method(method).title} needs trained prompts, and the package has none for the backbone {backbone.name}; "
+        f"train them with `promptad train {method} ... --backbone {backbone.name} -o prompts.safetensors`, then give "
+        "them with --weights"
+    )
+
+
+def choose_learned(
+    method: str | None, preset: str | None, weights: str | Path | Learned | None, backbone: Backbone
+) -> Learned | None:
+    """The trained prompts for what a person asks for; None for a method that is not trained.
+
+    Args:
+        method, preset: None takes what `weights` says. weights: a file, or None for the package's own.
+
+    Raises:
+        ConfigError: `weights` are of another method or preset. WeightsError: unreadable, or none in the package.
+    """
+    if weights is None:
+        if not find_method(method or "promptad").trained:
+            return None
+        learned = find_learned(str(method), backbone)
+    else:
+        learned = weights if isinstance(weights, Learned) else read_learned(Path(weights))
+    for what, given, found in (("method", method, learned.method), ("preset", preset, learned.preset)):
+        if given not in (None, found):
+            raise ConfigError(
+                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave --{what} out"
+            )
+    return learned

@@ -1,0 +1,200 @@
+"""A labelled set of photos that prompts are trained on once, away from the product: features, labels and masks.
+
+AnomalyCLIP (ICLR 2024) and FAPrompt (ICCV 2025) train on the *test* split of another data set, with masks; PromptAD
+zero-shot (WACV 2024) on good photos and a few labelled anomalies. A photo is read and encoded once; its features serve
+every epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from promptad.clip.preprocess import View
+from promptad.clip.vision import Features, concatenate
+from promptad.data.files import sha256_file, shown
+from promptad.data.photos import read_mask
+from promptad.data.records import Record
+from promptad.errors import DataError, PromptadError
+from promptad.learning.features import GIB, Encoder, PhotoFeatures
+
+
+@dataclass(frozen=True)
+class Example:
+    """One view of a labelled photo.
+
+    Attributes:
+        photo: index into the set's records. view: which of the photo's views.
+        label: 0 normal, 1 anomalous; a tile of an anomalous photo that the mask shows free of defects is normal.
+        mask: (H, W) bool at the view's input size, or None where the photo has none.
+        grid: (h, w) patches of the view.
+    """
+
+    photo: int
+    view: int
+    label: int
+    mask: NDArray[np.bool_] | None
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples of one grid.
+
+    Attributes:
+        features: of the frozen tower, B rows. labels: (B,) int64, 0 or 1.
+        masks: (B, H, W) float32 of 0 and 1 at input size, or None for a set without masks.
+        class_names: the object category of each.
+    """
+
+    features: Features
+    labels: Tensor
+    masks: Tensor | None
+    class_names: tuple[str, ...]
+
+
+class AuxiliarySet:
+    """Labelled photos, encoded once. Features are kept in memory up to `keep_bytes`, the rest is read from the
+    encoder's cache (or encoded) again when it is needed.
+
+    Args:
+        records: photos with labels. encoder: for the method's request.
+        masks: anomalous photos need a mask, and one without is left out; off ignores masks.
+        tick: called after every photo.
+
+    Attributes:
+        records: the photos that are used. examples: their views. problems: one line for every photo left out.
+        fingerprint: SHA-256 over content and labels of everything used. hashes: SHA-256 of every photo used.
+
+    Raises:
+        DataError: no usable photo, or only good or only anomalous ones.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        encoder: Encoder,
+        *,
+        masks: bool,
+        keep_bytes: int = 4 * GIB,
+        tick: Callable[[], None] | None = None,
+    ) -> None:
+        self.encoder, self.masks = encoder, masks
+        self.records: list[Record] = []
+        self.examples: list[Example] = []
+        self.problems: list[str] = []
+        self.hashes: list[str] = []
+        self._kept: dict[int, PhotoFeatures] = {}
+        self._left = keep_bytes
+        lines: list[str] = []
+        for record in records:
+            try:
+                lines.append(self._add(record))
+            except PromptadError as error:
+                self.problems.append(str(error))
+            if tick is not None:
+                tick()
+        self._check(records)
+        self.fingerprint = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def _add(self, record: Record) -> str:
+        name = shown(record.path)
+        if record.label is None:
+            raise DataError(f"{name}: has no label; expected good or anomalous; left out")
+        if self.masks and record.label == 1 and record.mask is None:
+            raise DataError(f"{name}: anomalous, but has no mask; left out; add it to ground_truth")
+        photo = self.encoder.encode_files([record.path])[0]
+        whole = None
+        if self.masks:
+            whole = read_mask(record.mask, photo.size) if record.mask else np.zeros(photo.size, np.bool_)
+            if record.label == 1 and not whole.any():
+                raise DataError(f"{shown(record.mask or name)}: an anomalous photo's mask is empty; left out")
+        index = len(self.records)
+        for number, view in enumerate(photo.views):
+            mask = None if whole is None else view_mask(whole, view)
+            label = record.label
+            if whole is not None and len(photo.views) > 1:
+                label = int(_inside(whole, view).any())
+            self.examples.append(Example(index, number, label, mask, photo.features[number].grid))
+        digest = sha256_file(record.path)
+        self.records.append(record)
+        self.hashes.append(digest)
+        size = sum(_bytes(one) for one in photo.features)
+        if size <= self._left:
+            self._kept[index] = photo.to(torch.device("cpu"))
+            self._left -= size
+        mask_digest = sha256_file(record.mask) if self.masks and record.mask else ""
+        return f"{digest} {record.label} {mask_digest} {record.class_name} {record.defect_type}"
+
+    def _check(self, records: Sequence[Record]) -> None:
+        first = f" (first: {self.problems[0]})" if self.problems else ""
+        if not self.records:
+            raise DataError(f"the training set: none of {len(records)} photos can be used{first}; give a labelled set")
+        labels = {record.label for record in self.records}
+        if len(labels) < 2:
+            only = "good" if labels == {0} else "anomalous"
+            raise DataError(
+                f"the training set: all {len(self.records)} usable photos are {only}{first}; training needs both kinds"
+            )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The examples of one grid with these indices, on the backbone's device."""
+        chosen = [self.examples[i] for i in indices]
+        device = self.encoder.backbone.device
+        features = concatenate([self._photo(one.photo).features[one.view] for one in chosen]).to(device)
+        labels = torch.tensor([one.label for one in chosen], device=device)
+        masks = None
+        if self.masks:
+            masks = torch.from_numpy(np.stack([one.mask for one in chosen])).float().to(device)  # type: ignore[misc]
+        return Batch(features, labels, masks, tuple(self.records[one.photo].class_name for one in chosen))
+
+    def _photo(self, index: int) -> PhotoFeatures:
+        kept = self._kept.get(index)
+        return kept if kept is not None else self.encoder.encode_files([self.records[index].path])[0]
+
+    def grouped(self, order: Sequence[int], batch_size: int) -> list[list[int]]:
+        """Batches of at most `batch_size` indices of one grid each, in the order given; short ones come last."""
+        waiting: dict[tuple[int, int], list[int]] = {}
+        full: list[list[int]] = []
+        for index in order:
+            group = waiting.setdefault(self.examples[index].grid, [])
+            group.append(index)
+            if len(group) == batch_size:
+                full.append(waiting.pop(self.examples[index].grid))
+        return full + list(waiting.values())
+
+    def shuffled(self, generator: torch.Generator, batch_size: int) -> list[list[int]]:
+        """All examples once, in random batches."""
+        return self.grouped(torch.randperm(len(self), generator=generator).tolist(), batch_size)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+
+def view_mask(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
+    """A photo's mask (H, W) as the view sees it, (h, w) at input size: bilinear, then half, as AnomalyCLIP does."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    height, width = view.resized
+    scaled = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=view.box))
+    top, left, h, w = view.crop
+    return scaled[top : top + h, left : left + w] > 127
+
+
+def _inside(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
+    left, top, right, bottom = (round(edge) for edge in view.region)
+    return mask[top:bottom, left:right]
+
+
+def _bytes(features: Features) -> int:
+    tensors = [features.image, features.patches, *features.taps.values()]
+    return sum(one.numel() * one.element_size() for one in tensors if one is not None)

@@ -1,0 +1,179 @@
+"""Training over epochs of batches that can be killed at any moment and goes on to the same result.
+
+What is random in an epoch follows from the seed and the epoch's number alone, and after every epoch parameters, buffers
+and the optimiser's state are written in one file. A run that was stopped repeats at most the epoch it was in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from promptad.errors import ConfigError, WeightsError
+from promptad.saved import read_saved, write_saved
+
+B = TypeVar("B")
+Progress = Callable[[int, int], None]
+_KIND = "training"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How parameters are updated.
+
+    Attributes:
+        optimiser: "adam", "adamw" or "sgd" (momentum is the first beta). epochs, lr, betas, weight_decay: its settings.
+        decay_every: epochs after which lr is multiplied by `decay`, again and again; 0 keeps it.
+        seed: of everything that is random in an epoch.
+    """
+
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    epochs: int = 1
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    decay_every: int = 0
+    decay: float = 0.1
+    seed: int = 111
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where training is kept after every epoch, and what it belongs to.
+
+    Attributes:
+        path: one `.safetensors` file. identity: JSON-ready description of everything that decides the result.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers of one epoch, the same whether earlier epochs ran in this process or in another."""
+    return torch.Generator().manual_seed(1_000_003 * seed + epoch)
+
+
+def train_epochs(
+    module: nn.Module,
+    plan: Callable[[torch.Generator], Sequence[B]],
+    loss: Callable[[B], Tensor],
+    recipe: Recipe,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Minimises the mean of `loss` over batches; gives the mean loss of every epoch.
+
+    Args:
+        module: its parameters are updated, its buffers kept; left in eval mode.
+        plan: the batches of an epoch, drawn with the generator it is given.
+        loss: scalar of one batch, with the module in train mode.
+        checkpoint: where to keep and find the state after each epoch; None keeps nothing.
+        progress: called with batches done and batches in all (of epochs that are as long as the present one).
+
+    Raises:
+        ConfigError: the loss is not finite, an epoch without batches, or the checkpoint is of another training.
+        WeightsError: the checkpoint is damaged.
+    """
+    parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    optimiser = _optimiser(parameters.values(), recipe)
+    history = _restore(checkpoint, module, optimiser, parameters) if checkpoint else []
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
+        rate = recipe.lr * (recipe.decay ** ((epoch - 1) // recipe.decay_every) if recipe.decay_every else 1)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        generator = epoch_generator(recipe.seed, epoch)
+        batches = plan(generator)
+        if not batches:
+            raise ConfigError("there is nothing to train on: no batch of photos; give a larger set")
+        total = 0.0
+        with torch.random.fork_rng():  # dropout draws from the global generator
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            module.train()
+            for number, batch in enumerate(batches, 1):
+                optimiser.zero_grad(set_to_none=True)
+                value = loss(batch)
+                value.backward()
+                optimiser.step()
+                total += float(value.detach())
+                if not math.isfinite(total):
+                    raise ConfigError(
+                        f"training diverged in epoch {epoch}, batch {number}; use a smaller lr than {recipe.lr}"
+                    )
+                if progress is not None:
+                    progress((epoch - 1) * len(batches) + number, recipe.epochs * len(batches))
+        module.eval()
+        history.append(total / len(batches))
+        if not all(bool(torch.isfinite(value).all()) for value in parameters.values()):
+            raise ConfigError(f"training diverged in epoch {epoch}; use a smaller lr than {recipe.lr}")
+        if checkpoint is not None:
+            _keep(checkpoint, module, optimiser, parameters, history)
+    module.eval()
+    return history
+
+
+def _optimiser(parameters: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    values, decay = list(parameters), recipe.weight_decay
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(values, lr=recipe.lr, momentum=recipe.betas[0], weight_decay=decay)
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind(values, lr=recipe.lr, betas=recipe.betas, weight_decay=decay)
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    history: list[float],
+) -> None:
+    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
+    for name, parameter in parameters.items():
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
+    header = {"kind": _KIND, "identity": _plain(checkpoint.identity), "history": history}
+    write_saved(checkpoint.path, header, tensors)
+
+
+def _restore(
+    checkpoint: Checkpoint, module: nn.Module, optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> list[float]:
+    """The losses of the epochs that were finished; module and optimiser are then as they were after the last one."""
+    path = checkpoint.path
+    if not path.exists():
+        return []
+    saved = read_saved(path, kind=_KIND)
+    if saved.header.get("identity") != _plain(checkpoint.identity):
+        raise ConfigError(
+            f"{path}: is of another training (other photos, settings or weights); finish that one, or start anew "
+            "with --fresh"
+        )
+    try:
+        own = {k.removeprefix("module."): v for k, v in saved.tensors.items() if k.startswith("module.")}
+        module.load_state_dict(own)
+        for name, parameter in parameters.items():
+            state = {}
+            for full, value in saved.tensors.items():
+                key, _, owner = full.removeprefix("optimiser.").partition(".")
+                if full.startswith("optimiser.") and owner == name:
+                    state[key] = value if key == "step" else value.to(parameter.device)
+            optimiser.state[parameter] = state
+        return [float(value) for value in saved.header["history"]]
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise WeightsError(
+            f"{path}: does not hold what this training keeps ({reason}); start anew with --fresh"
+        ) from error
+
+
+def _plain(identity: Mapping[str, Any]) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(identity))
