@@ -85,14 +85,15 @@ class Detector:
         name = learned.method if learned else method or "promptad"
         self.preset = learned.preset if learned else preset or "clean"
         config = learned.make_config(settings) if learned else find_method(name).make_config(self.preset, **settings)
-        self._start(name, config, clip, cache)
-        if learned is not None:
-            learned.load_into(cast(Trained, self.method), clip)
-            self.learned = learned
+        self._start(name, config, clip, cache, learned)
 
-    def _start(self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None) -> None:
-        self.entry, self.config, self.backbone = find_method(method), config, backbone
+    def _start(
+        self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None, learned: Learned | None = None
+    ) -> None:
+        self.entry, self.config, self.backbone, self.learned = find_method(method), config, backbone, learned
         self.method = self.entry.build(backbone, config, self.object)
+        if learned is not None:
+            learned.load_into(cast(Trained, self.method), backbone)
         size = config.input_size or backbone.input_size
         self.preprocess = Preprocess(
             size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize, config.test_channels
@@ -100,7 +101,6 @@ class Detector:
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
         self.calibration: Calibration | None = None
         self.good: list[dict[str, str]] = []
-        self.learned: Learned | None = None
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
