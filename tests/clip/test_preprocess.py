@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from promptad.clip.preprocess import Preprocess, View, bilinear_resize, normalise, tile_boxes
+from promptad.clip.preprocess import Preprocess, View, bilinear_resize, crop_boxes, normalise, tile_boxes
 from promptad.errors import ConfigError
 
-FITS = ("auto", "letterbox", "area", "squash", "crop", "tiles")
+FITS = ("auto", "letterbox", "area", "squash", "crop", "tiles", "multicrop")
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_views_of_every_fit(fit, shape, expected):
 @given(
     st.integers(1, 4000),
     st.integers(1, 4000),
-    st.sampled_from([f for f in FITS if f not in ("auto", "tiles")]),
+    st.sampled_from([f for f in FITS if f not in ("auto", "tiles", "multicrop")]),
 )
 def test_one_view_lies_inside_the_photo_and_on_whole_patches(height, width, fit):
     (view,) = Preprocess(240, 16, fit).views(height, width)
@@ -86,6 +86,49 @@ def test_tiles_cover_every_pixel_and_end_flush(height, width):
     steps = np.diff(starts)
     assert (steps > 0).all() and (steps <= max(1, round(0.8 * length))).all()
     assert len(boxes) == 1 if height == width else len(boxes) >= 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((100, 100), [(0, 0), (0, 20), (20, 0), (20, 20), (10, 10)]),
+        ((300, 400), [(0, 0), (0, 60), (160, 0), (160, 60), (80, 30)]),
+        ((500, 100), [(0, y) for y in (0, 64, 128, 192, 256, 320, 384, 420)]),
+    ],
+)
+def test_crops_of_usual_photos(shape, expected):
+    side = 0.8 * min(shape)
+    boxes = crop_boxes(*shape)
+    assert all((right - left, bottom - top) == (side, side) for left, top, right, bottom in boxes)
+    corners = [(left, top) for left, top, _, _ in boxes]
+    if shape == (500, 100):  # every crop also at the right edge, and the centre
+        expected = [(x, y) for _, y in expected for x in (0, 20)] + [(10, 210)]
+    assert corners == expected
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 9000))
+def test_crops_cover_the_photo_overlap_and_are_few(height, width):
+    boxes, short, long = crop_boxes(height, width), min(height, width), max(height, width)
+    axis = 0 if width >= height else 1
+    side = max(1, round(0.8 * short))
+    length = boxes[0][2 + axis] - boxes[0][axis]
+    assert {(b[2 + axis] - b[axis], b[3 - axis] - b[1 - axis]) for b in boxes} == {(length, side)}
+    assert length == side or (length > side and long > side * (1 + 0.8 * 6))
+    assert len(set(boxes)) == len(boxes) <= 19
+    across = {b[1 - axis] for b in boxes}
+    starts = sorted({b[axis] for b in boxes if b[1 - axis] in (0, short - side)})
+    assert starts[0] == 0 and starts[-1] == long - length and {0, short - side} <= across
+    assert np.diff([*starts, starts[-1] + 1]).max() <= max(1, round(0.8 * length))
+    assert all(0 <= b[0] < b[2] <= width and 0 <= b[1] < b[3] <= height for b in boxes)
+    # The same photo turned by a quarter has the same crops, turned.
+    assert sorted(crop_boxes(width, height)) == sorted((b[1], b[0], b[3], b[2]) for b in boxes)
+
+
+def test_multicrop_is_the_whole_photo_squashed_and_the_crops():
+    views = Preprocess(48, 8, "multicrop").views(60, 90)
+    assert [view.box for view in views] == [(0, 0, 90, 60), *crop_boxes(60, 90)]
+    assert {(view.resized, view.crop) for view in views} == {((48, 48), (0, 0, 48, 48))}
 
 
 def ramps(height: int, width: int) -> np.ndarray:

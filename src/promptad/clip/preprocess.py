@@ -159,27 +159,34 @@ def tile_boxes(height: int, width: int) -> list[Box]:
     They are squares of the short edge; where that would give more than `MAX_TILES`, they are longer instead.
     """
     short, long = min(height, width), max(height, width)
-    side = max(short, math.ceil(long / (1 + TILE_STRIDE * (MAX_TILES - 1))))
-    stride = max(1, round(TILE_STRIDE * side))
-    starts = list(range(0, long - side, stride))
-    starts.append(long - side)
-    if width >= height:
-        return [(float(x), 0.0, float(x + side), float(short)) for x in starts]
-    return [(0.0, float(y), float(short), float(y + side)) for y in starts]
+    side, starts = _along(long, short, MAX_TILES)
+    return [_box(height, width, (start, 0, start + side, short)) for start in starts]
 
 
 def crop_boxes(height: int, width: int) -> list[Box]:
-    """Square crops of `CROP_SHARE` of the short edge: flush with both long edges, along them `TILE_STRIDE` of a crop
-    apart with the last one flush, and one in the centre. A square photo has its four corners and the centre.
+    """Crops of `CROP_SHARE` of the short edge, and one in the centre; a square photo has its four corners and the centre.
+
+    The others are flush with both long edges, and along them `TILE_STRIDE` of a crop apart, the last one flush. They are
+    squares; where that would give more than `MAX_TILES`, they are longer instead.
     """
     short, long = min(height, width), max(height, width)
     side = max(1, round(CROP_SHARE * short))
-    stride = max(1, round(TILE_STRIDE * side), math.ceil((long - side) / MAX_TILES))
-    along = [*range(0, long - side, stride), long - side]
-    across = [0, short - side]
-    starts = [(a, b) for a in along for b in across] + [((long - side) // 2, (short - side) // 2)]
-    corners = [(a, b) if width >= height else (b, a) for a, b in dict.fromkeys(starts)]
-    return [(float(x), float(y), float(x + side), float(y + side)) for x, y in corners]
+    length, along = _along(long, side, MAX_TILES // 2)
+    starts = [(a, b) for a in along for b in (0, short - side)] + [((long - length) // 2, (short - side) // 2)]
+    return [_box(height, width, (a, b, a + length, b + side)) for a, b in dict.fromkeys(starts)]
+
+
+def _along(long: int, side: int, most: int) -> tuple[int, list[int]]:
+    """Length of the pieces of an edge, `side` or longer where there would be more than `most`, and where they start."""
+    length = max(side, math.ceil(long / (1 + TILE_STRIDE * (most - 1))))
+    stride = max(1, round(TILE_STRIDE * length))
+    return length, [*range(0, long - length, stride), long - length]
+
+
+def _box(height: int, width: int, edges: tuple[int, int, int, int]) -> Box:
+    """(start along the long edge, start across it, end along, end across) as (left, top, right, bottom)."""
+    along, across, end, far = (float(edge) for edge in edges)
+    return (along, across, end, far) if width >= height else (across, along, far, end)
 
 
 def bilinear_resize(photo: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
