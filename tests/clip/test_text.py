@@ -162,3 +162,34 @@ def test_prompts_that_begin_alike_give_the_same_features_and_gradients():
         strict=True,
     ):
         torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(3, 3), (2,), (1, 3), (4, 4), (3, 4)], ids=str)
+def test_prompts_that_begin_alike_give_the_same_with_deep_tokens_inside_and_beyond_the_beginning(backbone, lengths):
+    tower = backbone.text
+    generator = torch.Generator().manual_seed(4)
+    prefix = torch.randn(2, 4, 32, generator=generator, requires_grad=True)  # the start token and three others
+    rest = torch.randn(5, 6, 32, generator=generator, requires_grad=True)
+    deep = [torch.randn(n, 32, generator=generator, requires_grad=True) for n in lengths]
+    groups, eot = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([9, 4, 7, 8, 9])
+    whole = tower.encode_embeddings(torch.cat([prefix[groups], rest], dim=1), eot, deep)
+    parts = tower.encode_continued(prefix, groups, rest, eot, deep)
+    close(parts, whole, 1e-5)
+    assert (whole - tower.encode_continued(prefix, groups, rest, eot)).abs().max() > 1e-2
+    weights = torch.randn(whole.shape, generator=generator)
+    expected = torch.autograd.grad((whole * weights).sum(), (prefix, rest, *deep))
+    found = torch.autograd.grad((parts * weights).sum(), (prefix, rest, *deep))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs.abs().max() > 1e-3
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_too_many_deep_sets_and_too_long_prompts_raise_for_prompts_that_begin_alike_too(backbone):
+    one = torch.zeros(1, dtype=torch.long)
+    for tokens in (1, 6):  # inside the beginning, and beyond it
+        with pytest.raises(ConfigError, match="3 deep token sets need 4 text blocks, found 3"):
+            backbone.text.encode_continued(
+                torch.zeros(1, 4, 32), one, torch.zeros(1, 4, 32), one + 5, [torch.zeros(tokens, 32)] * 3
+            )
+    with pytest.raises(ConfigError, match="78 tokens exceeds the context length 77"):
+        backbone.text.encode_continued(torch.zeros(1, 4, 32), one, torch.zeros(1, 80, 32), one + 77)

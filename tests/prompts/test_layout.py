@@ -145,3 +145,21 @@ def test_a_prompt_too_long_with_its_learnable_tokens_is_a_text_error_that_shows_
         PromptSet([("fine",), (Slot("p"), "nut " * 72)], {"p": (1, 4)}, backbone)
     message = str(caught.value)
     assert "78 tokens" in message and "at most 77" in message and "nut nut" in message and "\n" not in message
+
+
+def test_a_shift_is_added_to_every_token_of_its_parameter_and_to_nothing_else(backbone):
+    layouts = [(Slot("p"), "nut", "."), (Slot("p"), Slot("a", 1), "nut"), (Slot("a", 0), Slot("p"), "metal nut", ".")]
+    prompts = PromptSet(layouts, {"p": (1, 3), "a": (2, 2)}, backbone)
+    parameters = random_parameters(p=(1, 3), a=(2, 2))
+    shift = torch.randn(4, 32, requires_grad=True)
+    plain, shifted = prompts.assemble(parameters), prompts.assemble(parameters, {"a": shift})
+    assert shifted.shape == (4, *plain.shape)
+    expected = plain[None].repeat(4, 1, 1, 1).detach()
+    for image in range(4):
+        expected[image, 1, 4:6] += shift[image].detach()
+        expected[image, 2, 1:3] += shift[image].detach()
+    assert torch.equal(shifted, expected)
+    (gradient,) = torch.autograd.grad(shifted.sum(), shift)
+    assert torch.equal(gradient, torch.full((4, 32), 4.0))  # two prompts of two tokens
+    with pytest.raises(ConfigError, match="'b' does not exist"):
+        prompts.assemble(parameters, {"b": shift})

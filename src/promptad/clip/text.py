@@ -56,45 +56,44 @@ class TextTower(nn.Module):
             ConfigError: a prompt longer than the context length, or more deep sets than blocks.
         """
         length = int(eot.max()) + 1
-        self._check_length(length)
-        if len(deep) >= self.sizes.layers:
-            raise ConfigError(
-                f"{len(deep)} deep token sets need {len(deep) + 1} text blocks, found {self.sizes.layers}"
-            )
-        dtype = self.position_embedding.dtype
-        x = embeddings[:, :length].to(dtype) + self.position_embedding[:length]
+        self._check(length, deep)
+        x = embeddings[:, :length].to(self.position_embedding.dtype) + self.position_embedding[:length]
         for index, block in enumerate(cast(Iterable[Block], self.blocks)):
-            if 1 <= index <= len(deep):
-                own = deep[index - 1].to(dtype)
-                x = torch.cat([x[:, :1], own.expand(len(x), -1, -1), x[:, 1 + len(own) :]], dim=1)
-            x = block(x, causal=True)
+            x = block(_overwrite(x, deep, index), causal=True)
         return self._read(x, eot)
 
-    def encode_continued(self, prefix: Tensor, groups: Tensor, rest: Tensor, eot: Tensor) -> Tensor:
+    def encode_continued(
+        self, prefix: Tensor, groups: Tensor, rest: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()
+    ) -> Tensor:
         """Encodes prompts of which many begin alike: each beginning is encoded once, with gradients.
 
         Causality makes this exact: a beginning cannot see what follows it, so its keys and values are the same in all
-        prompts that start with it.
+        prompts that start with it. Deep tokens that lie inside the beginning change nothing about that; where they reach
+        beyond it, the whole prompts are encoded instead.
 
         Args:
             prefix: (G, m, t) embeddings of the different beginnings, start token first.
             groups: (P,) int64, which beginning each prompt has.
             rest: (P, n, t) embeddings of what follows.
             eot: (P,) int64 positions of the end-of-text tokens in the whole prompt, all at least m.
+            deep: sets of deep tokens, as in :meth:`encode_embeddings`.
 
         Returns:
             (P, E) float32, what :meth:`encode_embeddings` gives for the whole prompts.
 
         Raises:
-            ConfigError: a prompt longer than the context length.
+            ConfigError: a prompt longer than the context length, or more deep sets than blocks.
         """
         length, m = int(eot.max()) + 1, prefix.shape[1]
-        self._check_length(length)
+        if any(1 + len(own) > m for own in deep):
+            return self.encode_embeddings(torch.cat([prefix[groups], rest], dim=1), eot, deep)
+        self._check(length, deep)
         n, dtype = length - m, self.position_embedding.dtype
         start = prefix.to(dtype) + self.position_embedding[:m]
         x = rest[:, :n].to(dtype) + self.position_embedding[m:length]
         visible = torch.ones(n, length, dtype=torch.bool, device=x.device).tril(diagonal=m)
-        for block in cast(Iterable[Block], self.blocks):
+        for index, block in enumerate(cast(Iterable[Block], self.blocks)):
+            start = _overwrite(start, deep, index)
             q, k, v = block.attention.project(block.ln_1(start))
             own_q, own_k, own_v = block.attention.project(block.ln_1(x))
             keys, values = torch.cat([k[groups], own_k], dim=2), torch.cat([v[groups], own_v], dim=2)
@@ -109,6 +108,18 @@ class TextTower(nn.Module):
         rows = x[torch.arange(len(x), device=x.device), at]
         return self.projection(self.ln_final(rows)).float()
 
-    def _check_length(self, length: int) -> None:
+    def _check(self, length: int, deep: Sequence[Tensor]) -> None:
         if length > self.sizes.context_length:
             raise ConfigError(f"a prompt of {length} tokens exceeds the context length {self.sizes.context_length}")
+        if len(deep) >= self.sizes.layers:
+            raise ConfigError(
+                f"{len(deep)} deep token sets need {len(deep) + 1} text blocks, found {self.sizes.layers}"
+            )
+
+
+def _overwrite(x: Tensor, deep: Sequence[Tensor], index: int) -> Tensor:
+    """(P, n, t) with the deep tokens that belong before block `index` (counted from 0) behind the start token."""
+    if not 1 <= index <= len(deep):
+        return x
+    own = deep[index - 1].to(x.dtype)
+    return torch.cat([x[:, :1], own.expand(len(x), -1, -1), x[:, 1 + len(own) :]], dim=1)

@@ -50,7 +50,7 @@ class PromptSet:
         for name, (rows, tokens) in shapes.items():
             starts[name] = total
             total += rows * tokens
-        self._names = list(shapes)
+        self._names, self._starts = list(shapes), starts
         self._shapes = dict(shapes)
         self.width = backbone.sizes.text.width
         tokenizer = backbone.tokenizer
@@ -96,15 +96,28 @@ class PromptSet:
     def __len__(self) -> int:
         return len(self.eot)
 
-    def assemble(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Token embeddings (P, n, t) float32, start token first, gradients flowing to `parameters`.
+    def assemble(self, parameters: Mapping[str, Tensor], shift: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Token embeddings (P, n, t) float32, start token first, gradients flowing to `parameters` and `shift`.
 
         Args:
             parameters: name -> (rows, tokens, t), of the shapes given at construction.
+            shift: name -> (B, t), a vector for each of B images that is added to every token of that parameter, in all
+                its rows (FAPrompt, ICCV 2025, eq. 4). The result is then (B, P, n, t), all prompts for every image.
 
         Raises:
-            ConfigError: a parameter is missing or of another shape.
+            ConfigError: a parameter is missing or of another shape, or a shift is of an unknown one.
         """
+        base = self._assemble(parameters)
+        for name, vectors in (shift or {}).items():
+            if name not in self._shapes:
+                raise ConfigError(f"prompt parameter {name!r} does not exist, so nothing can be added to it")
+            first = self._starts[name]
+            tokens = self._shapes[name][0] * self._shapes[name][1]
+            inside = ((self._slots >= first) & (self._slots < first + tokens)).unsqueeze(-1)  # (P, n, 1)
+            base = base + inside * vectors.float()[:, None, None]
+        return base
+
+    def _assemble(self, parameters: Mapping[str, Tensor]) -> Tensor:
         if not self._names:
             return self._fixed
         flat = []
