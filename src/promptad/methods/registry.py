@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from promptad.clip.backbone import Backbone
 from promptad.errors import ConfigError
-from promptad.methods import ensemble, promptad, promptad_config
+from promptad.methods import anomalyclip, ensemble, faprompt, promptad, promptad_config
 from promptad.methods.base import FREE_SETTINGS, Method, check_keys, make_config
 
 
@@ -63,6 +63,22 @@ METHODS: dict[str, Entry] = {
         "PromptAD (CVPR 2024)",
         "needed",
         parts=("text", "memory", "fused"),
+    ),
+    "faprompt": Entry(
+        faprompt.FAPrompt,
+        faprompt.FAPromptConfig,
+        faprompt.PRESETS,
+        "FAPrompt (ICCV 2025)",
+        "unused",
+        trained=True,
+    ),
+    "anomalyclip": Entry(
+        anomalyclip.AnomalyCLIP,
+        anomalyclip.AnomalyCLIPConfig,
+        anomalyclip.PRESETS,
+        "AnomalyCLIP (ICLR 2024)",
+        "unused",
+        trained=True,
     ),
     "clip": Entry(
         ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"

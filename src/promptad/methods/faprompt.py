@@ -1,0 +1,211 @@
+"""FAPrompt (Zhu J. et al., "Fine-grained Abnormality Prompt Learning for Zero-shot Anomaly Detection", ICCV 2025).
+
+Trained once on the labelled photos of another data set, like AnomalyCLIP, with two additions:
+
+* compound abnormality prompts (CAP): one normal prompt "V1..V5 object." and ten abnormal ones "V1..V5 Ai1 Ai2 damaged
+  object." that share V (eq. 1) and are kept apart by their pairwise cosines (eq. 2);
+* a data-dependent abnormality prior (DAP): a small network turns the patches of the photo that look most abnormal (eq. 3)
+  into a vector that is added to the tokens Ai of all prompts (eq. 4), held near zero for normal photos (eq. 5).
+
+The paper's appendix and the released code together give equations 1 to 11; `docs/methods/faprompt.md` lists where they
+leave a choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import Features
+from promptad.errors import ConfigError
+from promptad.learning.auxiliary import Batch
+from promptad.learning.map_losses import binary_focal, map_loss, pairwise_cosine, prior_of_normal
+from promptad.methods.base import Scores, require_choices
+from promptad.methods.object_agnostic import (
+    DAMAGED,
+    OBJECT,
+    LearnedPrompts,
+    ObjectAgnostic,
+    ObjectAgnosticConfig,
+    anomalous_logit,
+)
+from promptad.prompts.layout import Layout, PromptSet, Slot
+
+# The prior network's hidden layer is this many times narrower than its input.
+_BOTTLENECK = 16
+
+
+@dataclass(frozen=True)
+class FAPromptConfig(ObjectAgnosticConfig):
+    """Everything that can be chosen, besides the settings of `ObjectAgnosticConfig` and `ScoringConfig`.
+
+    Attributes:
+        normal_tokens, abnormal_tokens: E of the shared V and E' of every A. abnormal_prompts: K; 1 gives the ablation
+            without CAP.
+        prior: off gives the ablation without DAP: no prior network, no refined prompts.
+        prior_patches: "top": the M patches that look most abnormal, as printed; "raster": the first M of the photo's top
+            row, which the released code takes through a bug, in training and scoring alike (F-14). patch_count: M.
+        orthogonality_weight, prior_weight, refined_weight: of L_oc, of L_prior and of the refined map's loss (F-15).
+        image_focal: "logits": the image score goes through a sigmoid once more in the focal loss, as released; "prob": it
+            is taken as the probability that it is (F-16).
+    """
+
+    normal_tokens: int = 5
+    abnormal_tokens: int = 2
+    abnormal_prompts: int = 10
+    prior: bool = True
+    prior_patches: str = "top"
+    patch_count: int = 10
+    orthogonality_weight: float = 0.1
+    prior_weight: float = 1.0
+    refined_weight: float = 0.5
+    image_focal: str = "logits"
+    epochs: int = 7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choices(self, {"prior_patches": ("top", "raster"), "image_focal": ("logits", "prob")})
+        if min(self.normal_tokens, self.abnormal_tokens, self.abnormal_prompts, self.patch_count) < 1:
+            raise ConfigError("normal_tokens, abnormal_tokens, abnormal_prompts and patch_count must be at least 1")
+        if min(self.orthogonality_weight, self.prior_weight, self.refined_weight) < 0:
+            raise ConfigError("orthogonality_weight, prior_weight and refined_weight must not be negative; 0 is off")
+
+
+# 518 pixels and sigma 10 belong to ViT-L-14-336 (F-24); `clean` smooths over the same share of the photo.
+_PRINTED = {"input_size": 518, "fit": "squash", "map_size": 518, "smoothing": 10.0}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {"map_size": 400, "smoothing": round(10 * 400 / 518, 2)},
+    "paper": {**_PRINTED, "image_focal": "prob"},
+    "release": {**_PRINTED, "prior_patches": "raster"},
+}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the prompts say about B views: logit of the refined text score (B,), maps S and refined S (B, T), both of
+    "anomalous", and Omega (B, t)."""
+
+    text: Tensor
+    first: Tensor
+    refined: Tensor
+    prior: Tensor | None
+
+    @property
+    def from_maps(self) -> Tensor:
+        """(2 max S + max refined S) / 3 of equation 9, on the patch grid, (B,)."""
+        return (2 * self.first.amax(1) + self.refined.amax(1)) / 3
+
+    @property
+    def score(self) -> Tensor:
+        """Equation 9: half of the text score and half of the maps', (B,) in [0, 1]."""
+        return (self.text.sigmoid() + self.from_maps) / 2
+
+
+class FAPrompt(ObjectAgnostic):
+    """Compound abnormality prompts, refined for every photo; see the module's docstring.
+
+    Args:
+        backbone: frozen CLIP; the paper's numbers are with ViT-L-14-336.
+        config: see :class:`FAPromptConfig`. object_name: only for naming defects, never for scores.
+
+    Raises:
+        ConfigError, TextError: words or layers that do not exist, prompts that are too long.
+    """
+
+    name = "faprompt"
+    config: FAPromptConfig
+
+    def __init__(self, backbone: Backbone, config: FAPromptConfig, object_name: str = "object") -> None:
+        shapes = {
+            "normal": (1, config.normal_tokens),
+            "abnormal": (config.abnormal_prompts, config.abnormal_tokens),
+        }
+        abnormal: list[Layout] = [
+            (Slot("normal"), Slot("abnormal", i), DAMAGED, ".") for i in range(config.abnormal_prompts)
+        ]
+        super().__init__(backbone, config, object_name, [(Slot("normal"), OBJECT, "."), *abnormal], shapes)
+        self._refined = PromptSet(abnormal, shapes, backbone)
+
+    def _draw(self, generator: torch.Generator) -> LearnedPrompts:
+        """The tokens, and psi (eq. 4): Linear(M E -> M E / 16), ReLU, Linear(-> t)."""
+        prompts = super()._draw(generator)
+        if self.config.prior:
+            inputs = self.config.patch_count * self.backbone.sizes.embed_dim
+            hidden = max(1, inputs // _BOTTLENECK)
+            first, last = nn.Linear(inputs, hidden), nn.Linear(hidden, self.backbone.sizes.text.width)
+            for layer in (first, last):  # torch's own initial values, from this generator
+                bound = layer.in_features**-0.5
+                for parameter in layer.parameters():
+                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            prompts.prior = nn.Sequential(first, nn.ReLU(), last)
+        return prompts
+
+    def _read(self, features: Features, normal: Tensor, abnormal: Tensor) -> _Reading:
+        """Equations 3, 4, 6 and 8 for B views, given the normal (E,) and the mean abnormal feature (E,)."""
+        assert features.patches is not None  # `request` asks for them
+        scale = self.config.scale
+        image, patches = F.normalize(features.image, dim=-1), F.normalize(features.patches, dim=-1)
+        logits = anomalous_logit(patches, normal, abnormal, scale)
+        first = logits.sigmoid()
+        if self.module.prior is None:
+            return _Reading(anomalous_logit(image, normal, abnormal, scale), first, first, None)
+        prior = self.module.prior(self._prior_patches(patches, logits.detach()))
+        # F^_n is F_n: nothing is added to the normal prompt.
+        refined = self.encode(self._refined, {"abnormal": prior}).mean(1)
+        return _Reading(
+            anomalous_logit(image, normal, refined, scale),
+            first,
+            anomalous_logit(patches, normal, refined, scale).sigmoid(),
+            prior,
+        )
+
+    def _prior_patches(self, patches: Tensor, logits: Tensor) -> Tensor:
+        """p_x of equation 3, (B, M E): M unit patch features (B, T, E) one after the other, most abnormal first.
+
+        A grid of fewer than M patches gives its patches again in the same order.
+        """
+        count, (batch, total, embed) = self.config.patch_count, patches.shape
+        if self.config.prior_patches == "raster":
+            order = torch.arange(min(count, total), device=patches.device).expand(batch, -1)
+        else:
+            # By logit: probabilities that round to one would be ties.
+            order = logits.topk(min(count, total), dim=1).indices
+        order = order[:, torch.arange(count, device=order.device) % order.shape[1]]
+        return patches.gather(1, order.unsqueeze(-1).expand(-1, -1, embed)).flatten(1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """L_local (eq. 7) + L_global (eq. 10) + weighted L_oc (eq. 2) and L_prior (eq. 5)."""
+        assert batch.masks is not None  # `train` asks for them
+        config, size = self.config, (len(batch.labels), *batch.features.grid)
+        encoded = self.encode(self.prompts)
+        reading = self._read(batch.features, encoded[0], encoded[1:].mean(0))
+        # With two classes the softmax cross-entropy is the binary one of the logits' difference.
+        total = F.binary_cross_entropy_with_logits(reading.text, batch.labels.to(reading.text.dtype))
+        total = total + binary_focal(reading.score, batch.labels, config.image_focal)  # type: ignore[arg-type]
+        total = total + map_loss(reading.first.view(size), batch.masks)
+        total = total + config.orthogonality_weight * pairwise_cosine(encoded[1:])
+        if reading.prior is not None:
+            total = total + config.refined_weight * map_loss(reading.refined.view(size), batch.masks)
+            total = total + config.prior_weight * prior_of_normal(reading.prior, batch.labels)
+        return total
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Image scores (B,) (eq. 9) and patch maps (B, h, w) (eq. 11), both in [0, 1].
+
+        With two classes eq. 11, a quarter of S + 1 - S_n of both prompt sets, is the mean of S and refined S. `parts` has
+        "text" (eq. 8) and "map" (the maxima in eq. 9); the score is their mean.
+
+        Raises:
+            ConfigError: nothing was trained or loaded yet.
+        """
+        reading = self._read(features, *self.prototypes())
+        maps = (reading.first + reading.refined) / 2
+        parts = {"text": reading.text.sigmoid(), "map": reading.from_maps}
+        return Scores(reading.score, maps.view(len(features), *features.grid), parts)

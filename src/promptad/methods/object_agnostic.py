@@ -1,0 +1,297 @@
+"""What AnomalyCLIP (ICLR 2024) and FAPrompt (ICCV 2025) share: prompts that speak of an "object", trained once for all.
+
+Learnable tokens stand in front of "object" and "damaged object", whatever the product is; deep tokens overwrite positions
+1..4 before the following blocks of the text tower (flag F-21). Both towers stay frozen. Training uses the labelled test
+photos of another data set, with masks. What is left to a method: which prompts, the loss and the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.data.records import Record
+from promptad.errors import ConfigError, DataError, WeightsError
+from promptad.learning.auxiliary import AuxiliarySet, Batch
+from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
+from promptad.methods.base import EpochHook, Needs, ScoringConfig, Trained, WordScores, require_choices
+from promptad.methods.ranked_words import RankedWords
+from promptad.prompts.layout import Layout, PromptSet
+
+OBJECT, DAMAGED = "object", "damaged object"
+
+DEAD_PARAMETERS = 8 * (768 * 896 + 896)
+"""Values of eight linear layers that both released codes create and never use; the papers count them (flag F-22)."""
+
+
+@dataclass(frozen=True)
+class ObjectAgnosticConfig(ScoringConfig):
+    """Settings that both methods have. Flags F-n are the ledger's names for where paper and released code differ.
+
+    Attributes:
+        deep_tokens: tokens of a deep set; deep_depth: blocks that see learnable tokens, the first through the prompts
+            themselves, so there are `deep_depth` - 1 sets (F-21), and never more than the text tower has blocks less
+            one: 8 in CLIP's own 12 blocks, 5 in the starter's 6. 0 or 1 gives none.
+        scale: inverse temperature of losses and scores.
+        local: "vv", "maskclip" or "qk" patch features of the last layer alone (F-19); local_start: first block of the
+            local stream.
+        normalise_class: LN_post on the class token; the released codes leave it out (F-20).
+        epochs, batch_size, lr, betas: of Adam, without schedule and weight decay (F-17: FAPrompt's 7 epochs).
+        init_std: sigma of the learnable tokens' first values. seed: of these values and of the order of photos.
+    """
+
+    deep_tokens: int = 4
+    deep_depth: int = 9
+    scale: float = 1 / 0.07
+    local: str = "vv"
+    local_start: int = 6
+    normalise_class: bool = False
+    epochs: int = 15
+    batch_size: int = 8
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+    init_std: float = 0.02
+    seed: int = 111
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choices(self, {"local": ("vv", "maskclip", "qk")})
+        if min(self.deep_tokens, self.epochs, self.batch_size, self.local_start) < 1 or self.deep_depth < 0:
+            raise ConfigError(
+                "deep_tokens, epochs, batch_size and local_start must be at least 1, deep_depth not negative (0: none)"
+            )
+        if self.lr <= 0 or self.scale <= 0 or self.init_std < 0:
+            raise ConfigError("lr and scale must be larger than 0, init_std not negative")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas must be two numbers from 0 to below 1, for example 0.5 0.999; got {self.betas}")
+
+
+class LearnedPrompts(nn.Module):
+    """Everything that is learned: tokens of the prompts and deep tokens, drawn from N(0, std^2).
+
+    Args:
+        shapes: name -> (rows, tokens) of the prompts' slots. deep: (sets, tokens). width: of the text tower.
+
+    Attributes:
+        prior: a network that a method adds to the tokens (FAPrompt's psi), or None.
+    """
+
+    deep: nn.Parameter | None
+    prior: nn.Module | None
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        deep: tuple[int, int],
+        width: int,
+        std: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+
+        def draw(shape: tuple[int, int]) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, width, generator=generator) * std)
+
+        self.slots = nn.ParameterDict({name: draw(shape) for name, shape in shapes.items()})
+        self.register_parameter("deep", draw(deep) if deep[0] else None)
+        self.register_module("prior", None)
+
+    def deep_sets(self) -> Sequence[Tensor]:
+        """One (tokens, t) tensor a deep set."""
+        return () if self.deep is None else self.deep.unbind()
+
+
+class ObjectAgnostic(Trained):
+    """Base of both methods.
+
+    Args:
+        backbone: frozen CLIP. config: of the method. object_name: only for naming defects, never for scores.
+        layouts: the normal prompt first, then the abnormal ones. shapes: name -> (rows, tokens) of their slots.
+
+    Raises:
+        ConfigError, TextError: words or layers that do not exist, prompts that are too long.
+    """
+
+    needs: ClassVar[Needs] = "masks"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: ObjectAgnosticConfig,
+        object_name: str,
+        layouts: Sequence[Layout],
+        shapes: Mapping[str, tuple[int, int]],
+    ) -> None:
+        self.backbone, self.config = backbone, config
+        self.request = FeatureRequest(
+            local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
+            normalise_class=config.normalise_class,
+        )
+        self.prompts, self._shapes = PromptSet(layouts, shapes, backbone), dict(shapes)
+        self._ranked = RankedWords(backbone, config, object_name)
+        self.module = self._start()
+        self._trained = False
+        self._kept: tuple[Tensor, Tensor] | None = None
+
+    # -- prompts ------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> LearnedPrompts:
+        """All learnable values as the seed draws them."""
+        return self._draw(torch.Generator().manual_seed(self.config.seed)).to(self.backbone.device)
+
+    def _draw(self, generator: torch.Generator) -> LearnedPrompts:
+        config, text = self.config, self.backbone.sizes.text
+        sets = max(0, min(config.deep_depth, text.layers) - 1)
+        return LearnedPrompts(self._shapes, (sets, config.deep_tokens), text.width, config.init_std, generator)
+
+    def parameter_count(self) -> int:
+        """Number of trained values. The papers' counts are this plus :data:`DEAD_PARAMETERS`."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def encode(self, prompts: PromptSet, shift: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Features of prompts with the values learned so far, with gradients, not normalised.
+
+        Args:
+            prompts: P prompts of this method's slots. shift: name -> (B, t), see `PromptSet.assemble`; of slots that
+                begin no prompt, so that all B images share the beginnings.
+
+        Returns:
+            (P, E) float32, or (B, P, E) with `shift`; one call of the text tower for all images.
+        """
+        embeddings = prompts.assemble(dict(self.module.slots.items()), shift)
+        rows, m = embeddings.flatten(0, -3), prompts.shared
+        times = len(rows) // len(prompts)
+        features = self.backbone.text.encode_continued(
+            rows[prompts.first, :m],
+            prompts.groups.repeat(times),
+            rows[:, m:],
+            prompts.eot.repeat(times),
+            self.module.deep_sets(),
+        )
+        return features.view(*embeddings.shape[:-2], -1)
+
+    @torch.no_grad()
+    def prototypes(self) -> tuple[Tensor, Tensor]:
+        """Feature of the normal prompt (E,) and mean of the raw features of the abnormal ones (E,), for scoring.
+
+        Encoded once and kept until other values are trained or loaded.
+
+        Raises:
+            ConfigError: nothing was trained or loaded yet.
+        """
+        self._require()
+        if self._kept is None:
+            features = self.encode(self.prompts)
+            self._kept = features[0], features[1:].mean(0)
+        return self._kept
+
+    def _require(self) -> None:
+        if not self._trained:
+            raise ConfigError(
+                f"{self.name}: its prompts are not trained yet; train them with `promptad train {self.name}`, or load a "
+                "file of trained prompts (--weights)"
+            )
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The training loss of a batch, a scalar."""
+        raise NotImplementedError
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Nothing is learned from good photos; they only set the threshold."""
+
+    def choose(self, records: Sequence[Record]) -> list[Record]:
+        """The labelled photos of the test split, good and anomalous, of all data sets given.
+
+        Raises:
+            DataError: there is none.
+        """
+        chosen = [record for record in records if record.split == "test" and record.label is not None]
+        if not chosen:
+            raise DataError(
+                f"none of {len(records)} photos is a labelled one of a test split, which {self.name} trains on; give a "
+                "data set with a test folder of good and anomalous photos, and masks"
+            )
+        return chosen
+
+    def train(
+        self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
+    ) -> list[float]:
+        """Learns anew from labelled photos with masks; gives the mean loss of every epoch.
+
+        Raises:
+            ConfigError: no data or no masks, training diverged, or the checkpoint is of another training.
+            WeightsError: the checkpoint is damaged.
+        """
+        if data is None or not data.masks:
+            raise ConfigError(f"{self.name} trains on labelled photos with masks; give a data set that has them")
+        config = self.config
+        self.module, self._trained, self._kept = self._start(), False, None
+        history = train_epochs(
+            self.module,
+            lambda generator: data.shuffled(generator, config.batch_size),
+            lambda rows: self.loss(data.batch(rows)),
+            Recipe("adam", config.epochs, config.lr, config.betas, seed=config.seed),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        self._trained = True
+        return history
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views and patches, from CLIP's own words."""
+        return self._ranked(features)
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def learned(self) -> dict[str, Tensor]:
+        """All learned values. Raises ConfigError before training."""
+        self._require()
+        return {name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()}
+
+    def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
+        expected = self.module.state_dict()
+        for name, own in expected.items():
+            found = tuple(tensors[name].shape) if name in tensors else None
+            if found != tuple(own.shape):
+                shown = "nothing" if found is None else str(found)
+                raise WeightsError(
+                    f"trained tensor {name!r} of {self.name} must have shape {tuple(own.shape)}, found {shown}; the file "
+                    "is of other settings or another text tower; train again"
+                )
+        with torch.no_grad():
+            for name, own in expected.items():
+                own.copy_(tensors[name])
+        self._trained, self._kept = True, None
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned: good photos add nothing to it."""
+        return self.learned()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`."""
+        self.load_learned(state)
+
+
+def anomalous_logit(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
+    """scale * (cos(x, anomalous) - cos(x, normal)), whose sigmoid is the anomalous one of the two-class softmax.
+
+    Args:
+        features: (B, ..., E) unit vectors. normal: (E,). anomalous: (E,), or (B, E) for one a view.
+
+    Returns:
+        (B, ...).
+    """
+    difference = F.normalize(anomalous, dim=-1) - F.normalize(normal, dim=-1)
+    if difference.ndim == 1:
+        return scale * (features @ difference)
+    return scale * torch.einsum("b...e,be->b...", features, difference)
