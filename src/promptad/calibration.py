@@ -19,9 +19,10 @@ from scipy import stats
 
 from promptad.errors import ConfigError
 
-How = Literal["leave-one-out", "held-out", "altered copies"]
+How = Literal["leave-one-out", "held-out", "altered copies", "by hand"]
 # Rate of false alarms aimed at when a person names none.
 DEFAULT_RATE = 0.1
+_BY_HAND = "Threshold given by hand; nothing is known about its false alarms."
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Calibration:
 
     Attributes:
         threshold: photos that score higher are called anomalous.
-        map_threshold: map level that no good photo reached; regions above it are outlined.
+        map_threshold: map level that no good photo reached; regions above it are outlined. None where the method has no
+            maps or nothing is known of good photos.
         map_low, map_high: map levels where the colours of heat maps begin and end, the same for all photos. They begin
             where only a hundredth of a good photo lies above, and map_threshold is in their middle.
         rate: share of false alarms aimed at. bound: share that the good photos can prove, 1 / (n + 1).
@@ -40,7 +42,7 @@ class Calibration:
     """
 
     threshold: float
-    map_threshold: float
+    map_threshold: float | None
     map_low: float
     map_high: float
     rate: float
@@ -53,14 +55,16 @@ class Calibration:
     map_tops: tuple[float, ...] = ()
 
     def at_rate(self, rate: float) -> Calibration:
-        """The same good photos with another rate of false alarms. Raises ConfigError for rates outside (0, 1)."""
+        """The same good photos with another rate of false alarms.
+
+        Raises:
+            ConfigError: a rate outside (0, 1), or there were no good photos.
+        """
         return calibrate(self.scores, self.map_peaks, self.map_tops, self.how, rate)
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same colour scale with a threshold that a person chose."""
-        return replace(
-            self, threshold=threshold, note="Threshold given by hand; nothing is known about its false alarms."
-        )
+        return replace(self, threshold=threshold, note=_BY_HAND)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -85,7 +89,8 @@ def calibrate(
     """Threshold and colour scale from the scores of n good photos.
 
     Args:
-        scores: image scores. map_peaks, map_tops: largest value and 0.99 quantile of each photo's anomaly map.
+        scores: image scores. map_peaks, map_tops: largest value and 0.99 quantile of each photo's anomaly map; both
+            empty for a method without maps.
         how: in what way the photos were scored.
         rate: share of good photos that may be called anomalous; None aims at 10 %.
 
@@ -103,12 +108,12 @@ def calibrate(
     rank = math.ceil((n + 1) * (1 - aim))
     proved = rank <= n
     threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim))
-    peak, low = max(map_peaks), float(np.median(map_tops))
+    peak, low = (max(map_peaks), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
     return Calibration(
         threshold=threshold,
-        map_threshold=float(peak),
+        map_threshold=float(peak) if len(map_peaks) else None,
         map_low=low,
         map_high=2 * peak - low,
         rate=aim,
@@ -120,6 +125,12 @@ def calibrate(
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
     )
+
+
+def by_hand(threshold: float, map_range: tuple[float, float]) -> Calibration:
+    """A threshold that a person chose where no good photo is known; `map_range` sets the colours of heat maps."""
+    low, high = map_range
+    return Calibration(threshold, None, low, high, DEFAULT_RATE, 1.0, 0, "by hand", _BY_HAND)
 
 
 def prediction_bound(values: np.ndarray, rate: float) -> float:

@@ -99,6 +99,7 @@ class Detector:
             size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize, config.test_channels
         )
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
+        self.origin = learned.sha256 if learned else ""
         self.calibration: Calibration | None = None
         self.good: list[dict[str, str]] = []
         self._fitted = not self.entry.needs_good_photos
@@ -261,7 +262,7 @@ class Detector:
         """Everything that decides a result, JSON-ready: what runs are resumed by."""
         return {
             "method": self.method.name,
-            "learned": self.learned.sha256 if self.learned else None,
+            "origin": self.origin,
             "object": self.object,
             "config": config_dict(self.config),
             "backbone": [self.backbone.sha256, self.backbone.precision],
@@ -328,6 +329,7 @@ class Detector:
             },
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
+            "trained": {"sha256": self.learned.sha256, **self.learned.card} if self.learned else None,
             "torch": torch.__version__,
         }
         write_saved(Path(path), header, self.method.state())
@@ -382,6 +384,7 @@ class Detector:
         self._start(header["method"], config, loaded, cache)
         self.method.load_state(saved.tensors)
         self.calibration, self.good, self._fitted = restored, good, True
+        self.origin = sha256_file(path)
         return self
 
 

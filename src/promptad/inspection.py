@@ -20,9 +20,6 @@ from promptad.report.rows import Row, worst_first
 from promptad.report.table import ResultLog, run_key, write_csv
 from promptad.report.thumbnails import small
 
-# Colours of methods without a threshold: their maps are probabilities.
-_FREE_SCALE = (0.5, 1.0)
-
 
 @dataclass(frozen=True)
 class Output:
@@ -175,7 +172,7 @@ def _one(
 def color_scale(detector: Detector) -> tuple[float, float]:
     """(low, high) of the heat maps' colours: fixed for a detector, never stretched per photo."""
     calibration = detector.calibration
-    return (calibration.map_low, calibration.map_high) if calibration else _FREE_SCALE
+    return (calibration.map_low, calibration.map_high) if calibration else detector.entry.map_range
 
 
 def prepare(folder: Path) -> None:

@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).resolve().parent / "methods" / "shipped"
 """Folder of the trained prompts in the package, one `<method>.safetensors` a method, for the starter backbone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Learned:
     """Trained prompts as a file holds them.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench_data import make_class
+from drawn_data import make_class
 
 from promptad.bench.protocol import (
     Protocol,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench_data import SETTINGS, make_class
+from drawn_data import SETTINGS, make_class
 from torch import Tensor
 
 from promptad.bench.selection import OracleSelection

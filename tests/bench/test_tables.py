@@ -58,6 +58,9 @@ def unit(
     return {
         "method": method,
         "preset": "clean",
+        "name": "",
+        "trained": None,
+        "seen_in_training": 0,
         "class": name,
         "shots": shots,
         "run": run,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_data import SETTINGS, SIZE, make_class, photo, save
+from drawn_data import SETTINGS, SIZE, make_class, photo, save
 from PIL import Image
 
 from promptad.bench.testset import TestSet, judge, scoring_parts, threshold_from

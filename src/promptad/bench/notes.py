@@ -90,8 +90,8 @@ def oracle_notes(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         if not line.oracle:
             continue
-        same = (line.method, line.preset, line.parts, line.shots)
-        last = next((o for o in lines if (o.method, o.preset, o.parts, o.shots) == same and not o.oracle), None)
+        same = (line.label, line.shots)
+        last = next((o for o in lines if (o.label, o.shots) == same and not o.oracle), None)
         gaps = []
         for metric in ("image_auroc", "pixel_auroc"):
             best, plain = line.cells[metric], last.cells[metric] if last else None
@@ -101,6 +101,26 @@ def oracle_notes(lines: Sequence[Line]) -> list[str]:
             row = f"{line.label}, {_shots(line.shots)}"
             out.append(f"{row}: oracle minus last epoch of the same runs: {', '.join(gaps)}")
     return out
+
+
+def trained_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What trained prompts were trained on, and rows whose test photos were among that."""
+    out: dict[str, None] = {}
+    for unit in units:
+        trained = unit["trained"]
+        if trained is None:
+            continue
+        data = "; ".join(
+            f"{one['name']} ({one['normal']} good, {one['anomalous']} anomalous; {one['licence']})"
+            for one in trained["data"]
+        )
+        out[f"{unit['method']}: {trained['file']} was trained on {data or 'words alone'}"] = None
+        if unit["seen_in_training"]:
+            out[
+                f"{unit['method']}, {unit['class']}: NOT zero-shot: {unit['seen_in_training']} of its test photos were "
+                f"among the training photos of {trained['file']}"
+            ] = None
+    return list(out)
 
 
 def published_notes(

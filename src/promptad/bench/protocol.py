@@ -1,7 +1,7 @@
 """What is evaluated and how: the protocol, its units of work, the draw of the good photos, and unit keys.
 
 A unit is one fit: a method variant, a class, k good photos and a run. The run decides both the photos
-that are drawn and the prompts' initial values. A unit's key hashes everything that its result depends on,
+that are drawn and the prompts' initial values, or which of several trained prompts are used. A unit's key hashes everything that its result depends on,
 the photos' content included, so a finished unit is reused only where it would come out the same.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +23,15 @@ from promptad.data.files import sha256_file
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import ConfigError, DataError
+from promptad.learned import Learned
 from promptad.methods.base import config_dict
-from promptad.methods.registry import Entry, find_method
+from promptad.methods.registry import METHODS, Entry, find_method
 
 EvalSize = int | Literal["photo"]
 DEFAULT_SEED = 111
 """Base seed when none is given, that of PromptAD's released code."""
-PARTS = ("text", "memory", "fused")
+PARTS = tuple(dict.fromkeys(part for entry in METHODS.values() for part in entry.parts))
+"""All parts that some method has."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,16 @@ class Variant:
     Attributes:
         method, preset: names. settings: overrides of the preset, as (key, value) pairs.
         parts: the rows that one fit gives: "text", "memory", "fused"; ("",) for methods that have no parts.
+        learned: trained prompts of a method that is trained once, alike but for their seed; run r uses the r-th.
+        name: tells trained prompts of one method and preset apart; "" where there is nothing to tell apart.
     """
 
     method: str = "promptad"
     preset: str = "clean"
     settings: tuple[tuple[str, Any], ...] = ()
     parts: tuple[str, ...] = ("fused",)
+    learned: tuple[Learned, ...] = ()
+    name: str = ""
 
     @property
     def entry(self) -> Entry:
@@ -52,17 +58,22 @@ class Variant:
         return find_method(self.method)
 
     def overrides(self, seed: int) -> dict[str, Any]:
-        """The settings of one fit: fused where it gives several rows, else the one part that is asked for."""
-        values, known = dict(self.settings), {one.name for one in fields(self.entry.config)}
+        """The settings of one fit: the whole where it gives several rows, else the one part that is asked for."""
+        values = dict(self.settings)
         if self.parts != ("",):
-            values["parts"] = self.parts[0] if len(self.parts) == 1 else "fused"
-        if "seed" in known:
+            values["parts"] = self.parts[0] if len(self.parts) == 1 else self.entry.parts[-1]
+        if "seed" in self.entry.setting_names and not self.learned:
             values["seed"] = seed
         return values
 
-    def config(self, seed: int = DEFAULT_SEED) -> Any:
+    def weights(self, run: int) -> Learned | None:
+        """The trained prompts of a run."""
+        return self.learned[run % len(self.learned)] if self.learned else None
+
+    def config(self, seed: int = DEFAULT_SEED, run: int = 0) -> Any:
         """The method's config of one fit. Raises ConfigError for unknown names and values."""
-        return self.entry.make_config(self.preset, **self.overrides(seed))
+        learned, values = self.weights(run), self.overrides(seed)
+        return learned.make_config(values) if learned else self.entry.make_config(self.preset, **values)
 
     @property
     def oracle(self) -> bool:
@@ -86,7 +97,7 @@ class Protocol:
 
     Attributes:
         variants: see :func:`make_variants`; each says how its epoch is selected.
-        shots: the k of every k-shot row. runs: draws of the good photos per k.
+        shots: the k of every k-shot row; 0 for methods that can do without. runs: draws of the good photos per k.
         base_seed: run r draws photos and initial prompts with seed base_seed + r.
         eval_size: side in pixels to which maps and masks are brought, (S, S) whatever the photo's shape; or
             "photo" for each photo's own size.
@@ -108,8 +119,11 @@ class Protocol:
             raise ConfigError("no method to evaluate; name one, for example --method promptad")
         if self.runs < 1 or self.base_seed < 0:
             raise ConfigError(f"runs must be at least 1 and the seed at least 0; got {self.runs} and {self.base_seed}")
-        if not self.shots or min(self.shots) < 1:
-            raise ConfigError(f"shots must be numbers of at least 1, such as 1,2,4; got {self.shots}")
+        if not self.shots or min(self.shots) < 0:
+            raise ConfigError(f"shots must be numbers of at least 0, such as 0,1,2,4; got {self.shots}")
+        needing = [one.method for one in self.variants if one.entry.needs_good_photos]
+        if needing and not any(self.shots):
+            raise ConfigError(f"{needing[0]} learns from good photos; give --shots of at least 1, such as 1,2,4")
         if self.eval_size != "photo" and (not isinstance(self.eval_size, int) or self.eval_size < 1):
             raise ConfigError(f"evaluation size {self.eval_size!r}: expected pixels, such as 400, or 'photo'")
 
@@ -122,15 +136,14 @@ class Protocol:
         return self.objects.get(class_name, class_name)
 
     def units(self, class_name: str) -> list[Unit]:
-        """All fits of one class. A method without good photos has one: nothing in it is drawn."""
+        """All fits of one class. Without good photos nothing is drawn: there is one run for each trained prompts."""
         found = []
         for variant in self.variants:
-            if variant.entry.needs_good_photos:
-                found += [
-                    Unit(variant, class_name, k, run) for k in dict.fromkeys(self.shots) for run in range(self.runs)
-                ]
-            else:
-                found.append(Unit(variant, class_name, 0, 0))
+            use = variant.entry.good_photos
+            for k in dict.fromkeys(self.shots if use != "unused" else (0,)):
+                if k or use != "needed":
+                    runs = self.runs if k else max(1, len(variant.learned))
+                    found += [Unit(variant, class_name, k, run) for run in range(runs)]
         return found
 
 
@@ -139,19 +152,21 @@ def make_variants(
     presets: Sequence[str] = ("clean",),
     settings: Mapping[str, Any] | None = None,
     parts: Sequence[str] = (),
+    learned: Sequence[Learned] = (),
 ) -> tuple[Variant, ...]:
     """Every method with every preset; a setting goes to each method that has it.
 
     Args:
-        parts: rows of methods with parts; none takes the part that the config names.
+        parts: rows of methods with parts; those that a method lacks are not its rows, and none takes the part that its
+            config names.
+        learned: trained prompts of the methods that are trained once. They bring their preset, and those that differ in
+            nothing but their seed are the runs of one variant.
 
     Raises:
-        ConfigError: an unknown method, preset, part or setting, a wrong type, or parts named twice.
+        ConfigError: an unknown method, preset, part or setting, a wrong type, parts named twice, or a setting that
+            training has fixed.
     """
-    given, known = (
-        dict(settings or {}),
-        {name: {one.name for one in fields(find_method(name).config)} for name in methods},
-    )
+    given, known = dict(settings or {}), {name: set(find_method(name).setting_names) for name in methods}
     if "parts" in given and parts:
         raise ConfigError("parts are given twice; name them either with --parts or with --set parts=...")
     for unknown in [one for one in parts if one not in PARTS]:
@@ -161,16 +176,32 @@ def make_variants(
             find_method(methods[0]).make_config("clean", **{key: given[key]})  # raises, with the nearest known key
     out = []
     for method in dict.fromkeys(methods):
+        entry = find_method(method)
         own = {key: value for key, value in given.items() if key in known[method] and key != "parts"}
-        for preset in dict.fromkeys(presets):
-            config = find_method(method).make_config(preset, **own)
+        groups = _alike([one for one in learned if one.method == method])
+        sources = [(group[0].preset, tuple(group)) for group in groups]
+        if not entry.trained:
+            sources = [(preset, ()) for preset in dict.fromkeys(presets)]
+        for preset, group in sources:
+            base = group[0].make_config(own) if group else entry.make_config(preset, **own)
             wanted: Sequence[str] = ("",)
-            if "parts" in known[method]:
-                wanted = parts or (given.get("parts", config.parts),)
-            variant = Variant(method, preset, tuple(own.items()), tuple(dict.fromkeys(wanted)))
+            if entry.parts:
+                wanted = [one for one in parts if one in entry.parts] or [given.get("parts", base.parts)]
+            name = group[0].path.stem if len(groups) > 1 else ""
+            variant = Variant(method, preset, tuple(own.items()), tuple(dict.fromkeys(wanted)), group, name)
             variant.config()
             out.append(variant)
     return tuple(out)
+
+
+def _alike(learned: Sequence[Learned]) -> list[list[Learned]]:
+    """Trained prompts of one method in groups that differ in nothing but their seed."""
+    groups: dict[str, list[Learned]] = {}
+    for one in learned:
+        config = {key: value for key, value in one.config.items() if key != "seed"}
+        key = json.dumps([one.preset, config, one.backbone, sorted(one.photos)], sort_keys=True)
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
 
 
 # -- the draw ------------------------------------------------------------------------------------------------
@@ -263,7 +294,8 @@ def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence
     Args:
         shots: SHA-256 of the good photos in the order of the draw. fingerprint: of test photos and masks.
     """
-    config = unit.variant.config(protocol.seed(unit.run))
+    config = unit.variant.config(protocol.seed(unit.run), unit.run)
+    learned = unit.variant.weights(unit.run)
     bank = getattr(config, "state_bank", "")
     described = {
         "version": __version__,
@@ -271,6 +303,7 @@ def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence
         "config": config_dict(config),
         "words": _content(Path(bank)) if bank.endswith(".toml") else "",
         "parts": unit.variant.parts,
+        "learned": learned.sha256 if learned else "",
         "object": protocol.object_of(unit.class_name),
         "class": unit.class_name,
         "shots": list(shots),

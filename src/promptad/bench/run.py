@@ -33,10 +33,11 @@ from promptad.data.records import Record
 from promptad.data.shots import write_manifest
 from promptad.detector import Detector
 from promptad.errors import DataError, PromptadError
+from promptad.learned import Learned
 from promptad.learning.features import FeatureStore, PhotoFeatures
 from promptad.methods.base import config_dict
 
-FORMAT = "promptad unit 1"
+FORMAT = "promptad unit 2"
 
 Progress = Callable[[int, int], None]
 _Layout = tuple[Preprocess, FeatureRequest]
@@ -265,6 +266,7 @@ class _Run:
             preset=unit.variant.preset,
             backbone=self.backbone,
             cache=self.cache,
+            weights=unit.variant.weights(unit.run),
             **unit.variant.overrides(self.protocol.seed(unit.run)),
         )
 
@@ -286,6 +288,8 @@ class _Run:
             "method": unit.variant.method,
             "title": unit.variant.entry.title,
             "preset": unit.variant.preset,
+            "name": unit.variant.name,
+            "trained": _trained(unit.variant.weights(unit.run)),
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in unit.variant.settings},
             "class": plan.name,
             "object": self.protocol.object_of(plan.name),
@@ -307,6 +311,7 @@ class _Run:
             },
             **content,
             "problems": [*one.problems, *tests.problems],
+            "seen_in_training": self._seen(unit, plan.tests),
             "versions": {
                 "promptad": __version__,
                 "torch": torch.__version__,
@@ -319,6 +324,16 @@ class _Run:
         write_atomic(self._unit_path(one.key), text + "\n")
         found: dict[str, Any] = json.loads(text)  # as the next run will read it
         return found
+
+    def _seen(self, unit: Unit, tests: Sequence[Record]) -> int:
+        """How many of the test photos the trained prompts of a unit were trained on; any makes its numbers void."""
+        learned = unit.variant.weights(unit.run)
+        known = set(learned.photos) if learned else set()
+        return sum(self._hash(one.path) in known for one in tests if self._readable_file(one.path)) if known else 0
+
+    @staticmethod
+    def _readable_file(path: Path) -> bool:
+        return os.access(path, os.R_OK)
 
     def _unit_path(self, key: str) -> Path:
         return self.out / "units" / f"{key}.json"
@@ -374,6 +389,13 @@ def _row(
         "threshold": asdict(alarms) if alarms else None,
         **{key: value for key, value in found.items() if key not in names},
     }
+
+
+def _trained(learned: Learned | None) -> dict[str, Any] | None:
+    """What is said of the trained prompts of a unit."""
+    if learned is None:
+        return None
+    return {"file": learned.path.name, "sha256": learned.sha256, "data": learned.card.get("data", [])}
 
 
 def _read_unit(path: Path, key: str) -> dict[str, Any] | None:

@@ -12,7 +12,14 @@ from promptad.metrics.accumulator import METRICS
 ALARM_COLUMNS = ("false_alarms", "found")
 """Share of normal test photos above the threshold from good photos, and share of anomalous ones."""
 COLUMNS = (*METRICS, *ALARM_COLUMNS)
-PART_WORDS = {"text": "prompts only", "memory": "memory only", "fused": "prompts + memory", "": ""}
+PART_WORDS = {
+    "text": "prompts only",
+    "memory": "memory only",
+    "fused": "prompts + memory",
+    "guided": "CLIP",
+    "classifier": "ours",
+    "sum": "CLIP + ours",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Line:
 
     Attributes:
         method, preset, parts, shots, selection: what it is; selection is "last" or "oracle_test".
+        name: of its trained prompts, where there are several for a method.
         cells: column -> cell, or None where it does not exist. class_name: "" for the mean over classes.
         classes: all classes that have units in this row.
     """
@@ -43,11 +51,13 @@ class Line:
     cells: Mapping[str, Cell | None]
     class_name: str = ""
     classes: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def label(self) -> str:
-        """The row's name: method, preset, parts."""
-        return ", ".join(one for one in (f"{self.method} {self.preset}", PART_WORDS[self.parts]) if one)
+        """The row's name: method, preset, trained prompts, parts."""
+        words = (f"{self.method} {self.preset}", self.name, PART_WORDS.get(self.parts, self.parts))
+        return ", ".join(one for one in words if one)
 
     @property
     def oracle(self) -> bool:
@@ -57,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class _Value:
-    key: tuple[int, int, str, str, str, str]  # shots, order of the variant, method, preset, parts, selection
+    key: tuple[int, int, str, str, str, str, str]  # shots, order of the variant, method, preset, parts, selection, name
     class_name: str
     run: int
     values: Mapping[str, float | None]
@@ -78,12 +88,13 @@ def by_class(units: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 
 def _values(units: Sequence[Mapping[str, Any]]) -> list[_Value]:
-    variants = list(dict.fromkeys((unit["method"], unit["preset"]) for unit in units))
+    variants = list(dict.fromkeys((unit["method"], unit["preset"], unit["name"]) for unit in units))
     out = []
     for unit in units:
-        order = variants.index((unit["method"], unit["preset"]))
+        method, preset, name = unit["method"], unit["preset"], unit["name"]
+        order = variants.index((method, preset, name))
         for row in unit["rows"]:
-            key = (unit["shots"], order, unit["method"], unit["preset"], row["parts"], row["selection"])
+            key = (unit["shots"], order, method, preset, row["parts"], row["selection"], name)
             out.append(_Value(key, unit["class"], unit["run"], {**row["metrics"], **_rates(row["threshold"])}))
     return out
 
@@ -105,10 +116,10 @@ def _lines(values: Sequence[_Value], name_of: Callable[[_Value], str]) -> list[L
     lines = []
     for key, name in ordered:
         members = groups[key, name]
-        shots, _, method, preset, part, selection = key
+        shots, _, method, preset, part, selection, trained = key
         cells = {column: _cell(members, column) for column in COLUMNS}
         classes = _once(one.class_name for one in members)
-        lines.append(Line(method, preset, part, shots, selection, cells, name, classes))
+        lines.append(Line(method, preset, part, shots, selection, cells, name, classes, trained))
     return lines
 
 

@@ -16,6 +16,7 @@ from promptad.bench.published import Published, recognise
 from promptad.bench.run import Outcome
 from promptad.bench.summary import COLUMNS, Line, by_class, summarise
 from promptad.data.files import write_atomic
+from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import PIXEL_METRICS
 
 F1 = "F1-max (oracle threshold)"
@@ -101,6 +102,7 @@ def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outco
         notes.F1_NOTE,
         *notes.threshold_note(lines),
         *notes.oracle_notes(lines),
+        *notes.trained_notes(units),
         *notes.skipped_notes(units),
         *notes.partial_notes(lines),
         *(f"not evaluated: {failure.reason}" for failure in outcome.failures),
@@ -184,8 +186,14 @@ def _published(report: Report, known: Published) -> Table:
 
 
 def _key(line: Line) -> tuple[str, str, str]:
-    selection = "oracle" if line.oracle else "last" if line.shots else "untrained"
-    return line.label, str(line.shots), selection
+    return line.label, str(line.shots), _selected(line)
+
+
+def _selected(line: Line) -> str:
+    if line.oracle:
+        return "oracle"
+    trained = find_method(line.method).trained
+    return "last" if line.shots and not trained else "trained elsewhere" if trained else "untrained"
 
 
 # -- forms ---------------------------------------------------------------------------------------------------
@@ -239,17 +247,17 @@ def csv_text(lines: Sequence[Line]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     numbers = [f"{_csv_name(column)}{end}" for column in COLUMNS for end in ("", "_std", "_classes")]
-    writer.writerow(["class", "method", "preset", "parts", "shots", "runs", "selection", *numbers])
+    writer.writerow(["class", "method", "preset", "trained", "parts", "shots", "runs", "selection", *numbers])
     for line in lines:
         runs = max((cell.runs for cell in line.cells.values() if cell), default=0)
-        selection = "oracle" if line.oracle else "last" if line.shots else "untrained"
         cells: list[Any] = []
         for column in COLUMNS:
             cell = line.cells[column]
             spread = "" if cell is None or cell.std is None else f"{cell.std:.6f}"
             cells += ["", "", ""] if cell is None else [f"{cell.mean:.6f}", spread, len(cell.classes)]
         name = line.class_name or "mean"
-        writer.writerow([name, line.method, line.preset, line.parts, line.shots, runs, selection, *cells])
+        row = [name, line.method, line.preset, line.name, line.parts, line.shots, runs, _selected(line), *cells]
+        writer.writerow(row)
     return out.getvalue()
 
 

@@ -15,7 +15,7 @@ def _version(wanted: bool) -> None:
 
 def build() -> typer.Typer:
     """The command line as a typer app."""
-    from promptad.cli import demo, evaluate, fit, inspect, models
+    from promptad.cli import damage, demo, evaluate, fit, inspect, models, train
 
     app = typer.Typer(
         name="promptad",
@@ -34,7 +34,9 @@ def build() -> typer.Typer:
 
     app.command("fit")(fit.fit)
     app.command("inspect")(inspect.inspect)
+    app.command("train")(train.train)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("damage")(damage.damage)
     app.command("demo")(demo.demo)
     app.add_typer(models.app, name="models", help="List, pull and check CLIP weights.")
     return app

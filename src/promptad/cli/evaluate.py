@@ -13,7 +13,9 @@ from promptad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from promptad.bench.protocol import EvalSize
+    from promptad.clip.backbone import Backbone
     from promptad.data.records import Record
+    from promptad.learned import Learned
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -24,19 +26,36 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(help="Data set: MVTec or VisA layout, one class of it, or a meta.json.")],
     method: Annotated[
         str,
-        typer.Option("--method", help="promptad, clip (untrained, no good photos), or both: promptad,clip."),
+        typer.Option(
+            "--method",
+            help="promptad, faprompt, anomalyclip, promptad-zs, rwda, clip (untrained); several with commas.",
+        ),
     ] = "promptad",
     preset: Annotated[
         str, typer.Option("--preset", help="clean (recommended), paper, release; several with commas.")
     ] = "clean",
-    shots: Annotated[str, typer.Option("--shots", help="Numbers of good photos, with commas.")] = "1,2,4",
+    weights: Annotated[
+        list[Path],
+        typer.Option(
+            "--weights",
+            help="Trained prompts instead of the package's; repeat for more rows. Files that differ only in their seed are "
+            "runs of one row.",
+        ),
+    ] = [],  # noqa: B006
+    shots: Annotated[
+        str, typer.Option("--shots", help="Numbers of good photos, with commas; 0 for methods that can do without.")
+    ] = "0,1,2,4",
     seeds: Annotated[
         int,
         typer.Option("--seeds", help="Runs, each with its own draw of good photos and initial prompts.", min=1),
     ] = 5,
     parts: Annotated[
         str | None,
-        typer.Option("--parts", help="Rows from each fit: text, memory, fused, with commas. Default: fused."),
+        typer.Option(
+            "--parts",
+            help="Rows from each fit, with commas: text, memory, fused of promptad; guided, classifier, sum of rwda. "
+            "Default: the whole.",
+        ),
     ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Only these classes, with commas. Default: all.")
@@ -72,13 +91,15 @@ def evaluate(
         bool, typer.Option("--fresh", help="Compute everything again, whatever an earlier run left.")
     ] = False,
 ) -> None:
-    """Measure methods on a labelled data set: mean and spread over draws of the good photos.
+    """Measure methods on a labelled data set, zero-shot and few-shot in one table: mean and spread over draws of the
+    good photos.
 
     For MVTec AD and VisA the published numbers stand beside. Every finished fit is kept: after Ctrl-C,
     the same command goes on where it stopped. Run r draws its good photos and its initial prompts with
     seed 111 + r; --set seed=N changes the 111.
     """
     from promptad.bench.protocol import DEFAULT_SEED, Protocol, make_variants
+    from promptad.clip.backbone import load_backbone
     from promptad.data.datasets import load_dataset
 
     values = options.parse_settings(setting)
@@ -86,11 +107,14 @@ def evaluate(
     if not isinstance(base_seed, int) or isinstance(base_seed, bool):
         raise ConfigError(f"--set seed={base_seed}: expected a whole number")
     if oracle_test:
-        if "promptad" not in _names(method):
+        if "promptad" not in names(method):
             raise ConfigError("--oracle-test chooses an epoch, and only promptad is trained; add --method promptad")
         values["selection"] = "oracle_test"
-    variants = make_variants(_names(method), _names(preset), values, _names(parts or ""))
-    records = chosen_classes(load_dataset(dataset), _names(classes or ""))
+    usable = options.check_device(device)
+    clip = load_backbone(backbone or "starter", precision=precision, device=usable)  # type: ignore[arg-type]
+    learned = trained_prompts(names(method), weights, clip)
+    variants = make_variants(names(method), names(preset), values, names(parts or ""), learned)
+    records = chosen_classes(load_dataset(dataset), names(classes or ""))
     found = list(dict.fromkeys(record.class_name for record in records))
     if object_name is not None and len(found) > 1:
         raise ConfigError(f"--object names one class, {dataset} has {len(found)}; choose one with --classes")
@@ -99,15 +123,12 @@ def evaluate(
 
     from promptad.bench.run import run
     from promptad.bench.tables import make_report, text, write_report
-    from promptad.clip.backbone import load_backbone
     from promptad.inspection import prepare
     from promptad.learning.features import default_store
 
     root = dataset.resolve() if dataset.is_dir() else dataset.resolve().parent
     out = output or Path(f"evaluate-{root.name}")
     prepare(out)
-    usable = options.check_device(device)
-    clip = load_backbone(backbone or "starter", precision=precision, device=usable)  # type: ignore[arg-type]
     cache = None if no_cache else default_store()
     with progress("evaluating (photos)") as update:
         outcome = run(protocol, records, clip, out, root=root, cache=cache, fresh=fresh, progress=update)
@@ -123,6 +144,23 @@ def evaluate(
     say(f"files      {', '.join(str(path) for path in files)}")
 
 
+def trained_prompts(methods: list[str], files: list[Path], clip: Backbone) -> list[Learned]:
+    """The trained prompts of these methods: a person's own, else the package's.
+
+    Raises:
+        ConfigError: a file of a method that is not evaluated. WeightsError: unreadable, or none in the package.
+    """
+    from promptad.learned import find_learned, read_learned
+    from promptad.methods.registry import find_method
+
+    own = [read_learned(path) for path in files]
+    for one in own:
+        if one.method not in methods:
+            raise ConfigError(f"--weights {one.path}: holds prompts of {one.method}; add it to --method")
+    given = {one.method for one in own}
+    return own + [find_learned(name, clip) for name in methods if find_method(name).trained and name not in given]
+
+
 def chosen_classes(records: list[Record], wanted: list[str]) -> list[Record]:
     """The records of these classes, all if none is named.
 
@@ -136,13 +174,14 @@ def chosen_classes(records: list[Record], wanted: list[str]) -> list[Record]:
     return [record for record in records if not wanted or record.class_name in wanted]
 
 
-def _names(words: str) -> list[str]:
+def names(words: str) -> list[str]:
+    """`"a, b,a"` -> `["a", "b"]`."""
     return list(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
 
 
 def _numbers(words: str) -> tuple[int, ...]:
     try:
-        return tuple(dict.fromkeys(int(one) for one in _names(words)))
+        return tuple(dict.fromkeys(int(one) for one in names(words)))
     except ValueError:
         raise ConfigError(f"--shots {words}: expected whole numbers with commas, such as 1,2,4") from None
 

@@ -19,8 +19,9 @@ def fit(
     defect: options.Defects = [],  # noqa: B006 - typer copies it
     only_defects: options.OnlyDefects = False,
     words: options.Words = None,
-    method: options.MethodName = "promptad",
-    preset: options.Preset = "clean",
+    method: options.MethodName = None,
+    weights: options.Weights = None,
+    preset: options.Preset = None,
     held_out: options.HeldOut = [],  # noqa: B006
     false_alarms: options.FalseAlarms = None,
     backbone: options.BackboneName = None,
@@ -37,6 +38,7 @@ def fit(
     prepare(output.parent)
     detector = options.new_detector(
         method=method,
+        weights=weights,
         object_name=object_name,
         defects=defect,
         only_defects=only_defects,
@@ -51,7 +53,7 @@ def fit(
     count = options.learn(detector, good, held_out, false_alarms)
     detector.save(output)
     say(f"object     {object_name}, from {count} good photo{'s' if count > 1 else ''}")
-    say(f"method     {detector.entry.title}, preset {preset}")
+    say(f"method     {detector.entry.title}, preset {detector.preset}")
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}")

@@ -33,8 +33,9 @@ def inspect(
     defect: options.Defects = [],  # noqa: B006
     only_defects: options.OnlyDefects = False,
     words: options.Words = None,
-    method: options.MethodName = "promptad",
-    preset: options.Preset = "clean",
+    method: options.MethodName = None,
+    weights: options.Weights = None,
+    preset: options.Preset = None,
     held_out: options.HeldOut = [],  # noqa: B006
     false_alarms: options.FalseAlarms = None,
     threshold: Annotated[
@@ -56,8 +57,9 @@ def inspect(
 ) -> None:
     """Judge photos: table, heat maps at photo size, and one HTML page, worst first.
 
-    Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method clip. A second run
-    into the same folder goes on where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
+    Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method faprompt,
+    anomalyclip, promptad-zs, rwda or clip; good photos then set the threshold. A second run into the same folder goes on
+    where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
     judged, 2 nothing could be done, 130 interrupted.
     """
     for name, value, allowed in (
@@ -66,6 +68,7 @@ def inspect(
     ):
         if value not in allowed:
             raise ConfigError(f"--{name} {value!r}: expected {', '.join(allowed)}")
+    from promptad.calibration import by_hand
     from promptad.data.folder import find_photos
     from promptad.inspection import Output, prepare
     from promptad.inspection import inspect as run
@@ -73,8 +76,8 @@ def inspect(
     prepare(output)
     found, skipped = find_photos(photos)
     if model is not None:
-        if good or defect or words or setting:
-            raise ConfigError("--model brings its own words and settings; give either --model or --good with them")
+        if good or defect or words or setting or weights or method or preset:
+            raise ConfigError("--model brings its own method, words and settings; give either --model or the others")
         from promptad.detector import Detector
 
         detector = Detector.load(model, backbone=backbone, device=options.check_device(device))
@@ -85,6 +88,7 @@ def inspect(
     else:
         detector = options.new_detector(
             method=method,
+            weights=weights,
             object_name=object_name,
             defects=defect,
             only_defects=only_defects,
@@ -101,12 +105,13 @@ def inspect(
         elif detector.entry.needs_good_photos:
             raise ConfigError(
                 f"{detector.entry.title} learns from good photos: give some with --good, a saved detector with --model, "
-                "or use --method clip, which needs neither"
+                "or use --method faprompt, which needs neither"
             )
     if threshold is not None:
-        if detector.calibration is None:
-            raise ConfigError("--threshold needs good photos (--good or --model): they set the scale of the heat maps")
-        detector.calibration = detector.calibration.with_threshold(threshold)
+        known = detector.calibration
+        detector.calibration = (
+            known.with_threshold(threshold) if known else by_hand(threshold, detector.entry.map_range)
+        )
     with progress("inspecting") as update:
         report = run(
             detector,

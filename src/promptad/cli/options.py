@@ -24,8 +24,20 @@ OnlyDefects = Annotated[
 Words = Annotated[
     Path | None, typer.Option("--words", help="TOML file with your own defect words; see docs, Your own words.")
 ]
-MethodName = Annotated[str, typer.Option("--method", help="promptad (learns from good photos) or clip (untrained).")]
-Preset = Annotated[str, typer.Option("--preset", help="clean (recommended), paper or release.")]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="promptad (default, learns from good photos), or without any: faprompt, anomalyclip, promptad-zs, rwda, clip.",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Trained prompts from `promptad train`, instead of those in the package."),
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="clean (recommended), paper or release. Default: clean, or the file's.")
+]
 BackboneName = Annotated[
     str | None,
     typer.Option(
@@ -68,17 +80,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 def new_detector(
     *,
-    method: str,
+    method: str | None,
     object_name: str,
     defects: list[str],
     only_defects: bool,
     words: Path | None,
-    preset: str,
+    preset: str | None,
     backbone: str | None,
     precision: str,
     device: str,
     settings: list[str],
     seed: int | None = None,
+    weights: Path | None = None,
 ) -> Detector:
     """A detector from the options of `fit` and `inspect`."""
     from promptad.cli.console import warn
@@ -101,6 +114,7 @@ def new_detector(
         backbone=backbone or "starter",
         precision=precision,  # type: ignore[arg-type]
         device=check_device(device),
+        weights=weights,
         **values,
     )
     if getattr(detector.config, "selection", "last") == "oracle_test":

@@ -1,0 +1,169 @@
+"""Training prompts once, on labelled data sets or on nothing but words, into one small file for every product."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from promptad.clip.backbone import Backbone
+from promptad.clip.preprocess import Preprocess
+from promptad.data.records import Record
+from promptad.errors import ConfigError
+from promptad.learned import read_learned, write_learned
+from promptad.learning.auxiliary import AuxiliarySet
+from promptad.learning.epochs import Checkpoint
+from promptad.learning.features import Encoder, FeatureStore
+from promptad.methods.base import Trained, config_dict
+from promptad.methods.registry import METHODS, Entry, find_method
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set that prompts are trained on: its name and licence as the card shows them, and its records."""
+
+    name: str
+    licence: str
+    records: Sequence[Record]
+
+
+@dataclass
+class Training:
+    """What a training gave.
+
+    Attributes:
+        path: the file of trained prompts. losses: mean loss of every epoch. reused: it was there already.
+        problems: one line for every photo that was left out.
+        card: what the file says about itself.
+    """
+
+    path: Path
+    losses: list[float] = field(default_factory=list)
+    reused: bool = False
+    problems: list[str] = field(default_factory=list)
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def find_trained(name: str) -> Entry:
+    """The entry of a method that is trained once. Raises ConfigError for the others, naming what to do instead."""
+    entry = find_method(name)
+    if not entry.trained:
+        known = ", ".join(key for key, one in METHODS.items() if one.trained)
+        instead = "learns from good photos: use `promptad fit`" if entry.needs_good_photos else "has nothing to train"
+        raise ConfigError(f"{name} {instead}; methods that are trained once are {known}")
+    return entry
+
+
+def train_prompts(
+    name: str,
+    sources: Sequence[Source],
+    backbone: Backbone,
+    output: Path,
+    *,
+    preset: str = "clean",
+    settings: Mapping[str, Any] | None = None,
+    cache: FeatureStore | None = None,
+    fresh: bool = False,
+    command: str = "",
+    reading: Progress | None = None,
+    training: Progress | None = None,
+) -> Training:
+    """Trains a method and writes what it learned to `output`.
+
+    After every epoch the state lies in `<output>.training.safetensors`; the same call goes on from there, to the same
+    result as without the interruption. A finished file of the very same training is left as it is.
+
+    Args:
+        sources: labelled data sets; none for a method that needs no photo.
+        preset, settings: of the method's config. cache: keeps features on disk.
+        fresh: forget what an earlier call left. command: for the card.
+        reading, training: called with photos, and batches, done and in all.
+
+    Raises:
+        ConfigError: settings, no data where it is needed, or data where none is. DataError: no usable photo, or photos
+            of one kind only. WeightsError: a damaged state of an earlier training.
+    """
+    entry = find_trained(name)
+    config = entry.make_config(preset, **(settings or {}))
+    method = cast(Trained, entry.build(backbone, config, "object"))
+    result = Training(output)
+    data = None
+    if method.needs == "nothing":
+        if sources:
+            raise ConfigError(f"{entry.title} is trained on words alone; leave the data set out")
+    else:
+        if not sources:
+            raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set, with --on DATASET")
+        data = _read(method, config, sources, backbone, cache, reading)
+        result.problems = data.problems
+    identity = {
+        "method": [name, preset],
+        "config": config_dict(config),
+        "backbone": [backbone.sha256, backbone.precision, backbone.vision.position_resize],
+        "data": data.fingerprint if data else None,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
+    if fresh:
+        state.unlink(missing_ok=True)
+    elif output.exists():
+        found = read_learned(output)
+        if found.card.get("key") == key:
+            result.reused, result.card, result.losses = True, found.card, list(found.card.get("losses", []))
+            return result
+        raise ConfigError(f"{output}: holds prompts of another training; choose another -o, or replace it with --fresh")
+    began = time.perf_counter()
+    result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
+    result.card = {
+        "title": f"{entry.title}, preset {preset}",
+        "data": [_described(source, data) for source in sources] if data else [],
+        "command": command,
+        "losses": result.losses,
+        "seconds": round(time.perf_counter() - began, 1),
+        "key": key,
+    }
+    write_learned(output, method, preset, result.card, tuple(data.hashes) if data else ())
+    state.unlink(missing_ok=True)
+    return result
+
+
+def _read(
+    method: Trained,
+    config: Any,
+    sources: Sequence[Source],
+    backbone: Backbone,
+    cache: FeatureStore | None,
+    reading: Progress | None,
+) -> AuxiliarySet:
+    chosen = method.choose([record for source in sources for record in source.records])
+    size = config.input_size or backbone.input_size
+    # Training photos are shown as good photos are: the channel slip of PromptAD's release is one of test photos.
+    preprocess = Preprocess(size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize)
+    encoder = Encoder(backbone, preprocess, method.request, cache=cache)
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if reading is not None:
+            reading(done, len(chosen))
+
+    return AuxiliarySet(chosen, encoder, masks=method.needs == "masks", tick=tick)
+
+
+def _described(source: Source, data: AuxiliarySet) -> dict[str, Any]:
+    own = {record.path for record in source.records}
+    used = [record for record in data.records if record.path in own]
+    return {
+        "name": source.name,
+        "licence": source.licence,
+        "classes": sorted({record.class_name for record in used}),
+        "normal": sum(record.label == 0 for record in used),
+        "anomalous": sum(record.label == 1 for record in used),
+    }
