@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawn_data import make_class
 
+from drawn_data import make_class
 from promptad.bench.protocol import (
     Protocol,
     Unit,

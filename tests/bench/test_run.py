@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawn_data import SETTINGS, make_class, photo, save
 
+from drawn_data import SETTINGS, make_class, photo, save
 from promptad.bench.protocol import Protocol, make_variants
 from promptad.bench.run import Outcome, run
 from promptad.bench.tables import make_report, text

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_data import SETTINGS, make_class
 from torch import Tensor
 
+from drawn_data import SETTINGS, make_class
 from promptad.bench.selection import OracleSelection
 from promptad.detector import Detector
 from promptad.methods.base import Method

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_data import SETTINGS, SIZE, make_class, photo, save
 from PIL import Image
 
+from drawn_data import SETTINGS, SIZE, make_class, photo, save
 from promptad.bench.testset import TestSet, judge, scoring_parts, threshold_from
 from promptad.data.datasets import load_dataset
 from promptad.data.records import Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_the_rate_falls_by_steps_of_epochs():
         module, lambda _: [0], lambda _: module(torch.ones(1, 2)).sum(),
         Recipe("sgd", epochs=6, lr=1.0, betas=(0.0, 0.0), decay_every=2, decay=0.5),
     )  # fmt: skip
-    steps = [float((a - b).abs().max()) for a, b in zip(rates, rates[1:], strict=False)]
+    steps = [float((a - b).abs().max()) for a, b in pairwise(rates)]
     assert steps == pytest.approx([1, 1, 0.5, 0.5, 0.25], abs=1e-5)
 
 
@@ -103,7 +104,7 @@ def test_what_goes_wrong_is_said(tmp_path):
         train_epochs(network(), lambda _: [], lambda _: torch.zeros(()), Recipe())
     place = Checkpoint(tmp_path / "state.safetensors", {"seed": 1})
     run(network(), Recipe(epochs=1), checkpoint=place)
-    with pytest.raises(ConfigError, match="another training.*--fresh"):
+    with pytest.raises(ConfigError, match=r"another training.*--fresh"):
         run(network(), Recipe(epochs=1), checkpoint=Checkpoint(place.path, {"seed": 2}))
     with pytest.raises(WeightsError, match="--fresh"):
         run(nn.Sequential(nn.Linear(2, 1)), Recipe(epochs=2), checkpoint=place)

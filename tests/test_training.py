@@ -1,0 +1,278 @@
+"""Prompts that are trained once: from data sets to a file, through interruptions, into a detector and a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drawn_data import make_class, photo
+from promptad.bench.protocol import Protocol, make_variants
+from promptad.bench.run import run
+from promptad.bench.tables import make_report, text
+from promptad.data.datasets import load_dataset
+from promptad.detector import Detector, load
+from promptad.errors import ConfigError, DataError, WeightsError
+from promptad.learned import SHIPPED, read_learned
+from promptad.learning.features import FeatureStore
+from promptad.methods.registry import METHODS
+from promptad.saved import read_saved, write_saved
+from promptad.training import Source, Training, train_prompts
+from tiny import tiny_backbone
+
+BACKBONE = tiny_backbone()
+# Small enough for seconds; what is not named stays as recommended.
+QUICK = {
+    "faprompt": {"epochs": 2, "local_start": 2, "map_size": 48, "patch_count": 4, "abnormal_prompts": 3},
+    "anomalyclip": {"epochs": 2, "local_start": 2, "map_size": 48},
+    "rwda": {"epochs": 2, "pairs": 128, "hidden": [16, 8, 4]},
+    "promptad-zs": {"epochs": 2, "iterations": 2, "batch_size": 6, "width": 8, "heads": 2, "feedforward": 16,
+                    "map_size": 48},
+}  # fmt: skip
+METHOD_NAMES = sorted(QUICK)
+
+
+def test_every_trained_method_is_tested_here():
+    assert sorted(name for name, entry in METHODS.items() if entry.trained) == METHOD_NAMES
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    for name in ("tile", "nut"):
+        make_class(root / "train", name, good=5, bad=4)
+    make_class(root / "test", "cup")
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> FeatureStore:
+    return FeatureStore(tmp_path_factory.mktemp("cache"))
+
+
+def train(method: str, root: Path, output: Path, cache: FeatureStore, *, on: str = "train", **options) -> Training:
+    sources = [] if method == "rwda" else [Source("drawn", "CC0", load_dataset(root / on))]
+    settings = QUICK[method] | options.pop("settings", {})
+    return train_prompts(method, sources, BACKBONE, output, settings=settings, cache=cache, **options)
+
+
+@pytest.fixture(scope="module", params=METHOD_NAMES)
+def trained(request, root, cache, tmp_path_factory) -> Training:
+    output = tmp_path_factory.mktemp("prompts") / f"{request.param}.safetensors"
+    return train(request.param, root, output, cache, command="promptad train ...")
+
+
+def method_of(trained: Training) -> str:
+    return trained.path.stem
+
+
+def test_the_file_says_what_it_was_trained_on(trained, root):
+    found = read_learned(trained.path)
+    assert found.method == method_of(trained) and found.backbone["sha256"] == BACKBONE.sha256
+    assert found.card["losses"] == trained.losses and len(trained.losses) == 2
+    assert found.card["command"] == "promptad train ..."
+    if found.method == "rwda":
+        assert found.card["data"] == [] and found.photos == ()
+    else:
+        [data] = found.card["data"]
+        assert data["licence"] == "CC0" and data["classes"] == ["nut", "tile"]
+        assert data["normal"] + data["anomalous"] == len(found.photos) > 4
+    assert not list(trained.path.parent.glob("*.training.safetensors"))
+    assert trained.path.stat().st_size < 2_000_000
+
+
+def test_a_detector_judges_a_product_of_which_it_has_seen_no_photo(trained, tmp_path):
+    detector = Detector(weights=trained.path, object="cup", defects=["with stain"], backbone=BACKBONE)
+    size = (60, 80)
+    result = detector.predict(photo(3, size=size))
+    assert result.verdict == "no threshold" and np.isfinite(result.score)
+    assert (result.map is None) == (method_of(trained) == "rwda")
+    if result.map is not None:
+        assert result.map.shape == size
+    assert "with stain" in [word.words for word in result.defects]
+    # Good photos set a threshold, for all of them; the detector is then one file.
+    detector.fit([photo(seed, size=size) for seed in range(4)])
+    assert detector.calibration is not None and detector.calibration.good == 4
+    again = load(detector.save(tmp_path / "cup.safetensors"), backbone=BACKBONE)
+    assert again.predict(photo(9)).score == pytest.approx(detector.predict(photo(9)).score, abs=1e-5)
+    assert read_saved(tmp_path / "cup.safetensors").header["trained"]["command"] == "promptad train ..."
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_killed_and_started_again_gives_the_same_file(name, root, cache, tmp_path):
+    whole = train(name, root, tmp_path / "whole.safetensors", cache)
+
+    seen = []
+
+    def watch(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    train(name, root, tmp_path / "watched.safetensors", cache, training=watch)
+    last = seen[-1][0]
+    for killed in (2, last // 2 + 1, last):
+
+        def kill(done: int, _: int, at: int = killed) -> None:
+            if done >= at:
+                raise Killed
+
+        output = tmp_path / f"at{killed}.safetensors"
+        with pytest.raises(Killed):
+            train(name, root, output, cache, training=kill)
+        assert not output.exists()
+        done = train(name, root, output, cache)
+        assert done.losses == whole.losses
+        first, second = read_learned(whole.path).tensors, read_learned(output).tensors
+        assert all(np.array_equal(first[key].numpy(), second[key].numpy()) for key in first)
+
+
+def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(root, cache, tmp_path):
+    output = tmp_path / "p.safetensors"
+    first = train("anomalyclip", root, output, cache)
+    content = output.read_bytes()
+    again = train("anomalyclip", root, output, cache)
+    assert again.reused and again.losses == first.losses and output.read_bytes() == content
+    with pytest.raises(ConfigError, match=r"another training.*--fresh"):
+        train("anomalyclip", root, output, cache, settings={"lr": 0.01})
+    other = train("anomalyclip", root, output, cache, settings={"lr": 0.01}, fresh=True)
+    assert not other.reused and output.read_bytes() != content
+
+
+def test_wrong_data_is_refused(root, cache, tmp_path):
+    output = tmp_path / "p.safetensors"
+    with pytest.raises(ConfigError, match="--on DATASET"):
+        train_prompts("faprompt", [], BACKBONE, output)
+    with pytest.raises(ConfigError, match="words alone"):
+        train_prompts("rwda", [Source("x", "", load_dataset(root / "train"))], BACKBONE, output)
+    for name, words in (("promptad", "promptad fit"), ("clip", "nothing to train")):
+        with pytest.raises(ConfigError, match=words):
+            train_prompts(name, [], BACKBONE, output)
+    folder = make_class(tmp_path / "bare", "tile", masks=False)
+    with pytest.raises(DataError, match=r"all 3 usable photos are good.*has no mask"):
+        train("anomalyclip", tmp_path, output, cache, on="bare")
+    for path in (folder / "test/stain").iterdir():
+        path.unlink()
+    for name in ("anomalyclip", "promptad-zs"):
+        with pytest.raises(DataError):
+            train(name, tmp_path, output, cache, on="bare")
+    assert not output.exists()
+
+
+def test_missing_and_wrong_masks_get_one_line_each(cache, tmp_path):
+    folder = make_class(tmp_path / "odd", "tile", bad=4)
+    (folder / "ground_truth/stain/000_mask.png").unlink()
+    (folder / "test/stain/001.png").write_bytes(b"no photo")
+    done = train("anomalyclip", tmp_path, tmp_path / "p.safetensors", cache, on="odd")
+    assert len(done.problems) == 2 and done.card["data"][0]["anomalous"] == 2
+
+
+def test_a_table_of_zero_shot_and_few_shot_rows(trained, root, cache, tmp_path):
+    found = read_learned(trained.path)
+    variants = make_variants([found.method, "clip"], learned=[found])
+    protocol = Protocol(variants, shots=(0, 2), runs=2, eval_size=48)
+    outcome = run(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache)
+    assert not outcome.failures and not outcome.problems
+    shots = sorted((unit["method"], unit["shots"], unit["run"]) for unit in outcome.units)
+    few = [(found.method, 2, 0), (found.method, 2, 1)] if METHODS[found.method].good_photos == "optional" else []
+    assert shots == sorted([("clip", 0, 0), (found.method, 0, 0), *few])
+    shown = text(make_report("cups", protocol, ("tiny", "tiny"), outcome))
+    assert "trained elsewhere" in shown and "untrained" in shown and "NOT zero-shot" not in shown
+    assert ("trained on drawn (" in shown) == (found.method != "rwda")
+    again = run(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache)
+    assert again.reused == len(outcome.units) and not again.scored
+
+
+def test_a_table_on_the_training_photos_says_so(root, cache, tmp_path):
+    found = read_learned(train("anomalyclip", root, tmp_path / "p.safetensors", cache).path)
+    protocol = Protocol(make_variants(["anomalyclip"], learned=[found]), shots=(0,), runs=1, eval_size=48)
+    outcome = run(protocol, load_dataset(root / "train"), BACKBONE, tmp_path, cache=cache)
+    assert {unit["seen_in_training"] for unit in outcome.units} == {9}
+    assert "NOT zero-shot: 9 of its test photos" in text(make_report("drawn", protocol, ("tiny", "tiny"), outcome))
+
+
+def test_seeds_are_runs_of_one_row_and_other_settings_are_rows_of_their_own(root, cache, tmp_path):
+    files = []
+    for name, settings in {"a": {}, "b": {"seed": 112}, "wide": {"hidden": [32, 8, 4]}}.items():
+        files.append(train("rwda", root, tmp_path / f"{name}.safetensors", cache, settings=settings).path)
+    variants = make_variants(["rwda"], parts=["guided", "sum"], learned=[read_learned(path) for path in files])
+    assert [(v.name, len(v.learned)) for v in variants] == [("a", 2), ("wide", 1)]
+    outcome = run(
+        Protocol(variants, shots=(0,), runs=5, eval_size=48),
+        load_dataset(root / "test"),
+        BACKBONE,
+        tmp_path,
+        cache=cache,
+    )
+    assert len(outcome.units) == 3 and all(len(unit["rows"]) == 2 for unit in outcome.units)
+    lines = make_report("cups", Protocol(variants, shots=(0,)), ("tiny", "tiny"), outcome).lines
+    labels = {line.label: line.cells["image_auroc"].runs for line in lines}
+    assert labels == {"rwda clean, a, CLIP": 2, "rwda clean, a, CLIP + ours": 2, "rwda clean, wide, CLIP": 1,
+                      "rwda clean, wide, CLIP + ours": 1}  # fmt: skip
+
+
+def test_settings_of_training_are_fixed_and_the_others_free(root, cache, tmp_path):
+    path = train("faprompt", root, tmp_path / "p.safetensors", cache).path
+    detector = Detector(weights=path, backbone=BACKBONE, smoothing=0.0, epochs=2)
+    assert detector.config.smoothing == 0.0
+    with pytest.raises(ConfigError, match="'epochs' was fixed when these prompts were trained"):
+        Detector(weights=path, backbone=BACKBONE, epochs=3)
+    with pytest.raises(ConfigError, match="did you mean 'smoothing'"):
+        Detector(weights=path, backbone=BACKBONE, smoothin=3)
+    with pytest.raises(ConfigError, match="holds prompts of the method 'faprompt', not 'anomalyclip'"):
+        Detector("anomalyclip", weights=path, backbone=BACKBONE)
+    with pytest.raises(ConfigError, match="preset 'clean', not 'paper'"):
+        Detector(weights=path, preset="paper", backbone=BACKBONE)
+
+
+def test_wrong_files_get_one_line(root, cache, tmp_path):
+    path = train("anomalyclip", root, tmp_path / "p.safetensors", cache).path
+    with pytest.raises(WeightsError, match=r"trained with backbone random .* but random here"):
+        Detector(weights=path, backbone=tiny_backbone(5))
+    with pytest.raises(
+        WeightsError, match=r"is a file of trained prompts, not a saved detector; give it with --weights"
+    ):
+        load(path, backbone=BACKBONE)
+    saved = Detector(object="cup", backbone=BACKBONE, epochs=1, memory_layers=(1, 3)).fit([photo(1), photo(2)])
+    with pytest.raises(WeightsError, match=r"is a saved detector, not a file of trained prompts; give it with --model"):
+        Detector(weights=saved.save(tmp_path / "d.safetensors"), backbone=BACKBONE)
+    with pytest.raises(WeightsError, match="no such file of trained prompts"):
+        Detector(weights=tmp_path / "none.safetensors", backbone=BACKBONE)
+    with pytest.raises(WeightsError, match="package has none for the backbone random"):
+        Detector("faprompt", backbone=BACKBONE)
+    whole = read_saved(path, "prompts")
+    for change, words in (
+        (lambda h: h.pop("card"), "does not fit"),
+        (lambda h: h.update(method="clip"), "not trained"),
+    ):
+        header = json.loads(json.dumps(whole.header))
+        change(header)
+        write_saved(tmp_path / "x.safetensors", header, whole.tensors)
+        with pytest.raises(WeightsError, match=words):
+            read_learned(tmp_path / "x.safetensors")
+    write_saved(tmp_path / "x.safetensors", whole.header, dict(list(whole.tensors.items())[1:]))
+    with pytest.raises(WeightsError, match=r"x\.safetensors: .*"):
+        Detector(weights=tmp_path / "x.safetensors", backbone=BACKBONE)
+
+
+def test_untrained_prompts_neither_score_nor_pretend(tmp_path):
+    for name in METHOD_NAMES:
+        entry = METHODS[name]
+        method = entry.build(BACKBONE, entry.make_config("clean", **QUICK[name]), "cup")
+        detector = Detector("clip", backbone=BACKBONE)
+        features = detector.encode(photo(1)).features[0]
+        with pytest.raises(ConfigError, match="promptad train"):
+            method.score(features)
+
+
+def test_shipped_prompts_are_whole_and_name_a_licence():
+    for path in sorted(SHIPPED.glob("*.safetensors")):
+        found = read_learned(path)
+        assert found.method == path.stem and found.card["command"].startswith("promptad train")
+        assert all(
+            data["licence"] not in ("", "not stated") and "NC" not in data["licence"] for data in found.card["data"]
+        )
