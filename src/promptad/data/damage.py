@@ -1,0 +1,339 @@
+"""A labelled practice set from good photos: varied copies, and copies with painted damage and their masks.
+
+Real defects are rare and their photos seldom free. This makes stand-ins from photos that one may use: the folder it
+writes has the MVTec layout (:mod:`promptad.data.datasets.mvtec`), so everything that reads such a data set reads it.
+What is painted is in :mod:`promptad.data.damage_kinds`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from promptad import __version__
+from promptad.data.damage_kinds import KINDS
+from promptad.data.files import one_line, sha256_file, shown, write_atomic
+from promptad.data.photos import read_photo
+from promptad.data.pixels import Mask, Rgb
+from promptad.errors import ConfigError, DataError, PhotoError
+
+SMALLEST, LARGEST = 0.001, 0.1
+"""Shares of the photo that damage covers; between them every order of magnitude is equally likely."""
+
+MIN_SIDE = 48
+"""Photos with a shorter side hold no damage that one could see, in pixels."""
+
+_FORMAT = "promptad practice set 1"
+_ATTEMPTS = 12
+_MIN_PIXELS, _MIN_CHANGE = 12, 14.0  # a mask of fewer pixels, or a fainter change on average (levels), is drawn again
+_QUALITY = 95
+
+Progress = Callable[[int, int | None], None]
+
+
+def check_kinds(kinds: Sequence[str]) -> list[str]:
+    """The kinds, each once and in the given order; all that there are for an empty list.
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"kind {shown(kind)!r} is not known; expected some of {', '.join(KINDS)}")
+    return list(dict.fromkeys(kinds)) or list(KINDS)
+
+
+def object_region(photo: Rgb) -> Mask:
+    """Where the object is, (H, W) bool, by its difference from the colour of the photo's border.
+
+    All True where the border does not look like a background: on a texture, or an object that fills the photo.
+    """
+    small = ndimage.gaussian_filter(photo.astype(np.float32), (max(1.0, min(photo.shape[:2]) / 150),) * 2 + (0,))
+    width = max(2, min(photo.shape[:2]) // 40)
+    border = np.ones(photo.shape[:2], bool)
+    border[width:-width, width:-width] = False
+    # Clipped, so that the object's bright parts do not make its dark ones look like background.
+    distance = np.minimum(np.abs(small - np.median(small[border], 0)).max(2), 128)
+    level, separation = _otsu(distance)
+    region = distance > level
+    # Measured separations: 0.83 to 0.98 for cookies, bottles and small parts on their grounds, 0.57 to 0.76 for tiles,
+    # cork, bricks and cloth. A border free of the object is a sign of its own, and thin parts need it.
+    touching = region[border].mean()
+    if touching > 0.2 or separation < (0.65 if touching < 0.02 else 0.8):
+        return np.ones(photo.shape[:2], bool)
+    region = ndimage.binary_closing(region, iterations=2)
+    labels, sizes = _parts(region)
+    region = np.isin(labels, 1 + np.flatnonzero(sizes >= 0.1 * sizes.max(initial=0)))
+    labels, sizes = _parts(~region)  # dark spots are filled, the hole of a nut is not
+    region |= np.isin(labels, 1 + np.flatnonzero(sizes < 0.01 * region.size))
+    if not 0.03 < region.mean() < 0.97:
+        return np.ones(photo.shape[:2], bool)
+    return np.asarray(region)
+
+
+def varied(photo: Rgb, generator: np.random.Generator) -> Rgb:
+    """A copy that a good part could also look like: mirrored or not, turned, cropped, brighter or darker a little.
+
+    (H, W, 3) uint8 RGB -> the same. Good and damaged copies both go through it, so that neither a repeated view nor
+    resampled pixels give the damaged ones away.
+    """
+    height, width = photo.shape[:2]
+    image = Image.fromarray(photo if generator.random() < 0.5 else np.ascontiguousarray(photo[:, ::-1]))
+    angle, zoom = np.deg2rad(generator.uniform(-3, 3)), generator.uniform(1.0, 1.08)
+    # Zoom far enough that the turned photo still covers the frame: no corner is invented.
+    zoom *= np.cos(angle) + abs(np.sin(angle)) * max(height / width, width / height)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    spare_x = (width - abs(cos) * width - abs(sin) * height) / 2
+    spare_y = (height - abs(cos) * height - abs(sin) * width) / 2
+    x = width / 2 + generator.uniform(-1, 1) * max(0.0, spare_x)
+    y = height / 2 + generator.uniform(-1, 1) * max(0.0, spare_y)
+    back = (cos, sin, x - cos * width / 2 - sin * height / 2, -sin, cos, y + sin * width / 2 - cos * height / 2)
+    image = image.transform((width, height), Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
+    values = (np.arange(256) / 255) ** generator.uniform(0.9, 1.1) * generator.uniform(0.92, 1.08)
+    table = np.rint(np.clip(values * 255, 0, 255)).astype(np.uint8)
+    return table[np.asarray(image)]
+
+
+def damaged(
+    photo: Rgb, kind: str, *, seed: int, name: str, donor: Rgb | None = None, area: float | None = None
+) -> tuple[Rgb, Mask]:
+    """A photo with one damage painted in, and its mask.
+
+    The same (seed, name, kind) always gives the same damage.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB, 0..255; not changed.
+        kind: one of :data:`~promptad.data.damage_kinds.KINDS`.
+        seed: 0 or larger.
+        name: what the photo is called; only tells the photos of one seed apart.
+        donor: another photo, from which foreign texture is taken; its own upside down if None.
+        area: share of the photo that is damaged, about; drawn between SMALLEST and LARGEST if None.
+
+    Returns:
+        ``(damaged, mask)``: (H, W, 3) uint8 RGB and (H, W) bool; outside the mask both photos are equal.
+
+    Raises:
+        ConfigError: an unknown kind, or a negative seed.
+        PhotoError: the photo is too small, or a damage of this kind cannot be seen on it.
+    """
+    check_kinds([kind])
+    _require_seed(seed)
+    _require_side(photo, name)
+    generator = _generator(seed, name, kind)
+    region = object_region(photo)
+    donor = np.ascontiguousarray(photo[::-1]) if donor is None else donor
+    # On a small object the damage is small as well, or it would hide the object instead of damaging it.
+    largest = max(SMALLEST, min(LARGEST, 0.35 * float(region.mean())))
+    for _ in range(_ATTEMPTS):
+        share = float(np.exp(generator.uniform(np.log(SMALLEST), np.log(largest)))) if area is None else area
+        result, mask = KINDS[kind](photo, generator, share, region, donor)
+        change = np.abs(result[mask].astype(np.int16) - photo[mask]).max(1) if mask.any() else np.zeros(1)
+        if mask.sum() >= _MIN_PIXELS and change.mean() >= _MIN_CHANGE and mask.mean() < 0.5:
+            return result, mask
+    raise PhotoError(f"{name}: a {kind} cannot be seen on it in {_ATTEMPTS} tries; leave this kind out with --kinds")
+
+
+class _Source(NamedTuple):
+    path: Path
+    sha256: str
+
+
+def write_damaged(
+    good: Sequence[Path],
+    out: Path,
+    *,
+    count: int,
+    kinds: Sequence[str] = (),
+    seed: int = 0,
+    class_name: str,
+    progress: Progress | None = None,
+    failed: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes a category in the MVTec layout, made from good photos, and gives its folder ``<out>/<class>``.
+
+    ``train/good`` holds a varied copy of each photo for learning (four at least), ``test/good`` half as many as
+    there are damaged ones, ``test/<kind>`` and ``ground_truth/<kind>`` the damaged ones and their masks. From four
+    photos on, test photos come from other sources than ``train/good``. All are JPEG files of one quality. A second
+    call with the same arguments goes on where the first one ended; with a larger count it adds to it.
+
+    Args:
+        good: photo files.
+        out: the data set's folder; created if absent.
+        count: how many damaged photos, 1 or more; the kinds take turns.
+        kinds: names from :data:`~promptad.data.damage_kinds.KINDS`; all if empty.
+        seed: 0 or larger; the same seed and photos give the same files.
+        class_name: what the photos show; its spaces become underscores in the folder's name.
+        progress: called with files done and files in all.
+        failed: called with one line for each photo that cannot be used, and for each damage that cannot be made.
+
+    Raises:
+        ConfigError: count, seed, kinds or class name are not valid.
+        DataError: no photo can be used, the folder cannot be written or holds a set of another seed or photos.
+    """
+    kinds = check_kinds(kinds)
+    if count < 1:
+        raise ConfigError(f"count is {count}; expected 1 or more damaged photos")
+    _require_seed(seed)
+    report = failed or (lambda _: None)
+    folder = out / _folder_name(class_name)
+    sources = _usable(good, report)
+    both = len(sources) < 4
+    test = sources if both else sources[::2]
+    train = sources if both else sources[1::2]
+    _claim(folder, class_name, count, kinds, seed, test, train)
+    copies = [("train", train, max(len(train), 4)), ("test", test, max(len(test), count // 2))]
+    total, done = sum(number for *_, number in copies) + count, 0
+    for split, photos, number in copies:
+        for index in range(number):
+            target = folder / split / "good" / f"{index:03d}.jpg"
+            if not target.exists():
+                photo = read_photo(photos[index % len(photos)].path)
+                write_atomic(target, _jpeg(varied(photo, _generator(seed, f"{folder.name}/{split}/{index}", "good"))))
+            done += 1
+            if progress:
+                progress(done, total)
+    for index in range(count):
+        # The extra turn keeps kinds and photos from meeting in the same pairs when their numbers share a factor.
+        source = test[(index + index // len(test)) % len(test)]
+        donor = sources[(sources.index(source) + 1 + index) % len(sources)]
+        _write_one(folder, source, donor, kinds[index % len(kinds)], index, seed, report)
+        done += 1
+        if progress:
+            progress(done, total)
+    return folder
+
+
+def _write_one(
+    folder: Path, source: _Source, donor: _Source, kind: str, index: int, seed: int, report: Callable[[str], None]
+) -> None:
+    target = folder / "test" / kind / f"{index:03d}.jpg"
+    mask_path = folder / "ground_truth" / kind / f"{index:03d}_mask.png"
+    if target.exists() and mask_path.exists():
+        return
+    # With the object's name, or the data sets of one seed would show the same damages in the same places.
+    name = f"{folder.name}/test/{kind}/{index}"
+    photo = varied(read_photo(source.path), _generator(seed, name, "good"))
+    try:
+        result, mask = damaged(photo, kind, seed=seed, name=name, donor=read_photo(donor.path))
+    except PhotoError as error:
+        report(f"{shown(source.path)}: {error}")
+        return
+    write_atomic(mask_path, _png(mask))  # before its photo: a photo without mask would read as one not outlined
+    write_atomic(target, _jpeg(result))
+
+
+def _usable(good: Sequence[Path], report: Callable[[str], None]) -> list[_Source]:
+    """The photos that can be used, by name; each of the others is reported in one line.
+
+    Raises:
+        DataError: none is left.
+    """
+    sources = []
+    for path in sorted(good, key=lambda path: (path.name, path.as_posix())):
+        try:
+            _require_side(read_photo(path), shown(path))
+            sources.append(_Source(path, sha256_file(path)))
+        except (PhotoError, DataError) as error:
+            report(str(error))
+    if not sources:
+        raise DataError("none of the good photos can be used; give at least one")
+    return sources
+
+
+def _claim(
+    folder: Path,
+    class_name: str,
+    count: int,
+    kinds: Sequence[str],
+    seed: int,
+    test: Sequence[_Source],
+    train: Sequence[_Source],
+) -> None:
+    """Writes ``source.json``, or checks that the one there tells of the same set, so that files are never mixed."""
+    made: dict[str, Any] = {
+        "format": _FORMAT,
+        "promptad": __version__,
+        "class": class_name,
+        "seed": seed,
+        "kinds": list(kinds),
+        "count": count,
+        "good photos for train": [{"name": source.path.name, "sha256": source.sha256} for source in train],
+        "good photos for test": [{"name": source.path.name, "sha256": source.sha256} for source in test],
+    }
+    path = folder / "source.json"
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); choose another folder") from error
+        same = isinstance(before, dict)
+        other = [key for key in made if key != "count" and (not same or before.get(key) != made[key])]
+        if other:
+            raise DataError(
+                f"{shown(folder)}: holds a practice set with another {' and '.join(other)}; "
+                "choose another folder or remove this one"
+            )
+        made["count"] = max(count, before["count"]) if isinstance(before.get("count"), int) else count
+    elif folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{shown(folder)}: is not empty and not a practice set; choose another folder")
+    write_atomic(path, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+
+
+def _folder_name(class_name: str) -> str:
+    name = "_".join(class_name.split())
+    if not name or name.startswith(".") or not name.isprintable() or any(sign in name for sign in "/\\:" + os.sep):
+        raise ConfigError(f"object {class_name!r} makes no folder name; expected words such as 'metal nut'")
+    return name
+
+
+def _generator(seed: int, name: str, kind: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}\n{kind}\n{name}".encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; expected 0 or larger; choose another")
+
+
+def _require_side(photo: Rgb, name: str) -> None:
+    height, width = photo.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise PhotoError(f"{name}: is {width}x{height}; expected {MIN_SIDE} pixels a side or more; leave it out")
+
+
+def _parts(region: Mask) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The connected parts of a region: their labels from 1 on (H, W), and their sizes in pixels."""
+    labels, count = ndimage.label(region)
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
+
+
+def _otsu(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The value that parts a histogram into the two most compact halves (Otsu, 1979), and how well it does, 0..1."""
+    counts, edges = np.histogram(values, 128)
+    middle = (edges[:-1] + edges[1:]) / 2
+    share, mass = np.cumsum(counts) / counts.sum(), np.cumsum(counts * middle) / counts.sum()
+    between = (mass[-1] * share - mass) ** 2 / np.maximum(share * (1 - share), 1e-9)
+    best = int(np.argmax(between))
+    return float(middle[best]), float(between[best] / max(values.var(), 1e-9))
+
+
+def _jpeg(photo: Rgb) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _png(mask: Mask) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return buffer.getvalue()
