@@ -71,6 +71,7 @@ METHODS: dict[str, Entry] = {
         "FAPrompt (ICCV 2025)",
         "unused",
         trained=True,
+        map_range=(0.0, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "anomalyclip": Entry(
         anomalyclip.AnomalyCLIP,
@@ -79,6 +80,7 @@ METHODS: dict[str, Entry] = {
         "AnomalyCLIP (ICLR 2024)",
         "unused",
         trained=True,
+        map_range=(0.0, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "clip": Entry(
         ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"
