@@ -73,7 +73,7 @@ def main() -> None:
         if _missing(photos / "cookie"):
             _write(photos / "cookie", _cookies())
         lines.append(
-            "| cookie | `train/good` of cookies, made smaller | CC BY-SA 4.0, Amazon Web Services, sample data of "
+            "| cookie, cookie_damaged | `train/good` of cookies, made smaller | CC BY-SA 4.0, Amazon Web Services, sample data of "
             "amazon-lookout-for-vision; this category may be passed on under the same licence only |"
         )
     else:
