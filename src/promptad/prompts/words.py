@@ -129,6 +129,53 @@ def _class_states(class_name: str, source: str) -> list[str]:
     return states
 
 
+def definition(class_name: str) -> str:
+    """What an object is, in one sentence as of a dictionary; a general one for objects that the bank does not know."""
+    table = bank("definitions")
+    known = table["definitions"].get(_definition_key(class_name))
+    return str(known) if known else fill(table["generic"], object_words(class_name))
+
+
+def anomaly_types(
+    class_name: str,
+    *,
+    source: str = "auto",
+    extra: Sequence[str] = (),
+    replace: bool = False,
+    seen: Sequence[str] = (),
+) -> list[str]:
+    """Names of an object's anomaly types, as PromptAD zero-shot (WACV 2024) lists them in a sentence: "bent wire".
+
+    Args:
+        class_name, source, extra, replace: see :func:`anomaly_states`; "auto" knows the types of MVTec and VisA.
+        seen: further types, as the folders of a data set are named; those that say nothing ("bad") are dropped.
+
+    Returns:
+        A person's own words first, each once; the generic states where nothing else is known.
+
+    Raises:
+        ConfigError: unknown bank, unreadable file, or words that are empty.
+    """
+    own = [as_state(words) for words in extra]
+    known: list[str] = []
+    if not replace:
+        known = bank("definitions")["types"].get(_definition_key(class_name), []) if source == "auto" else []
+        known = known or _class_states(class_name, source)
+        known = [*known, *(name for name in seen if name not in _SAY_NOTHING)]
+    states = own + known or bank("generic")["states"]["eight"]
+    types = (defect_words(state.replace("_", " ")).removeprefix("with ") for state in states)
+    return list(dict.fromkeys(types))
+
+
+# Folder names of data sets that name no type: VisA's two, the mixed folder of MVTec, and no name at all.
+_SAY_NOTHING = ("", "good", "bad", "anomaly", "combined")
+
+
+def _definition_key(class_name: str) -> str:
+    key = "_".join(class_name.replace("_", " ").lower().split())
+    return str(bank("definitions")["same"].get(key, key))
+
+
 def read_bank(path: Path) -> dict[str, Any]:
     """A person's own word file: TOML with `[classes] name = ["[c] with scratch", ...]` and `[states] all = [...]`.
 

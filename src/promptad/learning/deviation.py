@@ -1,0 +1,48 @@
+"""The deviation loss of weakly supervised anomaly detection, on image scores that are means of the hottest places.
+
+DevNet (Pang et al., KDD 2019) asks of scores how many standard deviations they lie from those of normal photos, DRA (Ding
+et al., CVPR 2022) takes the top 10 % of a map as its score, and PromptAD zero-shot (WACV 2024) trains both branches so.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def top_count(places: int, fraction: float) -> int:
+    """How many of `places` the fraction is, rounded up, at least one: 0.1 of 196 is 20."""
+    # The little less keeps products that are whole but for rounding (0.1 * 70 = 7.000000000000001) whole.
+    return max(1, math.ceil(fraction * places - 1e-9))
+
+
+def top_mean(maps: Tensor, fraction: float = 0.1) -> Tensor:
+    """Mean of the largest values of every map.
+
+    Args:
+        maps: (..., T) scores of T places. fraction: share of the places, in (0, 1]; see :func:`top_count`.
+
+    Returns:
+        (...,).
+    """
+    return maps.topk(top_count(maps.shape[-1], fraction), dim=-1).values.mean(dim=-1)
+
+
+def deviation_loss(
+    scores: Tensor, labels: Tensor, *, margin: float = 5.0, mean: float = 0.0, deviation: float = 1.0
+) -> Tensor:
+    """Symmetric deviation loss: normal scores at least `margin` deviations below the mean, anomalous ones above.
+
+    PromptAD zero-shot (WACV 2024): (1 - y) max(0, a + dev) + y max(0, a - dev), dev = (S - mean) / deviation.
+    DevNet's own loss draws mean and deviation from a prior and takes |dev| of normal scores; here both are fixed.
+
+    Args:
+        scores: (B,) larger = more anomalous. labels: (B,) of 0 and 1. margin: a.
+
+    Returns:
+        Scalar, the mean over the batch; zero exactly where every score is beyond its margin.
+    """
+    dev = (scores - mean) / deviation
+    anomalous = labels.to(dev.dtype)
+    return ((1 - anomalous) * (margin + dev).clamp(min=0) + anomalous * (margin - dev).clamp(min=0)).mean()
