@@ -8,7 +8,17 @@ from typing import Any, Literal
 
 from promptad.clip.backbone import Backbone
 from promptad.errors import ConfigError
-from promptad.methods import anomalyclip, ensemble, faprompt, promptad, promptad_config
+from promptad.methods import (
+    anomalyclip,
+    ensemble,
+    faprompt,
+    promptad,
+    promptad_config,
+    promptad_zs,
+    promptad_zs_config,
+    rwda,
+    rwda_config,
+)
 from promptad.methods.base import FREE_SETTINGS, Method, check_keys, make_config
 
 
@@ -84,6 +94,26 @@ METHODS: dict[str, Entry] = {
     ),
     "clip": Entry(
         ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"
+    ),
+    "promptad-zs": Entry(
+        promptad_zs.PromptADZeroShot,
+        promptad_zs_config.PromptADZeroShotConfig,
+        promptad_zs_config.PRESETS,
+        "PromptAD zero-shot (WACV 2024)",
+        "optional",
+        trained=True,
+        map_range=(-5.0, 10.0),
+        free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
+    ),
+    "rwda": Entry(
+        rwda.RWDA,
+        rwda_config.RWDAConfig,
+        rwda_config.PRESETS,
+        "RWDA (BMVC 2023)",
+        "optional",
+        trained=True,
+        parts=rwda_config.PARTS,
+        free=rwda_config.FREE,
     ),
 }
 
