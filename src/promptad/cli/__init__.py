@@ -48,4 +48,8 @@ def main() -> None:
 
     # Pillow warns about damaged metadata of photos that it then reads well; errors reach people as lines of their own.
     warnings.filterwarnings("ignore", module="PIL")
+    # What promptad itself warns of (words that are left out) is a line like all others.
+    from promptad.cli.console import warn
+
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
     build()()

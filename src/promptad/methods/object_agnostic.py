@@ -7,6 +7,7 @@ photos of another data set, with masks. What is left to a method: which prompts,
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -201,9 +202,9 @@ class ObjectAgnostic(Trained):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a batch, a scalar."""
-        raise NotImplementedError
 
     def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
         """Nothing is learned from good photos; they only set the threshold."""
