@@ -27,7 +27,7 @@ from promptad.methods.rwda_config import PAIR_PRESETS, PRESETS, RWDAConfig
 from promptad.prompts.random_words import SIDES, word_pairs
 from promptad.saved import read_saved, write_saved
 
-SMALL = {"pairs": 40, "batch_pairs": 16, "hidden": (12, 10, 8), "lr": 0.01}
+SMALL = {"pairs": 40, "batch_pairs": 16, "hidden": (12, 10, 8), "lr": 0.01, "normalize_input": True}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,20 @@ def test_what_is_learned_are_weights_and_the_statistics_of_sentences(backbone):
     spread = float(reached.std(0).mean())
     assert torch.allclose(tensors["classifier.layers.1.running_mean"], reached.mean(0), atol=0.3 * spread)
     assert torch.allclose(tensors["classifier.layers.1.running_var"], reached.var(0), rtol=0.3, atol=1e-8)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_noise_has_the_length_asked_for_and_only_in_training(normalize):
+    network = Classifier(400, (3,), 0.0, normalize=normalize, noise=2.0)
+    seen: list[Tensor] = []
+    network.layers[0].register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    rows = 7 * torch.nn.functional.normalize(torch.randn(50, 400), dim=-1)
+    network.train()(rows)
+    network.eval()(rows)
+    clean = rows / 7 if normalize else rows
+    assert torch.allclose(seen[1], clean, atol=1e-6)
+    lengths = (seen[0] - clean).norm(dim=-1) / clean.norm(dim=-1)
+    assert lengths.mean() == pytest.approx(2, rel=0.05) and lengths.std() < 0.2
 
 
 # Training on words alone --------------------------------------------------------------------------
@@ -180,20 +194,22 @@ def test_training_again_gives_the_same_and_seeds_differ(backbone, trained):
     assert all(torch.equal(value, trained.learned()[name]) for name, value in again.learned().items())
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(backbone, trained, tmp_path):
-    checkpoint = Checkpoint(tmp_path / "x.training.safetensors", {"config": config_dict(trained.config)})
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_a_killed_training_goes_on_to_the_same_bits(backbone, tmp_path, noise):
+    whole = build(backbone, noise=noise)
+    losses = whole.train()
+    checkpoint = Checkpoint(tmp_path / "x.training.safetensors", {"config": config_dict(whole.config)})
 
     def kill(done: int, total: int) -> None:
         if done > total - 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(backbone).train(checkpoint=checkpoint, progress=kill)
-    resumed = build(backbone)
-    history = resumed.train(checkpoint=checkpoint)
-    assert len(history) == 2 and history == build(backbone).train()
-    assert all(torch.equal(value, trained.learned()[name]) for name, value in resumed.learned().items())
-    assert torch.equal(resumed.score(views(backbone)).image, trained.score(views(backbone)).image)
+        build(backbone, noise=noise).train(checkpoint=checkpoint, progress=kill)
+    resumed = build(backbone, noise=noise)
+    assert resumed.train(checkpoint=checkpoint) == losses and len(losses) == 2
+    assert all(torch.equal(value, whole.learned()[name]) for name, value in resumed.learned().items())
+    assert torch.equal(resumed.score(views(backbone)).image, whole.score(views(backbone)).image)
 
 
 # Scores -------------------------------------------------------------------------------------------
@@ -369,15 +385,18 @@ def test_the_detector_trains_nothing_and_needs_no_photo(backbone, trained, tmp_p
 
 def test_presets():
     paper, release, clean = (RWDAConfig(**PRESETS[name]) for name in ("paper", "release", "clean"))
-    assert paper == release and clean.normalize_input and not paper.normalize_input
+    assert paper == release
     for config in (paper, clean):
-        assert (config.pairs, config.batch_pairs, config.epochs) == (10_000, 64, 2)
-        assert (config.shortest_word, config.longest_word) == (5, 10)
-        assert (config.fit, config.view_score, config.parts) == ("multicrop", "mean", "sum")
-    recipe = paper.recipe()
-    assert (recipe.optimiser, recipe.epochs, recipe.lr, recipe.weight_decay) == ("adamw", 2, 1e-3, 1e-4)
-    assert (recipe.decay_every, recipe.decay, recipe.seed) == (1, 0.1, paper.seed)
-    assert paper.scale == 100 and paper.guides == ("a", "a damaged") and paper.hidden == (512, 256, 128)
+        assert (config.pairs, config.batch_pairs, config.epochs, config.seed) == (10_000, 64, 2, 111)
+        assert (config.shortest_word, config.longest_word, config.parts) == (5, 10, "sum")
+        assert config.guides == ("a", "a damaged") and config.hidden == (512, 256, 128) and config.dropout == 0.5
+        recipe = config.recipe()
+        assert (recipe.optimiser, recipe.epochs, recipe.lr, recipe.weight_decay) == ("adamw", 2, 1e-3, 1e-4)
+        assert (recipe.decay_every, recipe.decay, recipe.seed) == (1, 0.1, 111)
+    assert (paper.fit, paper.view_score, paper.normalize_input, paper.noise) == ("multicrop", "mean", False, 0)
+    assert (paper.scale, paper.reference_weight) == (100, 1)
+    assert (clean.fit, clean.view_score, clean.normalize_input, clean.noise) == ("auto", "max", True, 2)
+    assert (clean.scale, clean.reference_weight) == (30, 5)
 
 
 def test_every_word_pair_of_the_table_is_a_preset():
@@ -415,6 +434,7 @@ def test_the_registry_knows_what_may_differ_from_training():
         ({"epochs": 0}, "epochs"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"reference_weight": -1.0}, "reference_weight"),
+        ({"noise": -1.0}, "noise"),
     ],
 )
 def test_settings_that_make_no_sense(values, says):

@@ -49,9 +49,11 @@ class Classifier(nn.Module):
     Batch norm keeps the statistics of the sentences it was trained on, and uses them for photos (section 3.2).
     """
 
-    def __init__(self, width: int, hidden: Sequence[int], dropout: float, *, normalize: bool) -> None:
+    def __init__(
+        self, width: int, hidden: Sequence[int], dropout: float, *, normalize: bool, noise: float = 0.0
+    ) -> None:
         super().__init__()
-        self.normalize = normalize
+        self.normalize, self.noise = normalize, noise
         layers: list[nn.Module] = []
         for before, after in zip([width, *hidden[:-1]], hidden, strict=True):
             layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU(), nn.Dropout(dropout)]
@@ -60,6 +62,9 @@ class Classifier(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """(B, E) embeddings of sentences or photos -> (B,) logits, larger = more anomalous."""
         rows = F.normalize(embeddings, dim=-1) if self.normalize else embeddings
+        if self.training and self.noise:
+            length = rows.norm(dim=-1, keepdim=True) / rows.shape[-1] ** 0.5
+            rows = rows + self.noise * length * torch.randn_like(rows)
         return self.layers(rows).squeeze(-1)
 
 
@@ -92,11 +97,11 @@ class RWDA(Trained):
 
     def _start(self) -> Classifier:
         """The classifier as the seed draws it, in eval mode."""
-        config = self.config
+        config, width = self.config, self.backbone.sizes.embed_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             start = Classifier(
-                self.backbone.sizes.embed_dim, config.hidden, config.dropout, normalize=config.normalize_input
+                width, config.hidden, config.dropout, normalize=config.normalize_input, noise=config.noise
             )
         return start.to(self.backbone.device).eval()
 
