@@ -187,7 +187,7 @@ class PromptADZeroShot(Trained):
         """Sets mean and deviation of every channel over all patches of the training photos."""
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
         for indices in data.grouped(range(len(data)), self.config.batch_size):
-            taps = torch.stack(self._taps(data.batch(indices).features))[:, :, 1:].double()
+            taps = torch.stack(self._taps(data.batch(indices).features))[:, :, 1:].cpu().double()
             count += taps.shape[1] * taps.shape[2]
             total, squares = total + taps.sum(dim=(1, 2)), squares + taps.square().sum(dim=(1, 2))
         mean = total / count

@@ -20,7 +20,7 @@ _DATASET_BANKS = ("mvtec", "visa")
 
 @cache
 def bank(name: str) -> dict[str, Any]:
-    """The bank `name` of the package: "generic", "mvtec", "visa", "winclip", "april_gan" or "two_prompt".
+    """The bank `name` of the package, one of the files in `prompts/banks`, such as "generic" or "mvtec".
 
     Raises:
         ConfigError: no such bank.
