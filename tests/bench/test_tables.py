@@ -224,15 +224,29 @@ def test_a_whole_data_set_has_the_published_numbers_and_the_difference_beside() 
     assert image[0][-2:] == ["published AUROC", "difference"]
     assert image[1][-2:] == ["94.6 ± 1.7", "+0.4"] and pixel[1][-2:] == ["95.9 ± 0.5", "-0.9"]
     rows = cells(markdown(made), "published, mean of all 15 classes")
-    assert ["SPADE", "1", "81.0 ± 2.0", "91.2", "–", "–"] in rows
-    assert ["PromptAD", "1", "94.6 ± 1.7", "95.9 ± 0.5", "97.1", "87.9"] in rows
+    source = "PromptAD, CVPR 2024 (AUPR and PRO: its supplement); ViT-B-16-plus-240/laion400m\\_e32"
+    assert ["SPADE", "1", "81.0 ± 2.0", "91.2", "–", "–", source] in rows
+    assert ["PromptAD", "1", "94.6 ± 1.7", "95.9 ± 0.5", "97.1", "87.9", source] in rows
     assert not any(line[0] == "FastRecon" for line in rows)
     assert any("F-13" in line for line in made.footer) and any("F-7" in line for line in made.footer)
-    assert not any("backbone" in line for line in made.footer)
-    assert (
-        "published with backbone ViT-B-16-plus-240/laion400m_e32; here starter"
-        in report(units, backbone="starter").footer
+    assert any(
+        line.endswith("backbone stand beside it, here it is starter")
+        for line in report(units, backbone="starter").footer
     )
+
+
+def test_zero_shot_rows_stand_beside_the_papers_they_come_from() -> None:
+    units = [
+        unit(name, method="faprompt", shots=0, rows=[row(parts="", image_auroc=0.9, pixel_auroc=0.9)])
+        for name in MVTEC.classes
+    ]
+    made = report(units)
+    image, pixel = (cells(markdown(made), f"{kind} level") for kind in ("image", "pixel"))
+    assert image[1][-2:] == ["91.9", "-1.9"] and pixel[1][-2:] == ["90.6", "-0.6"]
+    assert image[1][2] == "trained elsewhere"
+    rows = cells(markdown(made), "published, mean of all 15 classes")
+    assert ["AnomalyCLIP", "0", "91.5", "91.1", "96.2", "81.4", "FAPrompt, ICCV 2025; ViT-L-14-336/openai"] in rows
+    assert not any("F-7" in line for line in made.footer)
 
 
 def test_a_mean_over_some_classes_is_never_set_beside_the_published_one() -> None:

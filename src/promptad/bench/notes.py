@@ -129,14 +129,15 @@ def published_notes(
     """What the published numbers are, whether they can be compared, and where photos or backbone differ."""
     if known is None:
         return ["no published numbers: these are not classes of MVTec AD or VisA"]
-    out = [f"{known.scope(classes)}: {known.name}, {known.source}"]
-    if backbone != known.backbone:
-        out.append(f"published with backbone {known.backbone}; here {backbone}")
-    out.append(
-        "published PromptAD numbers: the released code chooses the epoch on the test set (F-7), so the "
-        "oracle rows are their counterpart"
-    )
-    out.append(known.note)
+    out = [
+        f"{known.scope(classes)}: {known.name}; each number's source and backbone stand beside it, here it is {backbone}"
+    ]
+    if any(unit["method"] == "promptad" for unit in units):
+        out.append(
+            "published PromptAD numbers: the released code chooses the epoch on the test set (F-7), so the "
+            "oracle rows are their counterpart"
+        )
+        out.append(known.note)
     counts = {
         unit["class"]: tuple(unit["photos"][key] for key in ("training", "normal", "anomalous")) for unit in units
     }

@@ -25,6 +25,7 @@ class Number:
         method: as the paper writes it. metric: one of :data:`PUBLISHED_METRICS`. shots: k; 0 for none.
         mean, std: in percent; std None where none is printed.
         ours: method and parts of the row that it is compared with, or None.
+        source, backbone: where it is printed and what it was measured with.
     """
 
     method: str
@@ -33,6 +34,8 @@ class Number:
     mean: float
     std: float | None
     ours: tuple[str, str] | None
+    source: str
+    backbone: str
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def _data_set(key: str, entry: Mapping[str, Any], shared: Mapping[str, str]) -> 
                 continue
             spreads = row[metric].get("std", [None] * len(row["shots"]))
             for k, mean, std in zip(row["shots"], row[metric]["mean"], spreads, strict=True):
-                numbers.append(Number(row["method"], metric, k, mean, std, ours))
+                source, backbone = row.get("source", shared["source"]), row.get("backbone", shared["backbone"])
+                numbers.append(Number(row["method"], metric, k, mean, std, ours, source, backbone))
     classes = {name: (counts[0], counts[1], counts[2]) for name, counts in entry["classes"].items()}
     return Published(key, entry["name"], classes, tuple(numbers), **shared)

@@ -177,12 +177,13 @@ def _published(report: Report, known: Published) -> Table:
     rows = []
     for k in shots:
         for method in dict.fromkeys(one.method for one in known.numbers if one.shots == k):
-            cells = []
+            cells, source = [], ""
             for metric in metrics.values():
                 [number] = known.lookup(metric, k, method) or [None]
                 cells.append("–" if number is None else notes.spread(number.mean, number.std))
-            rows.append((method, str(k), *cells))
-    return Table(known.scope(report.classes), ("method", "shots", *metrics), tuple(rows))
+                source = f"{number.source}; {number.backbone}" if number else source
+            rows.append((method, str(k), *cells, source))
+    return Table(known.scope(report.classes), ("method", "shots", *metrics, "source"), tuple(rows))
 
 
 def _key(line: Line) -> tuple[str, str, str]:
