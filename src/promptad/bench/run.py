@@ -23,7 +23,7 @@ import torch
 from promptad import __version__
 from promptad.bench.protocol import Protocol, Unit, draw_order, fingerprint_of, take_shots, unit_key
 from promptad.bench.selection import OracleSelection
-from promptad.bench.testset import Masks, TestSet, Tick, moved, scoring_parts, threshold_from
+from promptad.bench.testset import Masks, TestSet, Tick, scoring_parts, threshold_from
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
@@ -247,7 +247,7 @@ class _Run:
                 for shot in one.shots:
                     if (layout, shot.path) not in good:
                         [encoded] = detector.encoder.encode_files([shot.path], reference=True)
-                        good[layout, shot.path] = moved(encoded, self.backbone.device)
+                        good[layout, shot.path] = encoded.to(self.backbone.device)
                     shots.append(good[layout, shot.path])
                 content = _unit(detector, one, shots, tests, self._tick)
             except PromptadError as error:

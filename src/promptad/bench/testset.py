@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from promptad.bench.protocol import EvalSize
 from promptad.calibration import calibrate
-from promptad.clip.vision import Features, concatenate
+from promptad.clip.vision import concatenate
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.detector import Detector
@@ -95,10 +94,9 @@ class TestSet:
                 continue
             self.records.append(record)
             self.seconds += photo.seconds
-            size = sum(_bytes(one) for one in photo.features)
-            if left >= size or encoder.cache is None:
-                self._kept[record.path] = moved(photo, "cpu")
-                left -= size
+            if left >= photo.nbytes or encoder.cache is None:
+                self._kept[record.path] = photo.to("cpu")
+                left -= photo.nbytes
             if record.mask is not None and record.path not in masks:
                 masks[record.path] = _mask(record.mask, photo.size, eval_size)
             mask = masks.get(record.path)
@@ -203,7 +201,7 @@ def judge(
     for members in groups.values():
         for start in range(0, len(members), _BATCH):
             batch = members[start : start + _BATCH]
-            views = concatenate([features_on(photos[i].features[n], device) for i, n in batch])
+            views = concatenate([photos[i].features[n].to(device) for i, n in batch])
             scores: Scores = detector.method.score(views, leave_out=leave_out)
             images = scores.image.tolist()
             maps = None if scores.map is None else scores.map.cpu()
@@ -236,27 +234,6 @@ def threshold_from(detector: Detector, good: Sequence[PhotoFeatures]) -> float |
     scores = [judge(detector, [photo], leave_out=index)[0][0] for index, photo in enumerate(good)]
     # The image threshold does not depend on the maps; the scores stand in for their peaks.
     return calibrate(scores, scores, scores, "leave-one-out").threshold
-
-
-def features_on(features: Features, device: torch.device | str) -> Features:
-    """The same features on another device."""
-    patches = None if features.patches is None else features.patches.to(device)
-    return Features(
-        features.image.to(device),
-        patches,
-        {layer: tap.to(device) for layer, tap in features.taps.items()},
-        features.grid,
-    )
-
-
-def moved(photo: PhotoFeatures, device: torch.device | str) -> PhotoFeatures:
-    """The same photo with its features on another device."""
-    return replace(photo, features=[features_on(one, device) for one in photo.features])
-
-
-def _bytes(features: Features) -> int:
-    tensors: list[Any] = [features.image, features.patches, *features.taps.values()]
-    return sum(one.numel() * one.element_size() for one in tensors if one is not None)
 
 
 def _map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -93,6 +94,48 @@ def path_of_model(name: Annotated[str, typer.Argument(help="Name from `promptad 
     from promptad.clip.zoo import locate
 
     say(str(locate(name).weights))
+
+
+@app.command("prompts")
+@friendly_errors()
+def trained_prompts(
+    file: Annotated[
+        Path | None, typer.Argument(help="File of trained prompts; default: all that are in the package.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what trained prompts were trained on, under which licence and with which command."""
+    from promptad.learned import SHIPPED, read_learned
+
+    found = [read_learned(path) for path in ([file] if file else sorted(SHIPPED.glob("*.safetensors")))]
+    cards = [
+        {
+            "file": str(one.path),
+            "sha256": one.sha256,
+            "method": one.method,
+            "preset": one.preset,
+            "settings": one.config,
+            "backbone": one.backbone,
+            **one.card,
+        }
+        for one in found
+    ]
+    if as_json:
+        say(json.dumps(cards, indent=1))
+        return
+    for card in cards:
+        say(f"{card['title']}")
+        say(f"  file      {card['file']} (sha256 {card['sha256'][:8]})")
+        say(f"  backbone  {card['backbone']['name']} (sha256 {card['backbone']['sha256'][:8]})")
+        for data in card["data"]:
+            say(
+                f"  data      {data['name']}: {data['normal']} good, {data['anomalous']} anomalous photos of "
+                f"{len(data['classes'])} classes; licence {data['licence']}"
+            )
+        if not card["data"]:
+            say("  data      words alone, no photo")
+        say(f"  loss      {card['losses'][0]:.4g} in epoch 1, {card['losses'][-1]:.4g} in epoch {len(card['losses'])}")
+        say(f"  command   {card['command']}")
 
 
 def _as_dict(checkpoint: Any) -> dict[str, Any]:

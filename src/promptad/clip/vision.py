@@ -80,7 +80,13 @@ class Features:
     def __len__(self) -> int:
         return self.image.shape[0]
 
-    def to(self, device: torch.device) -> Features:
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors, in bytes."""
+        tensors = [self.image, self.patches, *self.taps.values()]
+        return sum(one.numel() * one.element_size() for one in tensors if one is not None)
+
+    def to(self, device: torch.device | str) -> Features:
         """The same batch on another device."""
         patches = None if self.patches is None else self.patches.to(device)
         return Features(self.image.to(device), patches, {k: v.to(device) for k, v in self.taps.items()}, self.grid)

@@ -126,10 +126,9 @@ class AuxiliarySet:
         digest = sha256_file(record.path)
         self.records.append(record)
         self.hashes.append(digest)
-        size = sum(_bytes(one) for one in photo.features)
-        if size <= self._left:
-            self._kept[index] = photo.to(torch.device("cpu"))
-            self._left -= size
+        if photo.nbytes <= self._left:
+            self._kept[index] = photo.to("cpu")
+            self._left -= photo.nbytes
         mask_digest = sha256_file(record.mask) if self.masks and record.mask else ""
         return f"{digest} {record.label} {mask_digest} {record.class_name} {record.defect_type}"
 
@@ -193,8 +192,3 @@ def view_mask(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
 def _inside(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     left, top, right, bottom = (round(edge) for edge in view.region)
     return mask[top:bottom, left:right]
-
-
-def _bytes(features: Features) -> int:
-    tensors = [features.image, features.patches, *features.taps.values()]
-    return sum(one.numel() * one.element_size() for one in tensors if one is not None)

@@ -47,7 +47,12 @@ class PhotoFeatures:
     features: list[Features]
     seconds: float = field(default=0.0, compare=False)
 
-    def to(self, device: torch.device) -> PhotoFeatures:
+    @property
+    def nbytes(self) -> int:
+        """Memory of the features of all views, in bytes."""
+        return sum(one.nbytes for one in self.features)
+
+    def to(self, device: torch.device | str) -> PhotoFeatures:
         """The same features on another device."""
         return replace(self, features=[features.to(device) for features in self.features])
 
