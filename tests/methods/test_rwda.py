@@ -396,7 +396,7 @@ def test_presets():
     assert (paper.fit, paper.view_score, paper.normalize_input, paper.noise) == ("multicrop", "mean", False, 0)
     assert (paper.scale, paper.reference_weight) == (100, 1)
     assert (clean.fit, clean.view_score, clean.normalize_input, clean.noise) == ("auto", "max", True, 2)
-    assert (clean.scale, clean.reference_weight) == (30, 5)
+    assert (clean.scale, clean.reference_weight) == (10, 1)
 
 
 def test_every_word_pair_of_the_table_is_a_preset():
