@@ -111,6 +111,7 @@ def test_presets_hold_what_the_paper_says_and_what_was_filled_in():
     )
     assert (paper.prompt_norm, paper.standardise, paper.layers) == (0.0, False, ())
     clean = METHODS["promptad-zs"].make_config("clean")
+    assert (clean.standardise, clean.feedforward, clean.epochs, clean.batch_size) == (True, 256, 8, 16)
     assert clean.input_size == 0 and set(PRESETS) == set(METHODS["promptad-zs"].presets)
 
 
