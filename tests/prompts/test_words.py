@@ -139,7 +139,7 @@ def test_nothing_left_and_unknown_sources_are_errors():
         anomaly_states("thing", replace=True)
     with pytest.raises(ConfigError, match="'eight', 'five' or 'none'"):
         anomaly_states("thing", generic="nine")
-    with pytest.raises(ConfigError, match=r"no word bank 'mpdd'.*april_gan, generic, mvtec"):
+    with pytest.raises(ConfigError, match=r"no word bank 'mpdd'.*april_gan, definitions, generic, mvtec"):
         anomaly_states("thing", source="mpdd")
 
 
