@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.learning.losses import explicit_anomaly_margin, mean_alignment, one_class_contrastive
+from promptad.learning.losses import (
+    anchor_distance,
+    attraction,
+    explicit_anomaly_margin,
+    mean_alignment,
+    one_class_contrastive,
+)
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -117,3 +123,20 @@ def test_the_two_alignments_differ_and_reach_all_prompts():
     assert abs(first.item() - second.item()) > 1e-2
     (first + second).backward()
     assert (learnable.grad.abs().amax(dim=-1) > 0).all()
+
+
+def test_attraction_equals_the_slow_reference_and_anchor_is_a_squared_distance():
+    features, normal, start = unit(6, 8, seed=1), unit(8, seed=2), unit(8, seed=3)
+    z, w, w0 = (tensor.double().numpy() for tensor in (features, normal, start))
+    assert attraction(features, normal).item() == pytest.approx(np.mean([1 - one @ w for one in z]), rel=1e-5)
+    assert anchor_distance(normal, start).item() == pytest.approx(((w - w0) ** 2).sum(), rel=1e-5)
+    assert attraction(normal.expand(3, -1), normal).item() == pytest.approx(0, abs=1e-6)
+    assert anchor_distance(start, start) == 0
+
+
+def test_attraction_goes_on_where_the_contrastive_loss_is_satisfied():
+    features, negatives = unit(1, 8, seed=1), -unit(1, 8, seed=1)
+    normal = F.normalize(features[0] + 0.5 * unit(8, seed=2), dim=-1).requires_grad_()
+    (satisfied,) = torch.autograd.grad(one_class_contrastive(features, normal, negatives, 100.0), normal)
+    (pulled,) = torch.autograd.grad(attraction(features, normal), normal)
+    assert satisfied.norm() < 1e-6 and pulled.norm() > 0.9

@@ -67,6 +67,33 @@ def test_the_learnable_suffix_stands_where_the_preset_says(backbone, preset, pla
         assert torch.equal(assembled[row, 7 if place == "after" else 5], suffix[row, 0])
 
 
+def test_every_prefix_starts_from_its_own_phrase_and_phrases_go_round_with_noise(backbone):
+    phrases = ("a cropped photo of the", "a photo of a")
+    method = build(backbone, prefixes_image=3, prefix_tokens=5, prefix_init=", ".join(phrases))
+    for n, start in enumerate(method._sets["image"].parameters["prefix"]):
+        ids = backbone.tokenizer.words(phrases[n % 2])
+        ids = [ids[i % len(ids)] for i in range(5)]
+        words = backbone.text.token_embedding(torch.tensor(ids)).float()
+        assert (start - words).abs().max() < 0.2  # the noise has a sigma of 0.02
+        assert torch.equal(start.detach(), words) == (n < 2)
+
+
+def test_own_prefixes_of_the_anomaly_prompts_start_as_copies_and_are_trained_apart(backbone):
+    method, shared = (build(backbone, "metal_nut", prefixes_pixel=2, anomaly_prefixes=how) for how in ("own", "shared"))
+    prompts, other = method._sets["pixel"], shared._sets["pixel"]
+    rows = prompts.compiled.assemble(prompts.parameters)
+    assert torch.equal(rows, other.compiled.assemble(other.parameters))
+    start, stop = prompts.normal.stop, len(rows)
+    for name, own, elsewhere in (
+        ("prefix", slice(0, start), slice(start, stop)),
+        ("anomaly_prefix", slice(start, stop), slice(0, start)),
+    ):
+        parameter = prompts.parameters[name]
+        (reached,) = torch.autograd.grad(rows[own].sum(), parameter, retain_graph=True)
+        (not_reached,) = torch.autograd.grad(rows[elsewhere].sum(), parameter, retain_graph=True)
+        assert reached.all() and not not_reached.any()
+
+
 def test_presets_hold_what_is_printed_and_what_is_released():
     paper, release = (make_config(PromptADConfig, name, PRESETS, {}) for name in ("paper", "release"))
     for config in (paper, release):
@@ -79,6 +106,8 @@ def test_presets_hold_what_is_printed_and_what_is_released():
         assert config.numerator == "anomalous" and config.parts == "fused" and config.margin
         assert config.prefixes_pixel == 1 and config.scale_pixel in (0, config.scale)
         assert config.score_scale_pixel in (0, config.score_scale)
+        assert config.fusion_scale == config.fusion_scale_pixel == 0  # ours, and off: so are the next
+        assert config.attraction == config.anchor == 0 and config.anomaly_prefixes == "shared"
     assert (paper.scale, paper.score_scale, paper.margin_distance) == (100.0, 100.0, "euclidean")
     assert (paper.prefixes_image, paper.suffix_position, paper.alignment) == (1, "after", "normalised_mean")
     assert (paper.memory_point, paper.margin_over_patches, paper.prompt_precision) == ("block", False, "fp32")
@@ -114,7 +143,7 @@ def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
         negatives = np.concatenate([manual, learnable])
         good, bad = unit(normals.mean(0)), unit(negatives.mean(0))
         scale = (config.scale_pixel or config.scale) if task == "pixel" else config.scale
-        contrastive, hinges, weights = [], [], []
+        contrastive, hinges, near_good, weights = [], [], [], []
         for view in views:
             tokens = view.image[:, None] if task == "image" else view.patches
             z = unit(tokens[0].double().numpy())
@@ -128,6 +157,8 @@ def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
                 near, far = np.sqrt(near), np.sqrt(far)
             hinges.append(np.maximum(near - far, 0).mean())
             weights.append(len(z))  # every patch counts the same, whatever the grid of its photo
+            near_good.append((1 - z @ good).mean())
+        total += config.attraction * np.average(near_good, weights=weights)  # the anchor is zero at the start
         total += np.mean(contrastive) + (np.average(hinges, weights=weights) if config.margin else 0)
         if len(manual) and len(learnable):
             if config.alignment == "normalised_mean":
@@ -152,6 +183,7 @@ def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
         {"manual_prompts": False},
         {"learnable_prompts": False},
         {"semantic_concatenation": False, "prefixes_image": 3},
+        {"attraction": 7.0, "anchor": 5.0, "anomaly_prefixes": "own"},
     ],
     ids=str,
 )
@@ -174,6 +206,8 @@ def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
         {"parts": "text"},
         {"parts": "memory"},
         {"numerator": "normal", "score_scale": 4.6, "score_scale_pixel": 30.0},
+        {"fusion_scale": 7.0, "fusion_scale_pixel": 2.0},
+        {"fusion_scale": 7.0, "fusion_scale_pixel": 2.0, "parts": "text"},
     ],
     ids=str,
 )
@@ -186,6 +220,8 @@ def test_scores_equal_the_slow_reference(backbone, values):
     for task in TASKS:
         own, config = method.snapshot(task).prototypes, method.config
         scale = (config.score_scale_pixel or config.score_scale) if task == "pixel" else config.score_scale
+        if config.parts == "fused":
+            scale = (config.fusion_scale_pixel if task == "pixel" else config.fusion_scale) or scale
         z = unit((view.image if task == "image" else view.patches[0]).double().numpy())
         a, b = z @ own.anomalous.double().numpy(), z @ own.normal.double().numpy()
         sign = 1 if method.config.numerator == "anomalous" else -1
@@ -243,3 +279,18 @@ def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone):
     assert torch.equal(outcome(method), seen[0][1])
     again = F.normalize(method._encode()["pixel"][method._sets["pixel"].normal].mean(0), dim=-1)
     assert torch.equal(again, seen[0][3].prototypes.normal)
+
+
+def test_the_anchor_keeps_the_anomalous_prototype_and_attraction_moves_the_normal_one(backbone):
+    photos = encode(build(backbone), photo(1), photo(2))
+    common = {"anomaly_prefixes": "own", "epochs": 30, "optimiser": "adam", "lr": 0.01, "learnable_prompts": False}
+    moved, good = {}, F.normalize(torch.cat([view.image for one in photos for view in one]), dim=-1)
+    for name, values in {"plain": {}, "ours": {"attraction": 30.0, "anchor": 100.0}}.items():
+        method = build(backbone, **common, **values)
+        method._freeze()
+        before = method.snapshot("image").prototypes
+        method.fit(photos)
+        after = method.snapshot("image").prototypes
+        near = (good @ after.normal).mean() - (good @ before.normal).mean()
+        moved[name] = float((after.anomalous - before.anomalous).norm()), float(near)
+    assert moved["ours"][0] < 0.5 * moved["plain"][0] and moved["ours"][1] > 0.05

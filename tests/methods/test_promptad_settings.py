@@ -25,6 +25,7 @@ OTHERS = {
     "prefix_tokens": {"prefix_tokens": 3},
     "suffixes": {"suffixes": 2},
     "suffix_tokens": {"suffix_tokens": 2},
+    "anomaly_prefixes": {"anomaly_prefixes": "own"},
     "suffix_position": {"suffix_position": "before"},
     "generic_states": {"generic_states": "five", "only_defects": False},
     "state_bank": {"state_bank": "none", "only_defects": False},
@@ -34,10 +35,14 @@ OTHERS = {
     "manual_prompts": {"manual_prompts": False},
     "learnable_prompts": {"learnable_prompts": False},
     "margin": {"margin": False},
+    "attraction": {"attraction": 3.0},
+    "anchor": {"anchor": 3.0},
     "scale": {"scale": 4.6},
     "scale_pixel": {"scale_pixel": 4.6},
     "score_scale": {"score_scale": 4.6},
     "score_scale_pixel": {"score_scale_pixel": 4.6},
+    "fusion_scale": {"fusion_scale": 4.6},
+    "fusion_scale_pixel": {"fusion_scale_pixel": 4.6},
     "numerator": {"numerator": "normal"},
     "margin_distance": {"margin_distance": "euclidean"},
     "margin_over_patches": {"margin_over_patches": True},
@@ -91,7 +96,7 @@ def test_every_setting_changes_the_scores(backbone, usual, name):
 
 
 def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usual):
-    for name in ("scale_pixel", "score_scale_pixel", "lr_pixel", "margin_over_patches"):
+    for name in ("scale_pixel", "score_scale_pixel", "fusion_scale_pixel", "lr_pixel", "margin_over_patches"):
         values = OTHERS[name]
         found = outcome(trained(backbone, **values))
         assert found[0] == usual[0] and not torch.equal(found[1:], usual[1:])
@@ -115,6 +120,9 @@ def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usu
         {"prefix_tokens": 0},
         {"suffix_tokens": 0},
         {"suffixes": -1},
+        {"anomaly_prefixes": "none"},
+        {"attraction": -1.0},
+        {"anchor": -1.0},
         {"epochs": -1},
         {"map_size": 0},
         {"smoothing": -1.0},
@@ -168,7 +176,7 @@ def test_fitting_again_starts_anew(backbone, usual):
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"preset": "release"}, {"parts": "text"}, {"parts": "memory"}, {"manual_prompts": False}],
+    [{}, {"preset": "clean"}, {"preset": "release"}, {"parts": "text"}, {"parts": "memory"}, {"manual_prompts": False}],
     ids=str,
 )
 def test_state_gives_the_same_scores_and_words_in_a_new_detector(backbone, values):

@@ -61,6 +61,22 @@ def explicit_anomaly_margin(
     return F.relu(to_normal - to_anomalous).mean()
 
 
+def attraction(features: Tensor, normal: Tensor) -> Tensor:
+    """Mean of 1 - cos of normal features (V, E) to the normal prototype (E,); unit vectors.
+
+    Unlike the contrastive loss it says nothing on anomaly prompts, and does not fade once these are farther away.
+    """
+    return (1 - features @ normal).mean()
+
+
+def anchor_distance(prototype: Tensor, start: Tensor) -> Tensor:
+    """Squared distance of a prototype (E,) to where it started (E,); unit vectors.
+
+    The idea of knowledge-guided context optimisation (Yao et al., KgCoOp, CVPR 2023), for the anomalous side alone.
+    """
+    return (prototype - start).square().sum()
+
+
 def mean_alignment(manual: Tensor, learnable: Tensor, how: Alignment = "mean_of_normalised") -> Tensor:
     """Squared distance between the means of manual (P, E) and learnable (Q, E) raw anomaly prompt features.
 

@@ -7,6 +7,10 @@ From k good photos of one object the method learns prompts (sections 3.2 and 3.3
 * the contrastive loss (eq. 8), the alignment of the MAP and LAP means (eq. 11) and the explicit anomaly margin (eq. 13);
 * at test, the probability of the anomalous prototype (eq. 16), joined with the memory's distance (eqs. 17 to 19).
 
+The preset "clean" adds three things of ours, all off in the others: a loss that draws the normal prototype to the good
+photos, one that holds the anomalous prototype where its words put it, and prefixes of the anomaly prompts that start as
+copies of the normal ones and then go their own way, without which the two losses would pull at the same parameters.
+
 There are two sets of prompts, one for image scores and one for pixel scores; both are trained from the same features.
 """
 
@@ -22,7 +26,7 @@ from torch.nn import functional as F
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError, WeightsError
-from promptad.learning.losses import explicit_anomaly_margin, mean_alignment, one_class_contrastive
+from promptad.learning import losses
 from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.base import EpochHook, Method, Scores, WordScores
 from promptad.methods.promptad_config import PromptADConfig
@@ -37,13 +41,17 @@ TASKS = ("image", "pixel")
 
 @dataclass
 class _Prompts:
-    """One prompt set: its compiled layouts, its parameters, and which rows are which."""
+    """One prompt set: its compiled layouts, its parameters, and which rows are which.
+
+    `anchor` is the (E,) anomalous prototype of the first step, before the parameters have moved.
+    """
 
     compiled: PromptSet
     parameters: dict[str, Tensor]
     normal: slice
     manual: slice
     learnable: slice
+    anchor: Tensor | None = None
 
 
 @dataclass
@@ -117,9 +125,11 @@ class PromptAD(Method):
             shapes["context"] = (prefixes, config.prefix_tokens)
             learnable = [(Slot("context", n), self.object, end) for n in range(prefixes)]
         else:
+            prefix = "anomaly_prefix" if config.anomaly_prefixes == "own" else "prefix"
+            shapes[prefix] = shapes["prefix"]
             if config.manual_prompts:
                 manual = [
-                    (Slot("prefix", n), fill(state, self.object), end) for n in range(prefixes) for state in self.states
+                    (Slot(prefix, n), fill(state, self.object), end) for n in range(prefixes) for state in self.states
                 ]
             if config.learnable_prompts and config.suffixes:
                 shapes["suffix"] = (config.suffixes, config.suffix_tokens)
@@ -127,27 +137,37 @@ class PromptAD(Method):
                     for s in range(config.suffixes):
                         pair: Layout = (self.object, Slot("suffix", s))
                         pair = pair if config.suffix_position == "after" else pair[::-1]
-                        learnable.append((Slot("prefix", n), *pair, end))
+                        learnable.append((Slot(prefix, n), *pair, end))
         dtype = torch.float16 if config.prompt_precision == "fp16" else torch.float32
         width, device = self.backbone.sizes.text.width, self.backbone.device
-        parameters = {}
+        parameters: dict[str, Tensor] = {}
         for name, shape in shapes.items():
+            if name == "anomaly_prefix":  # a copy: semantic concatenation holds at the start
+                parameters[name] = parameters["prefix"].detach().clone().requires_grad_()
+                continue
             start = torch.randn(*shape, width, generator=generator) * config.init_std
             if name != "suffix":
-                start = start + self._prefix_start()
+                start = self._prefix_start(start)
             parameters[name] = start.to(device, dtype).requires_grad_()
         n, m = len(normal), len(manual)
         compiled = PromptSet([*normal, *manual, *learnable], shapes, self.backbone)
         return _Prompts(compiled, parameters, slice(0, n), slice(n, n + m), slice(n + m, len(compiled)))
 
-    def _prefix_start(self) -> Tensor:
-        """(E_N, t) embeddings of the words that prefixes start from, repeated or cut to length; zeros without words."""
-        tokens, width = self.config.prefix_tokens, self.backbone.sizes.text.width
-        words = self.backbone.tokenizer.words(self.config.prefix_init)
-        if not words:
-            return torch.zeros(tokens, width)
-        ids = torch.tensor([words[i % len(words)] for i in range(tokens)], device=self.backbone.device)
-        return self.backbone.text.token_embedding(ids).detach().float().cpu()
+    def _prefix_start(self, noise: Tensor) -> Tensor:
+        """(N, E_N, t) noise -> prefixes: it is added to the embeddings of phrases, each repeated or cut to E_N tokens.
+
+        Prefix n takes phrase n, and the first again after the last. Of several phrases the first round gets no noise,
+        because nothing else is needed to tell these prefixes apart.
+        """
+        table, tokenizer = self.backbone.text.token_embedding, self.backbone.tokenizer
+        phrases = [words for part in self.config.prefix_init.split(",") if (words := tokenizer.words(part))]
+        if not phrases:
+            return noise
+        if len(phrases) > 1:
+            noise[: len(phrases)] = 0
+        chosen = [phrases[n % len(phrases)] for n in range(len(noise))]
+        ids = [[words[i % len(words)] for i in range(noise.shape[1])] for words in chosen]
+        return noise + table(torch.tensor(ids, device=self.backbone.device)).detach().float().cpu()
 
     def prompt_counts(self, task: str) -> dict[str, int]:
         """Numbers of normal, manual anomaly and learnable anomaly prompts of the "image" or "pixel" set."""
@@ -223,7 +243,10 @@ class PromptAD(Method):
         self._freeze()
 
     def _loss(self, task: str, raw: Tensor, groups: list[Tensor]) -> Tensor:
-        """Contrastive + margin + lambda * alignment (eq. 14) of one prompt set; `groups` are (V, T, E) unit vectors."""
+        """Contrastive + margin + lambda * alignment (eq. 14) and our two terms; `groups` are (V, T, E) unit vectors.
+
+        The first call must be for the parameters' initial values: it sets the anchor.
+        """
         config, prompts = self.config, self._sets[task]
         scale = config.scale if task == "image" else config.scale_pixel or config.scale
         negatives = F.normalize(raw[prompts.normal.stop :], dim=-1)
@@ -232,18 +255,24 @@ class PromptAD(Method):
         total = torch.zeros((), device=raw.device)
         for group, weight in zip(groups, weights, strict=True):
             share = weight / sum(weights)
-            total = total + share * one_class_contrastive(group.flatten(0, 1), normal, negatives, scale)
+            total = total + share * losses.one_class_contrastive(group.flatten(0, 1), normal, negatives, scale)
+            if config.attraction:
+                total = total + share * config.attraction * losses.attraction(group.flatten(0, 1), normal)
             if config.margin:
-                total = total + share * explicit_anomaly_margin(
+                total = total + share * losses.explicit_anomaly_margin(
                     group,
                     normal,
                     anomalous,
                     distance=config.margin_distance,  # type: ignore[arg-type]
                     sum_over_patches=config.margin_over_patches and task == "pixel",
                 )
+        if config.anchor:
+            if prompts.anchor is None:
+                prompts.anchor = anomalous.detach()
+            total = total + config.anchor * losses.anchor_distance(anomalous, prompts.anchor)
         manual, learnable = raw[prompts.manual], raw[prompts.learnable]
         if len(manual) and len(learnable):
-            total = total + config.alignment_weight * mean_alignment(manual, learnable, config.alignment)  # type: ignore[arg-type]
+            total = total + config.alignment_weight * losses.mean_alignment(manual, learnable, config.alignment)  # type: ignore[arg-type]
         return total
 
     @staticmethod
@@ -308,6 +337,8 @@ class PromptAD(Method):
     def _text(self, task: str, features: Tensor) -> Tensor:
         config, prototypes = self.config, self._prototypes[task]
         scale = config.score_scale if task == "image" else config.score_scale_pixel or config.score_scale
+        if config.parts == "fused":
+            scale = (config.fusion_scale if task == "image" else config.fusion_scale_pixel) or scale
         probability = anomalous_probability(features, prototypes.normal, prototypes.anomalous, scale)
         return probability if self.config.numerator == "anomalous" else 1 - probability
 

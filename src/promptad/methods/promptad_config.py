@@ -17,20 +17,29 @@ class PromptADConfig:
         fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess` (F-6).
         prefixes_image, prefixes_pixel: normal prefixes N of each prompt set (F-11).
         prefix_tokens: tokens E_N of a prefix. suffixes, suffix_tokens: learnable suffixes L and their tokens E_A.
+        anomaly_prefixes: "shared" with the normal prompts as in the paper, or "own": copies of the normal prefixes that
+            are trained separately, so that normal prompts can move where anomaly prompts do not follow.
         suffix_position: "after" the object as printed, "before" it as released (F-3).
         generic_states: "eight", "five" or "none" (F-10). state_bank: "auto", "none", a bank or a TOML file.
         defects: a person's own states, added; with `only_defects` they replace all others.
         semantic_concatenation: off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP.
         manual_prompts, learnable_prompts, margin: off gives the ablations w/o MAP, w/o LAP, w/o EAM.
+        attraction: weight of the mean distance 1 - cos of the good features to the normal prototype, which goes on pulling
+            where the contrastive loss is satisfied.
+        anchor: weight of the squared distance of the anomalous prototype to where it started: the good photos say nothing
+            about where defects lie, the words do. Neither is in the paper; 0 is off.
         scale: inverse temperature of the losses, score_scale: of the scores (F-1), word_scale: of the defect words;
             scale_pixel, score_scale_pixel: of the pixel prompts (0: the same as of the image prompts).
+        fusion_scale, fusion_scale_pixel: inverse temperatures of the text scores that are joined with the memory (0: as
+            `score_scale` and `score_scale_pixel` say). A low one lets the memory count, a high one gives better text maps.
         numerator: "anomalous", or "normal" as eq. 16 is printed, which would be a normality score (F-2).
         margin_distance, margin_over_patches: the hinge's distance and the released code's axis slip (F-4).
         alignment, alignment_weight: which means are compared, and lambda (F-12).
         optimiser: "sgd" (paper, release) or "adam"; epochs, lr, momentum, weight_decay, final_lr: with cosine annealing;
             lr_pixel: of the pixel prompts (0: the same).
-        prefix_init: words whose token embeddings start the prefixes, "" starts them at zero; init_std: sigma of the
-            Gaussian added to that, and of the suffixes.
+        prefix_init: words whose token embeddings start the prefixes, "" starts them at zero; of several phrases with
+            commas between them, every prefix takes the next. init_std: sigma of the Gaussian of the suffixes, and of the
+            one added to prefixes that a phrase of their own does not set apart.
         prompt_precision: "fp32", or "fp16" parameters as released (F-9).
         selection: "last" epoch; "oracle_test" keeps the epoch with the best test AUROC and is only for benchmarks (F-7).
         shot_order: listing from which shots are drawn: "sorted" names, or the "directory"'s own order (F-8).
@@ -51,6 +60,7 @@ class PromptADConfig:
     prefix_tokens: int = 4
     suffixes: int = 4
     suffix_tokens: int = 1
+    anomaly_prefixes: str = "shared"
     suffix_position: str = "after"
     generic_states: str = "eight"
     state_bank: str = "auto"
@@ -60,10 +70,14 @@ class PromptADConfig:
     manual_prompts: bool = True
     learnable_prompts: bool = True
     margin: bool = True
+    attraction: float = 0.0
+    anchor: float = 0.0
     scale: float = 100.0
     scale_pixel: float = 0.0
     score_scale: float = 100.0
     score_scale_pixel: float = 0.0
+    fusion_scale: float = 0.0
+    fusion_scale_pixel: float = 0.0
     word_scale: float = 100.0
     numerator: str = "anomalous"
     margin_distance: str = "squared"
@@ -100,6 +114,8 @@ class PromptADConfig:
             raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
         if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
             raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
+        if min(self.attraction, self.anchor) < 0:
+            raise ConfigError("attraction and anchor are weights of losses and must not be negative")
         if min(self.lr, self.lr_pixel, self.weight_decay, self.momentum) < 0 or self.momentum >= 1:
             raise ConfigError("lr, lr_pixel and weight_decay must not be negative, momentum must lie in 0..1 without 1")
         if self.parts != "text" and not self.memory_layers:
@@ -112,6 +128,7 @@ _CHOICES = {
     "fit": ("auto", "letterbox", "area", "squash", "crop", "tiles"),
     "test_channels": ("rgb", "bgr"),
     "suffix_position": ("after", "before"),
+    "anomaly_prefixes": ("shared", "own"),
     "numerator": ("anomalous", "normal"),
     "margin_distance": ("squared", "euclidean"),
     "optimiser": ("sgd", "adam"),
@@ -130,13 +147,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clean": {
         "prefixes_image": 3,
         "prefixes_pixel": 3,
+        "prefix_tokens": 5,
+        "prefix_init": "a cropped photo of the, a bright photo of a, a blurry photo of the",
+        "anomaly_prefixes": "own",
+        "attraction": 30.0,
+        "anchor": 100.0,
         "optimiser": "adam",
-        "prefix_init": "a photo of a",
+        "epochs": 50,
         "lr": 0.005,
-        "lr_pixel": 0.05,
-        "scale_pixel": 5.0,
-        "score_scale": 4.6052,
-        "score_scale_pixel": 2.0,
+        "fusion_scale": 4.6052,
+        "fusion_scale_pixel": 2.0,
     },
     "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
     "release": {
