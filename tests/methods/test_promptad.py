@@ -106,7 +106,7 @@ def test_presets_hold_what_is_printed_and_what_is_released():
         assert config.numerator == "anomalous" and config.parts == "fused" and config.margin
         assert config.prefixes_pixel == 1 and config.scale_pixel in (0, config.scale)
         assert config.score_scale_pixel in (0, config.score_scale)
-        assert config.fusion_scale == config.fusion_scale_pixel == 0  # ours, and off: so are the next
+        assert config.fusion_scale == 0  # ours, and off: so are the next
         assert config.attraction == config.anchor == 0 and config.anomaly_prefixes == "shared"
     assert (paper.scale, paper.score_scale, paper.margin_distance) == (100.0, 100.0, "euclidean")
     assert (paper.prefixes_image, paper.suffix_position, paper.alignment) == (1, "after", "normalised_mean")
@@ -206,8 +206,8 @@ def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
         {"parts": "text"},
         {"parts": "memory"},
         {"numerator": "normal", "score_scale": 4.6, "score_scale_pixel": 30.0},
-        {"fusion_scale": 7.0, "fusion_scale_pixel": 2.0},
-        {"fusion_scale": 7.0, "fusion_scale_pixel": 2.0, "parts": "text"},
+        {"fusion_scale": 7.0, "score_scale_pixel": 30.0},
+        {"fusion_scale": 7.0, "score_scale_pixel": 30.0, "parts": "text"},
     ],
     ids=str,
 )
@@ -221,7 +221,7 @@ def test_scores_equal_the_slow_reference(backbone, values):
         own, config = method.snapshot(task).prototypes, method.config
         scale = (config.score_scale_pixel or config.score_scale) if task == "pixel" else config.score_scale
         if config.parts == "fused":
-            scale = (config.fusion_scale_pixel if task == "pixel" else config.fusion_scale) or scale
+            scale = config.fusion_scale or scale
         z = unit((view.image if task == "image" else view.patches[0]).double().numpy())
         a, b = z @ own.anomalous.double().numpy(), z @ own.normal.double().numpy()
         sign = 1 if method.config.numerator == "anomalous" else -1

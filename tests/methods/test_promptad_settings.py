@@ -42,7 +42,6 @@ OTHERS = {
     "score_scale": {"score_scale": 4.6},
     "score_scale_pixel": {"score_scale_pixel": 4.6},
     "fusion_scale": {"fusion_scale": 4.6},
-    "fusion_scale_pixel": {"fusion_scale_pixel": 4.6},
     "numerator": {"numerator": "normal"},
     "margin_distance": {"margin_distance": "euclidean"},
     "margin_over_patches": {"margin_over_patches": True},
@@ -96,7 +95,7 @@ def test_every_setting_changes_the_scores(backbone, usual, name):
 
 
 def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usual):
-    for name in ("scale_pixel", "score_scale_pixel", "fusion_scale_pixel", "lr_pixel", "margin_over_patches"):
+    for name in ("scale_pixel", "score_scale_pixel", "lr_pixel", "margin_over_patches"):
         values = OTHERS[name]
         found = outcome(trained(backbone, **values))
         assert found[0] == usual[0] and not torch.equal(found[1:], usual[1:])

@@ -338,7 +338,7 @@ class PromptAD(Method):
         config, prototypes = self.config, self._prototypes[task]
         scale = config.score_scale if task == "image" else config.score_scale_pixel or config.score_scale
         if config.parts == "fused":
-            scale = (config.fusion_scale if task == "image" else config.fusion_scale_pixel) or scale
+            scale = config.fusion_scale or scale
         probability = anomalous_probability(features, prototypes.normal, prototypes.anomalous, scale)
         return probability if self.config.numerator == "anomalous" else 1 - probability
 

@@ -30,8 +30,8 @@ class PromptADConfig:
             about where defects lie, the words do. Neither is in the paper; 0 is off.
         scale: inverse temperature of the losses, score_scale: of the scores (F-1), word_scale: of the defect words;
             scale_pixel, score_scale_pixel: of the pixel prompts (0: the same as of the image prompts).
-        fusion_scale, fusion_scale_pixel: inverse temperatures of the text scores that are joined with the memory (0: as
-            `score_scale` and `score_scale_pixel` say). A low one lets the memory count, a high one gives better text maps.
+        fusion_scale: inverse temperature of the text scores that are joined with the memory (0: as `score_scale` and
+            `score_scale_pixel` say). A low one lets the memory count, a high one gives better maps of the text alone.
         numerator: "anomalous", or "normal" as eq. 16 is printed, which would be a normality score (F-2).
         margin_distance, margin_over_patches: the hinge's distance and the released code's axis slip (F-4).
         alignment, alignment_weight: which means are compared, and lambda (F-12).
@@ -77,7 +77,6 @@ class PromptADConfig:
     score_scale: float = 100.0
     score_scale_pixel: float = 0.0
     fusion_scale: float = 0.0
-    fusion_scale_pixel: float = 0.0
     word_scale: float = 100.0
     numerator: str = "anomalous"
     margin_distance: str = "squared"
@@ -155,8 +154,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimiser": "adam",
         "epochs": 50,
         "lr": 0.005,
-        "fusion_scale": 4.6052,
-        "fusion_scale_pixel": 2.0,
+        "fusion_scale": 2.0,
     },
     "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
     "release": {
