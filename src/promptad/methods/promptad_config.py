@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptad.errors import ConfigError
+from promptad.methods.base import ScoringConfig, require_choices
 
 
 @dataclass(frozen=True)
-class PromptADConfig:
-    """Everything that can be chosen. Flags F-n are the ledger's names for where paper and released code differ.
+class PromptADConfig(ScoringConfig):
+    """Everything that can be chosen, besides the settings of every method. Flags F-n are the ledger's names for where paper and released code differ.
 
     Attributes:
-        input_size: side of the input in pixels; 0 takes what the backbone recommends.
-        fit, pre_resize, test_channels: preprocessing, see `clip.preprocess.Preprocess` (F-6).
+        fit, pre_resize, test_channels: the released code's preprocessing is flag F-6.
         prefixes_image, prefixes_pixel: normal prefixes N of each prompt set (F-11).
         prefix_tokens: tokens E_N of a prefix. suffixes, suffix_tokens: learnable suffixes L and their tokens E_A.
         anomaly_prefixes: "shared" with the normal prompts as in the paper, or "own": copies of the normal prefixes that
             are trained separately, so that normal prompts can move where anomaly prompts do not follow.
         suffix_position: "after" the object as printed, "before" it as released (F-3).
-        generic_states: "eight", "five" or "none" (F-10). state_bank: "auto", "none", a bank or a TOML file.
-        defects: a person's own states, added; with `only_defects` they replace all others.
+        generic_states: "eight", "five" or "none" (F-10).
         semantic_concatenation: off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP.
         manual_prompts, learnable_prompts, margin: off gives the ablations w/o MAP, w/o LAP, w/o EAM.
         attraction: weight of the mean distance 1 - cos of the good features to the normal prototype, which goes on pulling
@@ -46,15 +45,9 @@ class PromptADConfig:
         memory_layers, memory_point: tapped layers, and where in the block (F-5).
         local: "vv", "maskclip" or "qk" patch features; local_start: first block of the local stream.
         parts: "fused", or one of the parts alone: "text" (w/o memory), "memory" (w/o prompts).
-        map_size: side in pixels of the square on which maps are smoothed; smoothing: Gaussian sigma there.
-        view_score: score of a photo of several views: "max" or "mean" over them.
         seed: of the prompts' initial values.
     """
 
-    input_size: int = 0
-    fit: str = "auto"
-    pre_resize: int = 0
-    test_channels: str = "rgb"
     prefixes_image: int = 1
     prefixes_pixel: int = 1
     prefix_tokens: int = 4
@@ -63,9 +56,6 @@ class PromptADConfig:
     anomaly_prefixes: str = "shared"
     suffix_position: str = "after"
     generic_states: str = "eight"
-    state_bank: str = "auto"
-    defects: tuple[str, ...] = ()
-    only_defects: bool = False
     semantic_concatenation: bool = True
     manual_prompts: bool = True
     learnable_prompts: bool = True
@@ -100,19 +90,15 @@ class PromptADConfig:
     local: str = "vv"
     local_start: int = 1
     parts: str = "fused"
-    map_size: int = 400
-    smoothing: float = 4.0
-    view_score: str = "max"
     seed: int = 111
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        super().__post_init__()
+        require_choices(self, _CHOICES)
         if min(self.prefixes_image, self.prefixes_pixel, self.prefix_tokens, self.suffix_tokens) < 1:
             raise ConfigError("prefixes_image, prefixes_pixel, prefix_tokens and suffix_tokens must be at least 1")
-        if self.epochs < 0 or self.suffixes < 0 or self.map_size < 1 or self.smoothing < 0:
-            raise ConfigError("epochs, suffixes and smoothing must not be negative, map_size at least 1")
+        if self.epochs < 0 or self.suffixes < 0:
+            raise ConfigError("epochs and suffixes must not be negative")
         if min(self.attraction, self.anchor) < 0:
             raise ConfigError("attraction and anchor are weights of losses and must not be negative")
         if min(self.lr, self.lr_pixel, self.weight_decay, self.momentum) < 0 or self.momentum >= 1:
@@ -124,8 +110,6 @@ class PromptADConfig:
 
 
 _CHOICES = {
-    "fit": ("auto", "letterbox", "area", "squash", "crop", "tiles"),
-    "test_channels": ("rgb", "bgr"),
     "suffix_position": ("after", "before"),
     "anomaly_prefixes": ("shared", "own"),
     "numerator": ("anomalous", "normal"),
@@ -138,7 +122,6 @@ _CHOICES = {
     "memory_point": ("block", "after_next_attention"),
     "local": ("vv", "maskclip", "qk"),
     "parts": ("fused", "text", "memory"),
-    "view_score": ("max", "mean"),
 }
 
 # `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.
