@@ -60,7 +60,7 @@ def test_neither_the_package_nor_help_imports_torch():
         assert "torch" not in done.stdout and done.stdout.startswith("["), code
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("fit", "inspect", "evaluate", "models", "demo"):
+    for command in ("fit", "inspect", "train", "damage", "evaluate", "models", "demo"):
         assert command in shown.stdout
 
 

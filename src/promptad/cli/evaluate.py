@@ -161,17 +161,19 @@ def trained_prompts(methods: list[str], files: list[Path], clip: Backbone) -> li
     return own + [find_learned(name, clip) for name in methods if find_method(name).trained and name not in given]
 
 
-def chosen_classes(records: list[Record], wanted: list[str]) -> list[Record]:
-    """The records of these classes, all if none is named.
+def chosen_classes(records: list[Record], wanted: list[str], left_out: list[str] | None = None) -> list[Record]:
+    """The records of these classes, all if none is named, without those of the classes left out.
 
     Raises:
         DataError: a class that the data set does not have.
     """
     known = sorted({record.class_name for record in records})
-    for name in wanted:
-        if name not in known:
-            raise DataError(f"--classes {name}: the data set has no such class; it has {', '.join(known)}")
-    return [record for record in records if not wanted or record.class_name in wanted]
+    for option, given in (("--classes", wanted), ("--leave-out", left_out or [])):
+        for name in given:
+            if name not in known:
+                raise DataError(f"{option} {name}: the data set has no such class; it has {', '.join(known)}")
+    kept = set(wanted or known) - set(left_out or [])
+    return [record for record in records if record.class_name in kept]
 
 
 def names(words: str) -> list[str]:

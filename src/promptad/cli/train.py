@@ -29,6 +29,10 @@ def train(
     classes: Annotated[
         str | None, typer.Option("--classes", help="Only these classes, with commas. Default: all.")
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option("--leave-out", help="Not these classes, with commas: those that will be measured."),
+    ] = None,
     preset: options.Preset = None,
     seeds: Annotated[
         int, typer.Option("--seeds", help="Train this many times, with seeds one apart, into FILE-SEED.", min=1)
@@ -64,9 +68,15 @@ def train(
     from promptad.inspection import prepare
 
     prepare(output.parent)
-    wanted = names(classes or "")
+    loaded = [load_dataset(path) for path in on]
+    together = [record for records in loaded for record in records]
+    kept = set(chosen_classes(together, names(classes or ""), names(leave_out or "")))
     sources = [
-        Source(path.resolve().name, licence[i] if licence else "not stated", chosen_classes(load_dataset(path), wanted))
+        Source(
+            path.resolve().name,
+            licence[i] if licence else "not stated",
+            [record for record in loaded[i] if record in kept],
+        )
         for i, path in enumerate(on)
     ]
     usable = options.check_device(device)
