@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptad import __version__
 from promptad.calibration import Calibration, How, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
@@ -20,13 +18,13 @@ from promptad.data.copies import altered_copies
 from promptad.data.files import sha256_file
 from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
-from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.errors import ConfigError, PromptadError
 from promptad.learned import Learned, choose_learned
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.base import EpochHook, Scores, Trained, config_dict
 from promptad.methods.registry import find_method
 from promptad.prediction import DefectWord, Prediction
-from promptad.saved import read_saved, write_saved
+from promptad.saved_detector import read_detector, write_detector
 from promptad.scoring.maps import photo_map
 
 Progress = Callable[[int, int], None]
@@ -316,23 +314,15 @@ class Detector:
         if not self._fitted:
             raise ConfigError("nothing to save yet: call fit first")
         header = {
-            "version": __version__,
             "method": self.method.name,
             "preset": self.preset,
             "object": self.object,
             "config": config_dict(self.config),
-            "backbone": {
-                "name": self.backbone.name,
-                "sha256": self.backbone.sha256,
-                "precision": self.backbone.precision,
-                "activation": self.backbone.sizes.activation,
-            },
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
             "trained": {"sha256": self.learned.sha256, **self.learned.card} if self.learned else None,
-            "torch": torch.__version__,
         }
-        write_saved(Path(path), header, self.method.state())
+        write_detector(Path(path), header, self.backbone, self.method.state())
         return Path(path)
 
     @classmethod
@@ -352,38 +342,13 @@ class Detector:
         Raises:
             WeightsError: the file is no saved detector, or the backbone is absent or not the one it was made with.
         """
-        saved = read_saved(Path(path))
-        header = saved.header
-        try:
-            made_with = header["backbone"]
-            entry = find_method(header["method"])
-            config = entry.read_config(header["config"])
-            calibration = header["calibration"]
-            restored = Calibration.from_dict(calibration) if calibration else None
-            self = cls.__new__(cls)
-            self.preset, self.object = header["preset"], header["object"]
-            good = list(header["good_photos"])
-        except (KeyError, TypeError, ConfigError) as error:
-            raise WeightsError(
-                f"{path}: its header does not fit this version of promptad ({error}); fit it again"
-            ) from error
-        if isinstance(backbone, Backbone):
-            loaded = backbone
-        else:
-            loaded = load_backbone(
-                backbone or made_with["name"],
-                precision=made_with["precision"],
-                device=device,
-                activation=made_with["activation"],
-            )
-        if loaded.sha256 != made_with["sha256"]:
-            raise WeightsError(
-                f"{path}: made with backbone {made_with['name']} (sha256 {made_with['sha256'][:8]}), but "
-                f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights with --backbone, or fit again"
-            )
-        self._start(header["method"], config, loaded, cache)
+        saved = read_detector(Path(path))
+        clip = saved.backbone(backbone, device)
+        self = cls.__new__(cls)
+        self.preset, self.object = saved.preset, saved.object
+        self._start(saved.method, saved.config, clip, cache)
         self.method.load_state(saved.tensors)
-        self.calibration, self.good, self._fitted = restored, good, True
+        self.calibration, self.good, self._fitted = saved.calibration, saved.good, True
         self.origin = sha256_file(path)
         return self
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,8 @@ import torch
 
 from promptad import __version__
 from promptad.bench.protocol import Protocol, Unit, draw_order, fingerprint_of, take_shots, unit_key
-from promptad.bench.selection import OracleSelection
-from promptad.bench.testset import Masks, TestSet, Tick, scoring_parts, threshold_from
+from promptad.bench.testset import Masks, TestSet
+from promptad.bench.units import FORMAT, measure_unit, read_unit, trained_on
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
@@ -33,11 +31,7 @@ from promptad.data.records import Record
 from promptad.data.shots import write_manifest
 from promptad.detector import Detector
 from promptad.errors import DataError, PromptadError
-from promptad.learned import Learned
 from promptad.learning.features import FeatureStore, PhotoFeatures
-from promptad.methods.base import config_dict
-
-FORMAT = "promptad unit 2"
 
 Progress = Callable[[int, int], None]
 _Layout = tuple[Preprocess, FeatureRequest]
@@ -183,7 +177,7 @@ class _Run:
                 continue
             key = unit_key(unit, self.protocol, self.backbone, hashes, plan.fingerprint)
             plan.planned.append(_Planned(unit, key, shots, problems))
-            found = None if self.fresh else _read_unit(self._unit_path(key), key)
+            found = None if self.fresh else read_unit(self._unit_path(key), key)
             if found is not None:
                 plan.finished[key] = found
                 self.outcome.reused += 1
@@ -249,7 +243,7 @@ class _Run:
                         [encoded] = detector.encoder.encode_files([shot.path], reference=True)
                         good[layout, shot.path] = encoded.to(self.backbone.device)
                     shots.append(good[layout, shot.path])
-                content = _unit(detector, one, shots, tests, self._tick)
+                content = measure_unit(detector, one.unit.variant, shots, tests, self._tick)
             except PromptadError as error:
                 self._fail(plan.name, error if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
@@ -289,7 +283,7 @@ class _Run:
             "title": unit.variant.entry.title,
             "preset": unit.variant.preset,
             "name": unit.variant.name,
-            "trained": _trained(unit.variant.weights(unit.run)),
+            "trained": trained_on(unit.variant.weights(unit.run)),
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in unit.variant.settings},
             "class": plan.name,
             "object": self.protocol.object_of(plan.name),
@@ -349,61 +343,3 @@ def _shared_layouts(detectors: Sequence[Detector]) -> list[_Layout]:
         alike.append(layout)
         taps.setdefault(layout, set()).update(request.taps)
     return [(pixels, replace(request, taps=tuple(sorted(taps[pixels, request])))) for pixels, request in alike]
-
-
-def _unit(
-    detector: Detector, one: _Planned, good: Sequence[PhotoFeatures], tests: TestSet, tick: Tick
-) -> dict[str, Any]:
-    """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
-    variant = one.unit.variant
-    began = time.perf_counter()
-    oracle = OracleSelection(detector, tests, variant.parts, tick) if variant.oracle else None
-    if good:
-        detector.fit_features(good, after_epoch=oracle, set_threshold=False)
-    fitted = time.perf_counter()
-    rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
-    if oracle is not None:
-        rows += [_row(detector, good, tests, parts, oracle, tick) for parts in oracle.parts]
-    seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
-    return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
-
-
-def _row(
-    detector: Detector,
-    good: Sequence[PhotoFeatures],
-    tests: TestSet,
-    parts: str,
-    oracle: OracleSelection | None,
-    tick: Tick,
-) -> dict[str, Any]:
-    with scoring_parts(detector.method, parts), oracle.best(parts) if oracle else nullcontext():
-        threshold = threshold_from(detector, good)
-        result, alarms = tests.measure(detector, threshold, tick)
-    found = asdict(result)
-    names = result.values()
-    return {
-        "parts": parts,
-        "selection": "oracle_test" if oracle else "last",
-        "epochs": oracle.epochs(parts) if oracle else None,
-        "metrics": names,
-        "threshold": asdict(alarms) if alarms else None,
-        **{key: value for key, value in found.items() if key not in names},
-    }
-
-
-def _trained(learned: Learned | None) -> dict[str, Any] | None:
-    """What is said of the trained prompts of a unit."""
-    if learned is None:
-        return None
-    return {"file": learned.path.name, "sha256": learned.sha256, "data": learned.card.get("data", [])}
-
-
-def _read_unit(path: Path, key: str) -> dict[str, Any] | None:
-    """A finished unit, or None where there is none or the file is damaged; it is then computed again."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
-        return None
-    if isinstance(content, dict) and content.get("format") == FORMAT and content.get("key") == key:
-        return content
-    return None

@@ -1,0 +1,78 @@
+"""One unit of an evaluation: fitting and measuring it, and the file that holds the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from promptad.bench.protocol import Variant
+from promptad.bench.selection import OracleSelection
+from promptad.bench.testset import TestSet, Tick, scoring_parts, threshold_from
+from promptad.detector import Detector
+from promptad.learned import Learned
+from promptad.learning.features import PhotoFeatures
+from promptad.methods.base import config_dict
+
+FORMAT = "promptad unit 2"
+
+
+def measure_unit(
+    detector: Detector, variant: Variant, good: Sequence[PhotoFeatures], tests: TestSet, tick: Tick
+) -> dict[str, Any]:
+    """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
+    began = time.perf_counter()
+    oracle = OracleSelection(detector, tests, variant.parts, tick) if variant.oracle else None
+    if good:
+        detector.fit_features(good, after_epoch=oracle, set_threshold=False)
+    fitted = time.perf_counter()
+    rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
+    if oracle is not None:
+        rows += [_row(detector, good, tests, parts, oracle, tick) for parts in oracle.parts]
+    seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
+    return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
+
+
+def _row(
+    detector: Detector,
+    good: Sequence[PhotoFeatures],
+    tests: TestSet,
+    parts: str,
+    oracle: OracleSelection | None,
+    tick: Tick,
+) -> dict[str, Any]:
+    with scoring_parts(detector.method, parts), oracle.best(parts) if oracle else nullcontext():
+        threshold = threshold_from(detector, good)
+        result, alarms = tests.measure(detector, threshold, tick)
+    found = asdict(result)
+    names = result.values()
+    return {
+        "parts": parts,
+        "selection": "oracle_test" if oracle else "last",
+        "epochs": oracle.epochs(parts) if oracle else None,
+        "metrics": names,
+        "threshold": asdict(alarms) if alarms else None,
+        **{key: value for key, value in found.items() if key not in names},
+    }
+
+
+def trained_on(learned: Learned | None) -> dict[str, Any] | None:
+    """What is said of the trained prompts of a unit."""
+    if learned is None:
+        return None
+    return {"file": learned.path.name, "sha256": learned.sha256, "data": learned.card.get("data", [])}
+
+
+def read_unit(path: Path, key: str) -> dict[str, Any] | None:
+    """A finished unit, or None where there is none or the file is damaged; it is then computed again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return None
+    if isinstance(content, dict) and content.get("format") == FORMAT and content.get("key") == key:
+        return content
+    return None
