@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--methods", default="clip,rwda,anomalyclip,faprompt,promptad-zs")
     parser.add_argument("--seeds", type=int, default=1, help="of everything but RWDA, which has ten")
+    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="also these trained prompts")
     given = parser.parse_args()
-    methods = given.methods.split(",")
+    methods = given.methods.split(",") if given.methods else []
     clip = load_backbone()
     cache = FeatureStore(given.output / "features", max_bytes=24 * 1024**3)
     records = {name: load_dataset(given.data / folder) for name, folder in SETS.items()}
@@ -101,6 +102,9 @@ def main() -> None:
         if not result.reused:
             spent = time.perf_counter() - began
             print(f"{stem}: {spent:.0f} s, loss {result.losses[0]:.4g} to {result.losses[-1]:.4g}", flush=True)
+    for path in given.weights:
+        learned = read_learned(path)
+        done.append((learned.method, path.stem, (), learned))
     lines: dict[tuple[str, str], dict[tuple[str, tuple[str, ...]], list[dict[str, float | None]]]] = {}
     for name in SETS:
         measure(name, records[name], clip, cache, given.output, methods, done, lines)

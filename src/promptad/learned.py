@@ -15,6 +15,7 @@ from torch import Tensor
 
 from promptad import __version__
 from promptad.clip.backbone import Backbone
+from promptad.compact import pack, unpack
 from promptad.data.files import sha256_file
 from promptad.errors import ConfigError, WeightsError
 from promptad.methods.base import Trained, check_keys, config_dict
@@ -85,9 +86,19 @@ class Learned:
 
 
 def write_learned(
-    path: Path, method: Trained, preset: str, card: Mapping[str, Any], photos: tuple[str, ...] = ()
+    path: Path,
+    method: Trained,
+    preset: str,
+    card: Mapping[str, Any],
+    photos: tuple[str, ...] = (),
+    *,
+    compact: bool = False,
 ) -> None:
-    """Writes what a trained method learned. Raises DataError when the file cannot be written."""
+    """Writes what a trained method learned; `compact` stores large matrices in few bits, see `promptad.compact`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     backbone: Backbone = method.backbone  # type: ignore[attr-defined]
     header = {
         "kind": "prompts",
@@ -99,7 +110,8 @@ def write_learned(
         "card": dict(card),
         "photos": list(photos),
     }
-    write_saved(path, header, method.learned())
+    tensors = method.learned()
+    write_saved(path, header, pack(tensors) if compact else tensors)
 
 
 def read_learned(path: Path) -> Learned:
@@ -118,7 +130,7 @@ def read_learned(path: Path) -> Learned:
             header["preset"],
             dict(header["config"]),
             dict(header["backbone"]),
-            saved.tensors,
+            unpack(saved.tensors),
             dict(header["card"]),
             tuple(header["photos"]),
         )
@@ -126,7 +138,7 @@ def read_learned(path: Path) -> Learned:
             raise ConfigError(f"method {learned.method!r} is not trained")
         learned.make_config({})
         str(learned.backbone["sha256"] + learned.backbone["name"])
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, WeightsError) as error:
         raise WeightsError(
             f"{path}: its header does not fit this version of promptad ({error}); train it again"
         ) from error

@@ -70,6 +70,7 @@ def train_prompts(
     settings: Mapping[str, Any] | None = None,
     cache: FeatureStore | None = None,
     fresh: bool = False,
+    compact: bool = False,
     command: str = "",
     reading: Progress | None = None,
     training: Progress | None = None,
@@ -82,7 +83,7 @@ def train_prompts(
     Args:
         sources: labelled data sets; none for a method that needs no photo.
         preset, settings: of the method's config. cache: keeps features on disk.
-        fresh: forget what an earlier call left. command: for the card.
+        fresh: forget what an earlier call left. compact: large matrices in few bits. command: for the card.
         reading, training: called with photos, and batches, done and in all.
 
     Raises:
@@ -107,6 +108,7 @@ def train_prompts(
         "config": config_dict(config),
         "backbone": [backbone.sha256, backbone.precision, backbone.vision.position_resize],
         "data": data.fingerprint if data else None,
+        "compact": compact,
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
@@ -128,7 +130,7 @@ def train_prompts(
         "seconds": round(time.perf_counter() - began, 1),
         "key": key,
     }
-    write_learned(output, method, preset, result.card, tuple(data.hashes) if data else ())
+    write_learned(output, method, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
     state.unlink(missing_ok=True)
     return result
 

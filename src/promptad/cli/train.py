@@ -43,6 +43,9 @@ def train(
     setting: options.Settings = [],  # noqa: B006
     seed: options.Seed = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Store large matrices in 4 or 8 bits: small files, slightly other scores.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, whatever an earlier run left.")] = False,
 ) -> None:
     """Train prompts once, on a labelled data set, and use them on every other product without any photo of it.
@@ -107,6 +110,7 @@ def train(
                     settings=values | {"seed": config.seed + number},
                     cache=cache,
                     fresh=fresh,
+                    compact=compact,
                     command=shlex.join(["promptad", *sys.argv[1:]]),
                     reading=reading,
                     training=training,

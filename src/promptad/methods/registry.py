@@ -81,7 +81,7 @@ METHODS: dict[str, Entry] = {
         "FAPrompt (ICCV 2025)",
         "unused",
         trained=True,
-        map_range=(0.0, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
+        map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "anomalyclip": Entry(
         anomalyclip.AnomalyCLIP,
@@ -90,7 +90,7 @@ METHODS: dict[str, Entry] = {
         "AnomalyCLIP (ICLR 2024)",
         "unused",
         trained=True,
-        map_range=(0.0, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
+        map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "clip": Entry(
         ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"
