@@ -92,6 +92,8 @@ def test_a_detector_judges_a_product_of_which_it_has_seen_no_photo(trained, tmp_
     if result.map is not None:
         assert result.map.shape == size
     assert "with stain" in [word.words for word in result.defects]
+    regional = [word.region_probability is not None for word in result.defects]
+    assert set(regional) == {method_of(trained) not in ("rwda", "promptad-zs")}
     # Good photos set a threshold, for all of them; the detector is then one file.
     detector.fit([photo(seed, size=size) for seed in range(4)])
     assert detector.calibration is not None and detector.calibration.good == 4

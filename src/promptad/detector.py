@@ -293,15 +293,15 @@ class Detector:
             return ()
         values = scores[which].map
         hottest = 0 if values is None else int(values[0].flatten().argmax())
-        image = found.image[0].tolist()
-        region = image if found.patches is None else found.patches[0, hottest].tolist()
-        words: dict[str, DefectWord] = {}
-        for name, a, b in zip(found.words, image, region, strict=True):
-            seen = words.get(name)  # a source may list the same words twice: their probabilities belong together
-            words[name] = DefectWord(
-                name, a + (seen.image_probability if seen else 0), b + (seen.region_probability if seen else 0)
-            )
-        return tuple(sorted(words.values(), key=lambda w: w.image_probability + w.region_probability, reverse=True))
+        region = None if found.patches is None else found.patches[0, hottest].tolist()
+        # A source may list the same words twice: their probabilities belong together.
+        shares: dict[str, list[float]] = {}
+        for i, name in enumerate(found.words):
+            share = shares.setdefault(name, [0.0, 0.0])
+            share[0] += float(found.image[0, i])
+            share[1] += region[i] if region else 0.0
+        ordered = sorted(shares.items(), key=lambda item: sum(item[1]), reverse=True)
+        return tuple(DefectWord(name, whole, part if region else None) for name, (whole, part) in ordered)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 

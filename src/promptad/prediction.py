@@ -23,12 +23,13 @@ class DefectWord:
     Attributes:
         words: the description as the user or the bank of words gave it ("deep scratch").
         image_probability: probability of the words for the whole photo, 0 to 1.
-        region_probability: probability of the words for the hottest region of the photo, 0 to 1.
+        region_probability: probability of the words for the hottest region of the photo, 0 to 1; None for methods that
+            compare no regions with words.
     """
 
     words: str
     image_probability: float
-    region_probability: float
+    region_probability: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class Prediction:
         if any(level is not None and math.isnan(level) for level in (self.threshold, self.map_threshold)):
             raise PhotoError(f"{name}: a threshold is NaN, expected a number or None; calibrate the detector again")
         for word in self.defects:
-            if not (math.isfinite(word.image_probability) and math.isfinite(word.region_probability)):
+            if not all(math.isfinite(p) for p in (word.image_probability, word.region_probability) if p is not None):
                 raise PhotoError(f"{name}: the probability of {word.words!r} is NaN; check the photo and run again")
         if self.map is None:
             return
@@ -140,7 +141,7 @@ class Prediction:
                 {
                     "words": word.words,
                     "image_probability": float(word.image_probability),
-                    "region_probability": float(word.region_probability),
+                    "region_probability": _number(word.region_probability),
                 }
                 for word in self.defects
             ],

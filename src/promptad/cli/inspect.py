@@ -145,10 +145,12 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
     lines = []
     for row in scored[:most]:
         word = row.defects[0] if row.defects else None
-        best = f"{word.words} ({word.region_probability:.0%})" if word else ""
+        share = word and (word.image_probability if word.region_probability is None else word.region_probability)
+        best = f"{word.words} ({share:.0%})" if word else ""
         lines.append([f"{row.score:.4f}", row.verdict, best, Path(row.photo).name])
     if lines:
-        table(["score", "verdict", "nearest words (hottest region)", "photo"], lines)
+        regions = any(word.region_probability is not None for row in scored for word in row.defects)
+        table(["score", "verdict", f"nearest words ({'hottest region' if regions else 'whole photo'})", "photo"], lines)
     if len(scored) > most:
         say(f"... and {len(scored) - most} more in {report.csv}")
     counts = {

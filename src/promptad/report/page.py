@@ -143,6 +143,7 @@ def write_page(
         scored=len(scored),
         pictured=min(len(scored), max_rows, max_pictures),
         worded=any(row.defects for row in scored),
+        regional=any(word.region_probability is not None for row in scored for word in row.defects),
         labelled=any(label is not None for label in labels),
         all_labelled=bool(labels) and None not in labels,
         outcomes=Counter(_outcome(row) for row in scored),
