@@ -12,7 +12,9 @@ from drawn_data import make_class, photo
 from promptad.bench.protocol import Protocol, make_variants
 from promptad.bench.run import run
 from promptad.bench.tables import make_report, text
+from promptad.clip.backbone import load_backbone
 from promptad.data.datasets import load_dataset
+from promptad.data.photos import read_mask
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, DataError, WeightsError
 from promptad.learned import SHIPPED, read_learned
@@ -45,6 +47,11 @@ def root(tmp_path_factory) -> Path:
         make_class(root / "train", name, good=5, bad=4)
     make_class(root / "test", "cup")
     return root
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return load_backbone()
 
 
 @pytest.fixture(scope="module")
@@ -271,10 +278,26 @@ def test_untrained_prompts_neither_score_nor_pretend(tmp_path):
             method.score(features)
 
 
-def test_shipped_prompts_are_whole_and_name_a_licence():
-    for path in sorted(SHIPPED.glob("*.safetensors")):
-        found = read_learned(path)
-        assert found.method == path.stem and found.card["command"].startswith("promptad train")
-        assert all(
-            data["licence"] not in ("", "not stated") and "NC" not in data["licence"] for data in found.card["data"]
-        )
+def test_the_package_has_prompts_of_every_trained_method_and_they_name_a_licence():
+    found = {path.stem: read_learned(path) for path in SHIPPED.glob("*.safetensors")}
+    assert sorted(found) == METHOD_NAMES
+    for name, learned in found.items():
+        assert learned.method == name and learned.preset == "clean" and learned.backbone["name"] == "starter"
+        assert learned.card["command"].startswith(f"promptad train {name}")
+        assert all(data["licence"] == "CC0 and MIT" for data in learned.card["data"])
+        # Trained with the settings that the preset has today, or the preset would not be what is shipped.
+        assert learned.make_config({}) == METHODS[name].make_config("clean")
+    assert sum(path.stat().st_size for path in SHIPPED.glob("*.safetensors")) < 3_600_000
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_prompts_of_the_package_tell_a_broken_bottle_from_a_whole_one(name, starter, shared_data):
+    detector = Detector(name, object="bottle", backbone=starter)
+    folder = shared_data / "mvtec/bottle/test"
+    whole, broken = (
+        [detector.predict(folder / kind / f"{i:03}.png") for i in (0, 1)] for kind in ("good", "broken_large")
+    )
+    assert min(one.score for one in broken) > max(one.score for one in whole)
+    if broken[0].map is not None:
+        mask = read_mask(shared_data / "mvtec/bottle/ground_truth/broken_large/000_mask.png")
+        assert broken[0].map[mask].mean() > 2 * broken[0].map[~mask].mean()
