@@ -102,7 +102,7 @@ METHODS: dict[str, Entry] = {
         "PromptAD zero-shot (WACV 2024)",
         "optional",
         trained=True,
-        map_range=(-5.0, 10.0),
+        map_range=(0.0, 30.0),  # scores are unbounded: defects of objects that were not trained on reach 20 to 40
         free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
     ),
     "rwda": Entry(
