@@ -103,13 +103,14 @@ def train_prompts(
             raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set, with --on DATASET")
         data = _read(method, config, sources, backbone, cache, reading)
         result.problems = data.problems
-    identity = {
+    identity: dict[str, Any] = {
         "method": [name, preset],
         "config": config_dict(config),
         "backbone": [backbone.sha256, backbone.precision, backbone.vision.position_resize],
         "data": data.fingerprint if data else None,
-        "compact": compact,
     }
+    if compact:
+        identity["compact"] = True
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
     if fresh:
