@@ -109,7 +109,8 @@ def inspect(
     files.failed = [row for row in files.rows if row.verdict == "failed"]
     write_csv(files.csv, files.rows)
     calibration = detector.calibration
-    low, high = color_scale(detector)
+    mapped = any(row.hottest is not None for row in files.rows)
+    low, high = color_scale(detector) if mapped else (None, None)
     notes = [f"{files.reused} of {len(photos)} photos were taken from an earlier run."] if files.reused else []
     if files.interrupted:
         notes.append(f"The run was interrupted: {len(rows) - len(skipped)} of {len(photos)} photos are shown.")
@@ -120,7 +121,7 @@ def inspect(
         threshold=calibration.threshold if calibration else None,
         threshold_note=calibration.note
         if calibration
-        else "No threshold: photos are ranked. Give good photos to set one.",
+        else "Good photos (--good) set a threshold; --threshold gives one by hand.",
         map_low=low,
         map_high=high,
         map_threshold=calibration.map_threshold if calibration else None,
