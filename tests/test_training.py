@@ -196,12 +196,55 @@ def test_a_table_of_zero_shot_and_few_shot_rows(trained, root, cache, tmp_path):
     assert again.reused == len(outcome.units) and not again.scored
 
 
+def test_two_ways_of_storing_one_training_are_two_rows_and_one_file_is_one(root, cache, tmp_path):
+    for name, compact in (("a", False), ("b", True)):
+        train("anomalyclip", root, tmp_path / name / "p.safetensors", cache, compact=compact)
+    files = [read_learned(tmp_path / name / "p.safetensors") for name in ("a", "b", "a")]
+    variants = make_variants(["anomalyclip"], learned=files)
+    assert [len(v.learned) for v in variants] == [1, 1]
+    assert len({v.name for v in variants}) == 2 and all(v.name.startswith("p ") for v in variants)
+
+
+def test_what_was_read_again_for_an_edited_word_file_is_not_reused(root, cache, tmp_path):
+    path, words = train("faprompt", root, tmp_path / "p.safetensors", cache).path, tmp_path / "words.toml"
+    identities = []
+    for defect in ("rust", "dent"):
+        words.write_text(f'[states]\nall = ["[c] with {defect}"]\n')
+        identities.append(Detector(weights=path, backbone=BACKBONE, state_bank=str(words)).identity())
+    assert identities[0] != identities[1]
+
+
+def test_a_saved_detector_keeps_the_prompts_its_threshold_was_set_with(root, cache, tmp_path):
+    path, words = train("promptad-zs", root, tmp_path / "p.safetensors", cache).path, tmp_path / "words.toml"
+    words.write_text('[states]\nall = ["[c] with rust"]\n')
+    detector = Detector(weights=path, object="cup", backbone=BACKBONE, state_bank=str(words))
+    before = detector.fit([photo(1), photo(2)]).predict(photo(9)).score
+    saved = detector.save(tmp_path / "d.safetensors")
+    words.write_text('[states]\nall = ["[c] with dent", "[c] with a hole"]\n')
+    again = load(saved, backbone=BACKBONE)
+    assert again.predict(photo(9)).score == pytest.approx(before, abs=1e-5)
+    once_more = load(again.save(tmp_path / "e.safetensors"), backbone=BACKBONE)
+    assert once_more.trained == detector.trained and once_more.trained["losses"]
+
+
+def test_settings_that_cannot_be_are_no_fault_of_the_photos(root, cache, tmp_path):
+    for method, settings, words in (
+        ("promptad-zs", {"layers": [99]}, r"tapped layers \[99\]"),
+        ("faprompt", {"local_start": 99}, "local stream starts at block 99"),
+        ("faprompt", {"deep_tokens": 60}, "would overwrite a prompt's end token"),
+        ("rwda", {"seed": -1}, "seed must lie in"),
+        ("anomalyclip", {"seed": 10**20}, "seed must lie in"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(method, root, tmp_path / "p.safetensors", cache, settings=settings)
+
+
 def test_a_table_on_the_training_photos_says_so(root, cache, tmp_path):
     found = read_learned(train("anomalyclip", root, tmp_path / "p.safetensors", cache).path)
     protocol = Protocol(make_variants(["anomalyclip"], learned=[found]), shots=(0,), runs=1, eval_size=48)
     outcome = run(protocol, load_dataset(root / "train"), BACKBONE, tmp_path, cache=cache)
     assert {unit["seen_in_training"] for unit in outcome.units} == {9}
-    assert "NOT zero-shot: 9 of its test photos" in text(make_report("drawn", protocol, ("tiny", "tiny"), outcome))
+    assert "NOT zero-shot: 9 of its photos" in text(make_report("drawn", protocol, ("tiny", "tiny"), outcome))
 
 
 def test_seeds_are_runs_of_one_row_and_other_settings_are_rows_of_their_own(root, cache, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from promptad import __version__
 from promptad.calibration import Calibration, How, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
@@ -21,7 +22,7 @@ from promptad.data.photos import as_photo
 from promptad.errors import ConfigError, PromptadError
 from promptad.learned import Learned, choose_learned
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
-from promptad.methods.base import EpochHook, Scores, Trained, config_dict
+from promptad.methods.base import EpochHook, Scores, Trained, config_dict, words_digest
 from promptad.methods.registry import find_method
 from promptad.prediction import DefectWord, Prediction
 from promptad.saved_detector import read_detector, write_detector
@@ -88,7 +89,7 @@ class Detector:
     def _start(
         self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None, learned: Learned | None = None
     ) -> None:
-        self.entry, self.config, self.backbone, self.learned = find_method(method), config, backbone, learned
+        self.entry, self.config, self.backbone = find_method(method), config, backbone
         self.method = self.entry.build(backbone, config, self.object)
         if learned is not None:
             learned.load_into(cast(Trained, self.method), backbone)
@@ -98,6 +99,7 @@ class Detector:
         )
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
         self.origin = learned.sha256 if learned else ""
+        self.trained = {"sha256": learned.sha256, **learned.card} if learned else None
         self.calibration: Calibration | None = None
         self.good: list[dict[str, str]] = []
         self._fitted = not self.entry.needs_good_photos
@@ -263,7 +265,10 @@ class Detector:
             "origin": self.origin,
             "object": self.object,
             "config": config_dict(self.config),
-            "backbone": [self.backbone.sha256, self.backbone.precision],
+            "words": words_digest(self.config),
+            "backbone": [self.backbone.sha256, self.backbone.precision, self.backbone.sizes.activation],
+            "positions": self.backbone.vision.position_resize,
+            "version": __version__,
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good": self.good,
         }
@@ -320,7 +325,7 @@ class Detector:
             "config": config_dict(self.config),
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
-            "trained": {"sha256": self.learned.sha256, **self.learned.card} if self.learned else None,
+            "trained": self.trained,
         }
         write_detector(Path(path), header, self.backbone, self.method.state())
         return Path(path)
@@ -349,7 +354,7 @@ class Detector:
         self._start(saved.method, saved.config, clip, cache)
         self.method.load_state(saved.tensors)
         self.calibration, self.good, self._fitted = saved.calibration, saved.good, True
-        self.origin = sha256_file(path)
+        self.origin, self.trained = sha256_file(path), saved.trained
         return self
 
 

@@ -165,7 +165,7 @@ def _one(
             heatmap = output.folder / "heatmaps" / f"{name}.{output.heatmaps}"
             save_heatmap(heatmap, photo, prediction.map, low, high, map_threshold=level)
         if output.maps != "none":
-            save_map(output.folder / "maps" / f"{name}.{output.maps}", prediction.map, low=0.0, high=1.0)
+            save_map(output.folder / "maps" / f"{name}.{output.maps}", prediction.map, *detector.entry.map_bounds)
         thumb = small(overlay(photo, prediction.map, low, high, map_threshold=level))
     return Row.of(prediction, label=label, heatmap=heatmap, photo_array=small(photo), heatmap_array=thumb)
 

@@ -25,7 +25,7 @@ class SavedDetector:
     Attributes:
         path: the file. method, preset, object: names. config: of the method. calibration: None without a threshold.
         good: names and SHA-256 of the good photos. made_with: name, sha256, precision and activation of the backbone.
-        tensors: the method's state.
+        trained: card of the trained prompts, for methods that are trained once. tensors: the method's state.
     """
 
     path: Path
@@ -36,6 +36,7 @@ class SavedDetector:
     calibration: Calibration | None
     good: list[dict[str, str]]
     made_with: dict[str, Any]
+    trained: dict[str, Any] | None
     tensors: dict[str, Tensor]
 
     def backbone(self, given: str | Path | Backbone | None, device: str) -> Backbone:
@@ -96,6 +97,7 @@ def read_detector(path: Path) -> SavedDetector:
             Calibration.from_dict(calibration) if calibration else None,
             list(header["good_photos"]),
             made_with,
+            header.get("trained"),
             saved.tensors,
         )
     except (KeyError, TypeError, ConfigError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from promptad import __version__
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.records import Record
@@ -106,8 +107,14 @@ def train_prompts(
     identity: dict[str, Any] = {
         "method": [name, preset],
         "config": config_dict(config),
-        "backbone": [backbone.sha256, backbone.precision, backbone.vision.position_resize],
+        "backbone": [
+            backbone.sha256,
+            backbone.precision,
+            backbone.vision.position_resize,
+            backbone.sizes.activation,
+        ],
         "data": data.fingerprint if data else None,
+        "version": __version__,
     }
     if compact:
         identity["compact"] = True
@@ -144,7 +151,8 @@ def _read(
     cache: FeatureStore | None,
     reading: Progress | None,
 ) -> AuxiliarySet:
-    chosen = method.choose([record for source in sources for record in source.records])
+    records = [record for source in sources for record in source.records]
+    chosen = method.choose(records)
     size = config.input_size or backbone.input_size
     # Training photos are shown as good photos are: the channel slip of PromptAD's release is one of test photos.
     preprocess = Preprocess(size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize)
@@ -157,7 +165,7 @@ def _read(
         if reading is not None:
             reading(done, len(chosen))
 
-    return AuxiliarySet(chosen, encoder, masks=method.needs == "masks", tick=tick)
+    return AuxiliarySet(chosen, encoder, masks=method.needs == "masks", described=records, tick=tick)
 
 
 def _described(source: Source, data: AuxiliarySet) -> dict[str, Any]:

@@ -70,6 +70,24 @@ def test_training_on_photos_says_what_it_used_and_inspect_uses_it(practice, tmp_
     assert {row["verdict"] for row in table(tmp_path / "hand/results.csv")} == {"anomalous"}
 
 
+def test_methods_without_heat_maps_resume_and_say_what_they_lack(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for path in sorted((TEST / "good").iterdir())[:2]:
+        (photos / path.name).write_bytes(path.read_bytes())
+    first = run("inspect", photos, "--method", "rwda", "-o", out)
+    assert first.returncode == 0 and "nearest words (whole photo)" in first.stdout, first.stderr
+    again = run("inspect", photos, "--method", "rwda", "-o", out)
+    assert again.returncode == 0, again.stderr
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "2 of 2 photos were taken from an earlier run" in page and "Heat maps" not in page
+    refused(run("inspect", photos, "--method", "rwda", "--false-alarms", "0.1", "-o", out), "give some with --good")
+    refused(run("inspect", photos, "--method", "faprompt", "--set", "epochs=3", "-o", out), "'epochs' was fixed")
+    refused(
+        run("evaluate", TEST.parent, "--method", "rwda", "--preset", "paper", "-o", out), "trained with preset clean"
+    )
+
+
 def test_wrong_trainings_get_one_line(practice, tmp_path):
     output = tmp_path / "p.safetensors"
     refused(run("train", "promptad", "-o", output), "promptad fit")

@@ -60,7 +60,7 @@ def build(backbone: Backbone, name: str = "nut", preset: str = "paper", **values
 
 def auxiliary(method: PromptADZeroShot, records: list[Record]) -> AuxiliarySet:
     encoder = Encoder(method.backbone, Preprocess(48, 8, "letterbox"), method.request)
-    return AuxiliarySet(method.choose(records), encoder, masks=False)
+    return AuxiliarySet(method.choose(records), encoder, masks=False, described=records)
 
 
 def trained(backbone: Backbone, records: list[Record], **values: Any) -> PromptADZeroShot:
@@ -202,7 +202,7 @@ def test_a_list_of_defects_that_is_too_long_is_shortened_from_its_end_and_says_s
 
 def test_training_prompts_name_the_classes_and_what_their_folders_are_called(backbone, records):
     method = build(backbone, "hazelnut", defects=("rust",), definition="a round thing")
-    found = method.training_prompts(records)
+    found = method.training_prompts(auxiliary(method, records))
     assert list(found) == ["nut", "tile"]
     assert found["nut"] == (definition("nut"), "abnormality of nut is stain")
     assert found["tile"][1] == "abnormality of tile is crack, glue strip, gray stroke, oil, rough, deep hole, stain"
@@ -327,7 +327,7 @@ def test_the_loss_is_the_sum_over_branches_and_layers(backbone, records):
         plan = method.plan(data, torch.Generator().manual_seed(1))
         method.plan = lambda data, generator, plan=plan: plan[:1]
         (history,) = method.train(data)
-        net, prompts, batch = method._build(), method.training_prompts(data.records), data.batch(plan[0])
+        net, prompts, batch = method._build(), method.training_prompts(data), data.batch(plan[0])
         texts = [
             torch.cat([method.backbone.encode_texts([prompts[name][side]]) for name in batch.class_names])
             for side in (0, 1)
@@ -483,7 +483,7 @@ def test_good_photos_take_the_place_of_the_normality_prototype(backbone, records
     means = [np.mean([F.normalize(v.image[0], dim=0).numpy() for v in views], axis=0) for views in photos]
     lengths = [
         np.linalg.norm(backbone.encode_texts([normal]).numpy())
-        for normal, _ in method.training_prompts(records).values()
+        for normal, _ in method.training_prompts(auxiliary(method, records)).values()
     ]
     features = view(method)
     for leave_out, kept in ((None, means), (0, means[1:]), (1, [means[0], means[2]])):

@@ -117,7 +117,7 @@ def trained_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
         out[f"{unit['method']}: {trained['file']} was trained on {data or 'words alone'}"] = None
         if unit["seen_in_training"]:
             out[
-                f"{unit['method']}, {unit['class']}: NOT zero-shot: {unit['seen_in_training']} of its test photos were "
+                f"{unit['method']}, {unit['class']}: NOT zero-shot: {unit['seen_in_training']} of its photos were "
                 f"among the training photos of {trained['file']}"
             ] = None
     return list(out)

@@ -24,7 +24,7 @@ from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import ConfigError, DataError
 from promptad.learned import Learned
-from promptad.methods.base import config_dict
+from promptad.methods.base import config_dict, words_digest
 from promptad.methods.registry import METHODS, Entry, find_method
 
 EvalSize = int | Literal["photo"]
@@ -179,6 +179,7 @@ def make_variants(
         entry = find_method(method)
         own = {key: value for key, value in given.items() if key in known[method] and key != "parts"}
         groups = _alike([one for one in learned if one.method == method])
+        names = _names([group[0] for group in groups])
         sources = [(group[0].preset, tuple(group)) for group in groups]
         if not entry.trained:
             sources = [(preset, ()) for preset in dict.fromkeys(presets)]
@@ -187,7 +188,7 @@ def make_variants(
             wanted: Sequence[str] = ("",)
             if entry.parts:
                 wanted = [one for one in parts if one in entry.parts] or [given.get("parts", base.parts)]
-            name = group[0].path.stem if len(groups) > 1 else ""
+            name = names[group[0].sha256] if group and len(groups) > 1 else ""
             variant = Variant(method, preset, tuple(own.items()), tuple(dict.fromkeys(wanted)), group, name)
             variant.config()
             out.append(variant)
@@ -197,11 +198,23 @@ def make_variants(
 def _alike(learned: Sequence[Learned]) -> list[list[Learned]]:
     """Trained prompts of one method in groups that differ in nothing but their seed."""
     groups: dict[str, list[Learned]] = {}
-    for one in learned:
+    for one in {file.sha256: file for file in learned}.values():
         config = {key: value for key, value in one.config.items() if key != "seed"}
         key = json.dumps([one.preset, config, one.backbone, sorted(one.photos)], sort_keys=True)
+        # A seed comes twice where one training was stored in two ways: these are no two runs.
+        while one.config.get("seed") in [other.config.get("seed") for other in groups.get(key, [])]:
+            key += "+"
         groups.setdefault(key, []).append(one)
     return list(groups.values())
+
+
+def _names(learned: Sequence[Learned]) -> dict[str, str]:
+    """SHA-256 -> the name of each file's row: its stem, and where two have the same one the first digits."""
+    stems = [one.path.stem for one in learned]
+    return {
+        one.sha256: one.path.stem if stems.count(one.path.stem) == 1 else f"{one.path.stem} {one.sha256[:8]}"
+        for one in learned
+    }
 
 
 # -- the draw ------------------------------------------------------------------------------------------------
@@ -296,12 +309,11 @@ def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence
     """
     config = unit.variant.config(protocol.seed(unit.run), unit.run)
     learned = unit.variant.weights(unit.run)
-    bank = getattr(config, "state_bank", "")
     described = {
         "version": __version__,
         "method": [unit.variant.method, unit.variant.preset],
         "config": config_dict(config),
-        "words": _content(Path(bank)) if bank.endswith(".toml") else "",
+        "words": words_digest(config),
         "parts": unit.variant.parts,
         "learned": learned.sha256 if learned else "",
         "object": protocol.object_of(unit.class_name),

@@ -305,7 +305,7 @@ class _Run:
             },
             **content,
             "problems": [*one.problems, *tests.problems],
-            "seen_in_training": self._seen(unit, plan.tests),
+            "seen_in_training": self._seen(unit, plan.records),
             "versions": {
                 "promptad": __version__,
                 "torch": torch.__version__,
@@ -319,11 +319,11 @@ class _Run:
         found: dict[str, Any] = json.loads(text)  # as the next run will read it
         return found
 
-    def _seen(self, unit: Unit, tests: Sequence[Record]) -> int:
-        """How many of the test photos the trained prompts of a unit were trained on; any makes its numbers void."""
+    def _seen(self, unit: Unit, records: Sequence[Record]) -> int:
+        """How many of a class's photos the trained prompts of a unit were trained on; any makes its numbers void."""
         learned = unit.variant.weights(unit.run)
         known = set(learned.photos) if learned else set()
-        return sum(self._hash(one.path) in known for one in tests if self._readable_file(one.path)) if known else 0
+        return sum(self._hash(one.path) in known for one in records if self._readable_file(one.path)) if known else 0
 
     @staticmethod
     def _readable_file(path: Path) -> bool:

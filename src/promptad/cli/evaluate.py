@@ -32,8 +32,12 @@ def evaluate(
         ),
     ] = "promptad",
     preset: Annotated[
-        str, typer.Option("--preset", help="clean (recommended), paper, release; several with commas.")
-    ] = "clean",
+        str | None,
+        typer.Option(
+            "--preset",
+            help="clean (recommended), paper, release; several with commas. Default: clean; trained prompts bring theirs.",
+        ),
+    ] = None,
     weights: Annotated[
         list[Path],
         typer.Option(
@@ -108,12 +112,18 @@ def evaluate(
         raise ConfigError(f"--set seed={base_seed}: expected a whole number")
     if oracle_test:
         if "promptad" not in names(method):
-            raise ConfigError("--oracle-test chooses an epoch, and only promptad is trained; add --method promptad")
+            raise ConfigError("--oracle-test chooses an epoch of promptad's fit; add --method promptad")
         values["selection"] = "oracle_test"
     usable = options.check_device(device)
     clip = load_backbone(backbone or "starter", precision=precision, device=usable)  # type: ignore[arg-type]
     learned = trained_prompts(names(method), weights, clip)
-    variants = make_variants(names(method), names(preset), values, names(parts or ""), learned)
+    for one in learned:
+        if preset is not None and one.preset not in names(preset):
+            raise ConfigError(
+                f"--preset {preset}: {one.path.name} was trained with preset {one.preset}; train with "
+                f"`promptad train {one.method} --preset {names(preset)[0]}` and give the file with --weights"
+            )
+    variants = make_variants(names(method), names(preset or "clean"), values, names(parts or ""), learned)
     records = chosen_classes(load_dataset(dataset), names(classes or ""))
     found = list(dict.fromkeys(record.class_name for record in records))
     if object_name is not None and len(found) > 1:

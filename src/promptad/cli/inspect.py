@@ -43,7 +43,10 @@ def inspect(
     ] = None,
     heatmaps: Annotated[str, typer.Option("--heatmaps", help="jpg, png or none.")] = "jpg",
     maps: Annotated[
-        str, typer.Option("--maps", help="Raw anomaly maps at photo size: npy, png (16 bit, 0 to 1) or none.")
+        str,
+        typer.Option(
+            "--maps", help="Raw anomaly maps at photo size: npy, png (16 bit, the scale stands in the file) or none."
+        ),
     ] = "none",
     max_pictures: Annotated[int, typer.Option("--max-pictures", help="Photos with pictures on the page.", min=1)] = 200,
     fresh: Annotated[
@@ -100,6 +103,10 @@ def inspect(
             settings=setting,
             seed=seed,
         )
+        if not good and (held_out or false_alarms is not None):
+            raise ConfigError(
+                "--held-out and --false-alarms are about the threshold from good photos; give some with --good"
+            )
         if good:
             options.learn(detector, good, held_out, false_alarms)
         elif detector.entry.needs_good_photos:

@@ -6,13 +6,17 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptad.cli import options
 from promptad.cli.console import Update, friendly_errors, progress, say, warn
 from promptad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from promptad.clip.backbone import Backbone
+    from promptad.training import Training
 
 
 @friendly_errors()
@@ -71,6 +75,8 @@ def train(
     from promptad.inspection import prepare
 
     prepare(output.parent)
+    if not on and (classes or leave_out):
+        raise ConfigError("--classes and --leave-out choose from data sets; name one with --on DATASET")
     loaded = [load_dataset(path) for path in on]
     together = [record for records in loaded for record in records]
     kept = set(chosen_classes(together, names(classes or ""), names(leave_out or "")))
@@ -116,21 +122,28 @@ def train(
                     training=training,
                 )
             except KeyboardInterrupt:
-                warn("the same command goes on after the last finished epoch")
+                again = "the same command without --fresh" if fresh else "the same command"
+                warn(f"{again} goes on after the last finished epoch")
                 raise
         for line in done.problems:
             if line not in said:
                 said.add(line)
                 warn(line)
-        if not number:
-            say(f"method     {done.card['title']}")
-            say(f"backbone   {clip.identity}")
-            for one in done.card["data"]:
-                say(
-                    f"trained on {one['name']}: {one['normal']} good and {one['anomalous']} anomalous photos, licence "
-                    f"{one['licence']}"
-                )
-        losses = done.losses
-        say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
-        say(f"saved      {path}{' (was there already)' if done.reused else ''}")
-    say(f"next       promptad inspect PHOTOS --weights {outputs[0]} -o out/")
+        _show(done, clip, first=not number)
+    named = f" --backbone {shlex.quote(backbone)}" if backbone else ""
+    say(f"next       promptad inspect PHOTOS --weights {outputs[0]}{named} -o out/")
+
+
+def _show(done: Training, clip: Backbone, *, first: bool) -> None:
+    """Prints what a training used (once for several seeds) and what it gave."""
+    if first:
+        say(f"method     {done.card['title']}")
+        say(f"backbone   {clip.identity}")
+        for one in done.card["data"]:
+            say(
+                f"trained on {one['name']}: {one['normal']} good and {one['anomalous']} anomalous photos, licence "
+                f"{one['licence']}"
+            )
+    losses = done.losses
+    say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
+    say(f"saved      {done.path}{' (was there already)' if done.reused else ''}")

@@ -22,7 +22,7 @@ from promptad.clip.vision import Features, concatenate
 from promptad.data.files import sha256_file, shown
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
-from promptad.errors import DataError, PromptadError
+from promptad.errors import DataError, PhotoError
 from promptad.learning.features import GIB, Encoder, PhotoFeatures
 
 
@@ -67,11 +67,13 @@ class AuxiliarySet:
     Args:
         records: photos with labels. encoder: for the method's request.
         masks: anomalous photos need a mask, and one without is left out; off ignores masks.
+        described: all photos of the data sets, from which the types of damage are known; those of `records` by default.
         tick: called after every photo.
 
     Attributes:
         records: the photos that are used. examples: their views. problems: one line for every photo left out.
-        fingerprint: SHA-256 over content and labels of everything used. hashes: SHA-256 of every photo used.
+        defect_types: class -> its types of damage, in a fixed order.
+        fingerprint: SHA-256 over content, labels and order of everything used, and the types of damage. hashes: SHA-256 of every photo used.
 
     Raises:
         DataError: no usable photo, or only good or only anomalous ones.
@@ -83,6 +85,7 @@ class AuxiliarySet:
         encoder: Encoder,
         *,
         masks: bool,
+        described: Sequence[Record] | None = None,
         keep_bytes: int = 4 * GIB,
         tick: Callable[[], None] | None = None,
     ) -> None:
@@ -97,12 +100,17 @@ class AuxiliarySet:
         for record in records:
             try:
                 lines.append(self._add(record))
-            except PromptadError as error:
+            except (PhotoError, DataError) as error:
                 self.problems.append(str(error))
             if tick is not None:
                 tick()
         self._check(records)
-        self.fingerprint = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+        types = {(r.class_name, r.defect_type) for r in (described or records) if r.label == 1}
+        self.defect_types: dict[str, tuple[str, ...]] = {}
+        for name, kind in sorted(types):
+            self.defect_types[name] = (*self.defect_types.get(name, ()), kind)
+        lines += [f"{name}: {', '.join(kinds)}" for name, kinds in self.defect_types.items()]
+        self.fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _add(self, record: Record) -> str:
         name = shown(record.path)
@@ -150,7 +158,8 @@ class AuxiliarySet:
         """The examples of one grid with these indices, on the backbone's device."""
         chosen = [self.examples[i] for i in indices]
         device = self.encoder.backbone.device
-        features = concatenate([self._photo(one.photo).features[one.view] for one in chosen]).to(device)
+        # Kept features lie on the CPU, those that are read again on the device.
+        features = concatenate([self._photo(one.photo).features[one.view].to(device) for one in chosen])
         labels = torch.tensor([one.label for one in chosen], device=device)
         masks = None
         if self.masks:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from promptad.clip.preprocess import Fit
 from promptad.clip.vision import FeatureRequest, Features
+from promptad.data.files import sha256_file
 from promptad.data.records import Record
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress
 
@@ -77,6 +78,9 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         require_choices(self, {"fit": get_args(Fit), "test_channels": ("rgb", "bgr"), "view_score": ("max", "mean")})
+        seed = getattr(self, "seed", 0)  # not every method draws something
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"seed must lie in 0..{2**32 - 1}; got {seed}")
         if self.map_size < 1 or self.smoothing < 0 or self.input_size < 0:
             raise ConfigError("map_size must be at least 1, smoothing and input_size not negative")
 
@@ -189,6 +193,17 @@ def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
         out[key] = value
     return out
+
+
+def words_digest(config: Any) -> str:
+    """SHA-256 of a person's own word file, if the config names one; "" otherwise, also when it cannot be read."""
+    bank = getattr(config, "state_bank", "")
+    if not bank.endswith(".toml"):
+        return ""
+    try:
+        return sha256_file(bank)
+    except DataError:
+        return ""
 
 
 def config_dict(config: Any) -> dict[str, Any]:

@@ -136,6 +136,12 @@ class ObjectAgnostic(Trained):
             normalise_class=config.normalise_class,
         )
         self.prompts, self._shapes = PromptSet(layouts, shapes, backbone), dict(shapes)
+        shortest = int(self.prompts.eot.min())
+        if config.deep_tokens >= shortest and min(config.deep_depth, backbone.sizes.text.layers) > 1:
+            raise ConfigError(
+                f"deep_tokens {config.deep_tokens} would overwrite a prompt's end token at position {shortest}; use at "
+                f"most {shortest - 1}, or longer prompts"
+            )
         self._ranked = RankedWords(backbone, config, object_name)
         self.module = self._start()
         self._trained = False

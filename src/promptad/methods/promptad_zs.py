@@ -36,7 +36,7 @@ from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
 from promptad.methods.ranked_words import RankedWords
 from promptad.prompts.words import anomaly_types, definition, object_words
 
-_DECODERS, _GOOD = "decoders.", "good.images"
+_DECODERS, _GOOD, _PROMPTS = "decoders.", "good.images", "prompts"
 
 
 class PromptADZeroShot(Trained):
@@ -88,16 +88,14 @@ class PromptADZeroShot(Trained):
     def _scaled(rows: Tensor, length: float | Tensor) -> Tensor:
         return F.normalize(rows, dim=-1) * length if length else rows
 
-    def training_prompts(self, records: Sequence[Record]) -> dict[str, tuple[str, str]]:
-        """Normality and abnormality prompt of every class; a person's own words and definition have no part in them."""
-        seen: dict[str, dict[str, None]] = {}
-        for record in records:
-            found = seen.setdefault(record.class_name, {})
-            if record.label == 1:
-                found[record.defect_type] = None
+    def training_prompts(self, data: AuxiliarySet) -> dict[str, tuple[str, str]]:
+        """Normality and abnormality prompt of every class; a person's own words and definition have no part in them.
+
+        The abnormality prompt names all types of damage that the class has, not only the one that was drawn.
+        """
         return {
-            name: (definition(name), self._abnormality(name, anomaly_types(name, seen=tuple(found))))
-            for name, found in sorted(seen.items())
+            name: (definition(name), self._abnormality(name, anomaly_types(name, seen=data.defect_types.get(name, ()))))
+            for name in sorted({record.class_name for record in data.records})
         }
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -146,7 +144,7 @@ class PromptADZeroShot(Trained):
         if data is None:
             raise ConfigError("PromptAD zero-shot trains on labelled photos; give a data set")
         config, device = self.config, self.backbone.device
-        prompts = self.training_prompts(data.records)
+        prompts = self.training_prompts(data)
         row = {name: index for index, name in enumerate(prompts)}
         normal = self._embed([both[0] for both in prompts.values()])
         abnormal = self._embed([both[1] for both in prompts.values()])
@@ -226,7 +224,7 @@ class PromptADZeroShot(Trained):
     def _build(self) -> DualBranch:
         sizes = self.backbone.sizes
         with torch.random.fork_rng(devices=[]):  # the seed decides, and nobody else's random numbers move
-            torch.manual_seed(self.config.seed)
+            torch.default_generator.manual_seed(self.config.seed)
             net = DualBranch(self.config, len(self.layers), sizes.vision.width, sizes.embed_dim)
         return net.to(self.backbone.device).eval()
 
@@ -316,8 +314,9 @@ class PromptADZeroShot(Trained):
         self._net = net.requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
-        """:meth:`learned`, and (K, E) the mean unit image feature of every good photo."""
-        return self.learned() | {_GOOD: self._good}
+        """:meth:`learned`, (K, E) the mean unit image feature of every good photo, and (2, E) both prompts' embeddings:
+        a threshold belongs to the prompts that it was set with, whatever a word file says later."""
+        return self.learned() | {_GOOD: self._good, _PROMPTS: torch.stack([self._normal, self._abnormal])}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`. Raises WeightsError when a tensor is missing or of another shape."""
@@ -327,7 +326,14 @@ class PromptADZeroShot(Trained):
             raise WeightsError(
                 f"saved tensor {_GOOD!r} is missing or of another shape (found {found}, expected (K, {width})); fit again"
             )
+        prompts = state.get(_PROMPTS)
+        if prompts is None or prompts.shape != (2, width):
+            found = "nothing" if prompts is None else tuple(prompts.shape)
+            raise WeightsError(
+                f"saved tensor {_PROMPTS!r} is missing or of another shape (found {found}, expected (2, {width})); fit again"
+            )
         self.load_learned(state)
+        self._normal, self._abnormal = prompts.to(self.backbone.device)
         self._good = good.to(self.backbone.device)
 
 

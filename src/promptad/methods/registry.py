@@ -33,6 +33,7 @@ class Entry:
         trained: it needs prompts that were trained once (`methods.base.Trained`), shipped or a person's own.
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         map_range: where the colours of heat maps begin and end as long as no good photo sets them.
+        map_bounds: values that become black and white in 16-bit map files.
         free: settings that may differ from those of training.
     """
 
@@ -44,6 +45,7 @@ class Entry:
     trained: bool = False
     parts: tuple[str, ...] = ()
     map_range: tuple[float, float] = (0.5, 1.0)
+    map_bounds: tuple[float, float] = (0.0, 1.0)
     free: tuple[str, ...] = FREE_SETTINGS
 
     @property
@@ -102,6 +104,7 @@ METHODS: dict[str, Entry] = {
         "PromptAD zero-shot (WACV 2024)",
         "optional",
         trained=True,
+        map_bounds=(-50.0, 50.0),
         map_range=(0.0, 30.0),  # scores are unbounded: defects of objects that were not trained on reach 20 to 40
         free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
     ),

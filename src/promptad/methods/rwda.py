@@ -99,7 +99,7 @@ class RWDA(Trained):
         """The classifier as the seed draws it, in eval mode."""
         config, width = self.config, self.backbone.sizes.embed_dim
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)
             start = Classifier(
                 width, config.hidden, config.dropout, normalize=config.normalize_input, noise=config.noise
             )

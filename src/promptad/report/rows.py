@@ -121,7 +121,9 @@ class Row:
             KeyError, TypeError: the values are not those of a row.
         """
         known = dict(values)
-        known["defects"] = tuple(DefectWord(str(w), float(i), float(r)) for w, i, r in known["defects"])
+        known["defects"] = tuple(
+            DefectWord(str(w), float(i), None if r is None else float(r)) for w, i, r in known["defects"]
+        )
         for name in ("hottest", "size"):
             if known[name] is not None:
                 first, second = known[name]
