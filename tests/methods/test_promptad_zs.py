@@ -515,7 +515,8 @@ def test_what_was_learned_and_seen_goes_through_tensors_and_back(backbone, recor
     assert torch.equal(outcome(fresh), outcome(method))
     method.fit([[view(method, 1)], [view(method, 2)]])
     assert set(method.learned()) == set(fresh.learned()) and set(method.state()) - set(method.learned()) == {
-        "good.images"
+        "good.images",
+        "prompts",
     }
     restored = build(backbone, standardise=True)
     restored.load_state({name: tensor.clone() for name, tensor in method.state().items()})
