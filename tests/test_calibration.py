@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promptad.calibration import calibrate, prediction_bound
+from promptad.calibration import by_hand, calibrate, prediction_bound
 from promptad.errors import ConfigError
 
 
@@ -34,6 +34,22 @@ def test_few_photos_never_give_a_threshold_below_their_largest_and_say_what_they
     assert found.threshold >= 0.3
     assert found.bound == pytest.approx(0.2)
     assert "1 in 5" in found.note and "99 would be needed" in found.note
+
+
+def test_scores_with_a_limit_get_a_threshold_that_can_be_exceeded():
+    scores = [0.92, 0.55, 0.97, 0.60]
+    free = calibrate(scores, scores, scores, "held-out")
+    bound = calibrate(scores, scores, scores, "held-out", limit=1.0)
+    assert free.threshold > 1.0 and 0.97 < bound.threshold < 1.0
+    assert bound.at_rate(0.02).threshold > bound.threshold and bound.at_rate(0.02).threshold < 1.0
+    assert prediction_bound(np.array([0.5]), 0.1, 1.0) == pytest.approx(0.5)
+    for extreme in ([0.0, 0.0], [1.0, 1.0]):
+        assert 0 <= prediction_bound(np.array(extreme), 0.1, 1.0) <= 1
+
+
+def test_a_threshold_by_hand_knows_no_rate():
+    with pytest.raises(ConfigError, match="by hand"):
+        by_hand(0.4, (0.0, 1.0)).at_rate(0.1)
 
 
 def test_prediction_bound_equals_the_textbook_formula():

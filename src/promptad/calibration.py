@@ -39,6 +39,7 @@ class Calibration:
         good: number of good photos n. how: in what way they were scored.
         note: all that in a sentence for people.
         scores, map_peaks, map_tops: of the good photos, kept so that another rate can be asked for later.
+        limit: what no score can reach (1 for probabilities), or None.
     """
 
     threshold: float
@@ -53,6 +54,7 @@ class Calibration:
     scores: tuple[float, ...] = ()
     map_peaks: tuple[float, ...] = ()
     map_tops: tuple[float, ...] = ()
+    limit: float | None = None
 
     def at_rate(self, rate: float) -> Calibration:
         """The same good photos with another rate of false alarms.
@@ -60,7 +62,9 @@ class Calibration:
         Raises:
             ConfigError: a rate outside (0, 1), or there were no good photos.
         """
-        return calibrate(self.scores, self.map_peaks, self.map_tops, self.how, rate)
+        if not self.scores:
+            raise ConfigError("this threshold was given by hand; a rate of false alarms needs good photos")
+        return calibrate(self.scores, self.map_peaks, self.map_tops, self.how, rate, self.limit)
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same colour scale with a threshold that a person chose."""
@@ -73,7 +77,8 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
         """What :meth:`to_dict` gave, also after JSON. Raises TypeError or KeyError for other values."""
-        known: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
+        known: dict[str, Any] = {field.name: values[field.name] for field in fields(cls) if field.name != "limit"}
+        known["limit"] = values.get("limit")  # files of 0.1.0's first days lack it
         for name, value in known.items():
             known[name] = tuple(value) if isinstance(value, list) else value
         return cls(**known)
@@ -85,6 +90,7 @@ def calibrate(
     map_tops: Sequence[float],
     how: How,
     rate: float | None = None,
+    limit: float | None = None,
 ) -> Calibration:
     """Threshold and colour scale from the scores of n good photos.
 
@@ -93,6 +99,7 @@ def calibrate(
             empty for a method without maps.
         how: in what way the photos were scored.
         rate: share of good photos that may be called anomalous; None aims at 10 %.
+        limit: scores lie between 0 and this; None for scores without a limit.
 
     Raises:
         ConfigError: no score, or a rate outside (0, 1).
@@ -107,7 +114,7 @@ def calibrate(
     # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
     rank = math.ceil((n + 1) * (1 - aim))
     proved = rank <= n
-    threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim))
+    threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim, limit))
     peak, low = (max(map_peaks), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
@@ -124,6 +131,7 @@ def calibrate(
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
+        limit=limit,
     )
 
 
@@ -133,11 +141,16 @@ def by_hand(threshold: float, map_range: tuple[float, float]) -> Calibration:
     return Calibration(threshold, None, low, high, DEFAULT_RATE, 1.0, 0, "by hand", _BY_HAND)
 
 
-def prediction_bound(values: np.ndarray, rate: float) -> float:
+def prediction_bound(values: np.ndarray, rate: float, limit: float | None = None) -> float:
     """Upper prediction bound at `rate` for one more value, were the values drawn from a normal distribution.
 
-    With a single value the spread is unknown; a tenth of its size stands in for it.
+    With a single value the spread is unknown; a tenth of its size stands in for it. Values between 0 and `limit` are
+    taken to the line by their logit first, or the bound could lie where no value ever will.
     """
+    if limit is not None:
+        share = np.clip(values / limit, 1e-9, 1 - 1e-9)
+        bound = prediction_bound(np.log(share / (1 - share)), rate)
+        return float(limit / (1 + math.exp(-bound)))
     n = len(values)
     if n == 1:
         return float(values[0] + 0.1 * abs(values[0]))

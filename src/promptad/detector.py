@@ -138,8 +138,16 @@ class Detector:
                     progress(before + index + 1, total)
             return out
 
-        learned, kept = encode(good, 0), encode(extra, len(good))
         self.good = [_named(item) for item in good]
+        known = {one["sha256"]: one["name"] for one in self.good if "sha256" in one}
+        for item in extra:
+            digest = _named(item).get("sha256")
+            if digest in known and self.entry.good_photos != "unused":
+                raise ConfigError(
+                    f"{item}: is held out and learned from at once (as {known[digest]}), so it says nothing about new "
+                    "photos; leave it out of one of the two"
+                )
+        learned, kept = encode(good, 0), encode(extra, len(good))
         copies = []
         if len(good) == 1 and not extra:
             copies = self.encoder.encode(altered_copies(as_photo(good[0])), reference=True)
@@ -175,6 +183,8 @@ class Detector:
             how, good = "altered copies", copies
         else:
             return self
+        if self.entry.good_photos == "unused":
+            how = "held-out"  # nothing was learned from them, so each is judged as any other photo
         judged = [self._judge(photo, i if how == "leave-one-out" else None) for i, photo in enumerate(good)]
         maps = [self._map(photo, scores, _coarse(photo.size)) for photo, (_, scores) in zip(good, judged, strict=True)]
         self.calibration = calibrate(
@@ -183,6 +193,7 @@ class Detector:
             [float(np.quantile(m, 0.99)) for m in maps if m is not None],
             how,
             false_alarms,
+            self.entry.score_limit,
         )
         return self
 

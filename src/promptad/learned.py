@@ -183,6 +183,7 @@ def choose_learned(
     for what, given, found in (("method", method, learned.method), ("preset", preset, learned.preset)):
         if given not in (None, found):
             raise ConfigError(
-                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave --{what} out"
+                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave --{what} out, or "
+                f"train others with `promptad train`"
             )
     return learned

@@ -21,10 +21,10 @@ from promptad.errors import WeightsError
 FORMAT = 1
 _KEY = "promptad"
 _KINDS = {
-    "detector": ("saved detector", "make one with `promptad fit GOOD... -o {name}`", "give it with --model"),
+    "detector": ("saved detector", "make one with `promptad fit GOOD... -o FILE`", "give it with --model"),
     "prompts": (
         "file of trained prompts",
-        "make one with `promptad train METHOD --on DATASET -o {name}`",
+        "make one with `promptad train METHOD --on DATASET -o FILE`",
         "give it with --weights",
     ),
     "training": (
@@ -61,7 +61,8 @@ def read_saved(path: Path, kind: str = "detector") -> Saved:
         WeightsError: missing, damaged, not of this kind, or of a newer format.
     """
     name, make, _ = _KINDS[kind]
-    make = make.format(name=path.name)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, not a {name}; give the file inside it")
     if not path.is_file():
         raise WeightsError(f"{path}: no such {name}; {make}")
     try:

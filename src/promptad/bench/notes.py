@@ -8,6 +8,7 @@ from typing import Any
 from promptad.bench.published import Published
 from promptad.bench.summary import Cell, Line
 from promptad.calibration import DEFAULT_RATE
+from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import IMAGE_METRICS, METRICS, PIXEL_METRICS
 
 NAMES = {
@@ -39,6 +40,12 @@ def skipped_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
     """Metrics that do not exist, with the reason and the classes; photos that metrics leave out."""
     reasons: dict[tuple[tuple[str, ...], str], list[str]] = {}
     remarks: list[str] = []
+    several = len({unit["method"] for unit in units}) > 1
+
+    def owner(unit: Mapping[str, Any], words: str) -> str:
+        """The class, and the method where it is the method's own doing."""
+        return f"{unit['class']} ({unit['method']})" if several and "anomaly map" in words else str(unit["class"])
+
     for unit in units:
         for row in unit["rows"]:
             by_reason: dict[str, list[str]] = {}
@@ -46,9 +53,9 @@ def skipped_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
                 by_reason.setdefault(reason, []).append(metric)
             for reason, metrics in by_reason.items():
                 classes = reasons.setdefault((tuple(metrics), reason), [])
-                if unit["class"] not in classes:
-                    classes.append(unit["class"])
-            remarks += [f"{unit['class']}: {note}" for note in row["notes"]]
+                if owner(unit, reason) not in classes:
+                    classes.append(owner(unit, reason))
+            remarks += [f"{owner(unit, note)}: {note}" for note in row["notes"]]
     skipped = [
         f"{', '.join(classes)}: {_metric_words(metrics)} skipped: {reason}"
         for (metrics, reason), classes in reasons.items()
@@ -101,6 +108,16 @@ def oracle_notes(lines: Sequence[Line]) -> list[str]:
             row = f"{line.label}, {_shots(line.shots)}"
             out.append(f"{row}: oracle minus last epoch of the same runs: {', '.join(gaps)}")
     return out
+
+
+def unused_notes(lines: Sequence[Line]) -> list[str]:
+    """Methods that have no row for the shots of others, because good photos do not change their scores."""
+    if not any(line.shots for line in lines):
+        return []
+    names = dict.fromkeys(line.method for line in lines if find_method(line.method).good_photos == "unused")
+    if not names:
+        return []
+    return [f"{', '.join(names)}: good photos do not change these scores, so there are rows of 0 shots only"]
 
 
 def trained_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -102,6 +102,7 @@ def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outco
         notes.F1_NOTE,
         *notes.threshold_note(lines),
         *notes.oracle_notes(lines),
+        *notes.unused_notes(lines),
         *notes.trained_notes(units),
         *notes.skipped_notes(units),
         *notes.partial_notes(lines),

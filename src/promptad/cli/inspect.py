@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -71,6 +72,8 @@ def inspect(
     ):
         if value not in allowed:
             raise ConfigError(f"--{name} {value!r}: expected {', '.join(allowed)}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"--threshold {threshold}: expected a finite number, such as 0.5")
     from promptad.calibration import by_hand
     from promptad.data.folder import find_photos
     from promptad.inspection import Output, prepare
@@ -84,6 +87,10 @@ def inspect(
         from promptad.detector import Detector
 
         detector = Detector.load(model, backbone=backbone, device=options.check_device(device))
+        if object_name not in ("object", detector.object):
+            raise ConfigError(
+                f"{model}: was made for {detector.object!r}; leave --object out, or fit one for {object_name!r}"
+            )
         if false_alarms is not None:
             if detector.calibration is None:
                 raise ConfigError(f"{model}: has no threshold to move; fit it again with good photos")
@@ -138,6 +145,8 @@ def inspect(
         )
     for path, reason in skipped:
         warn(f"{path}: {reason}")
+    if maps != "none" and report.rows and all(row.hottest is None for row in report.rows):
+        warn(f"{detector.entry.title} gives no anomaly maps, so --maps wrote none")
     show(report, detector)
     if report.interrupted:
         warn("interrupted; finished photos are kept, run the same command again to go on")

@@ -80,6 +80,8 @@ def train(
     loaded = [load_dataset(path) for path in on]
     together = [record for records in loaded for record in records]
     kept = set(chosen_classes(together, names(classes or ""), names(leave_out or "")))
+    if on and not kept:
+        raise ConfigError("--classes and --leave-out leave no class to train on")
     sources = [
         Source(
             path.resolve().name,

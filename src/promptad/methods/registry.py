@@ -34,6 +34,7 @@ class Entry:
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         map_range: where the colours of heat maps begin and end as long as no good photo sets them.
         map_bounds: values that become black and white in 16-bit map files.
+        score_limit: what no image score can reach, 1 for probabilities; None without such a limit.
         free: settings that may differ from those of training.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     parts: tuple[str, ...] = ()
     map_range: tuple[float, float] = (0.5, 1.0)
     map_bounds: tuple[float, float] = (0.0, 1.0)
+    score_limit: float | None = None
     free: tuple[str, ...] = FREE_SETTINGS
 
     @property
@@ -82,6 +84,7 @@ METHODS: dict[str, Entry] = {
         faprompt.PRESETS,
         "FAPrompt (ICCV 2025)",
         "unused",
+        score_limit=1.0,
         trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
@@ -91,11 +94,17 @@ METHODS: dict[str, Entry] = {
         anomalyclip.PRESETS,
         "AnomalyCLIP (ICLR 2024)",
         "unused",
+        score_limit=1.0,
         trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "clip": Entry(
-        ensemble.TextEnsemble, ensemble.EnsembleConfig, ensemble.PRESETS, "CLIP text ensemble, untrained", "unused"
+        ensemble.TextEnsemble,
+        ensemble.EnsembleConfig,
+        ensemble.PRESETS,
+        "CLIP text ensemble, untrained",
+        "unused",
+        score_limit=1.0,
     ),
     "promptad-zs": Entry(
         promptad_zs.PromptADZeroShot,
