@@ -1,7 +1,7 @@
 """Builds the practice set that the shipped prompt files are trained on, from sources that allow it.
 
-    python tools/practice_photos.py /tmp/practice              # good photos and the labelled set
-    python tools/practice_photos.py /tmp/practice --photos     # the good photos only
+    python tools/practice_photos.py practice              # good photos and the labelled set
+    python tools/practice_photos.py practice --photos     # the good photos only
 
 In the folder: ``photos/<category>/*.jpg`` good photos, ``<category>/`` the labelled set of each in the MVTec layout
 (:mod:`promptad.data.damage`), ``LICENCES.md`` every source with its licence and author. A second call goes on where
