@@ -200,6 +200,9 @@ def test_other_grids_are_row_major_with_resized_positions(tower, size, mode, mon
     for row, blocks in enumerate(slow_run(tower, images, LocalStream(1))):
         close(ours.taps[2][row], blocks[1][1][1:])
         close(ours.patches[row], Slow(tower).project(blocks[-1][2][1:]))
+    monkeypatch.setattr(tower, "position_resize", "bicubic" if mode == "bilinear" else "bilinear")
+    asked = tower(images, FeatureRequest((2,), LocalStream(1), positions=mode))  # a request has the last word
+    assert torch.equal(asked.patches, ours.patches) and torch.equal(asked.image, ours.image)
 
 
 @pytest.mark.parametrize("grid", [(9, 9), (4, 3), (3, 14), (1, 1), (37, 2)])

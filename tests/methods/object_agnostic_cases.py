@@ -32,6 +32,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "local": {"local": "maskclip"},
     "local_start": {"local_start": 3},
     "normalise_class": {"normalise_class": True},
+    "positions": {"positions": "bilinear"},  # some of the photos have another grid than the tower
     "epochs": {"epochs": 3},
     "batch_size": {"batch_size": 2},
     "lr": {"lr": 0.01},

@@ -129,13 +129,20 @@ def test_presets_hold_what_is_printed_and_what_is_released():
             assert (config.input_size, config.fit, config.map_size, config.smoothing) == (518, "squash", 518, smoothing)
             assert (config.epochs, config.batch_size, config.lr, config.betas) == (epochs, 8, 1e-3, (0.5, 0.999))
             assert (config.local, config.local_start, config.normalise_class) == ("vv", 6, False)
+            assert config.positions == "bilinear"
             assert (config.deep_tokens, config.deep_depth, config.init_std, config.seed) == (4, 9, 0.02, 111)
             assert config.scale == pytest.approx(14.2857, abs=1e-4)
         clean = entry.make_config("clean")
         assert (clean.input_size, clean.fit, clean.epochs) == (0, "auto", epochs)
         assert clean.smoothing / clean.map_size == pytest.approx(smoothing / 518, rel=1e-3)
     assert find_method("anomalyclip").make_config("paper") == AnomalyCLIPConfig(
-        input_size=518, fit="squash", map_size=518, context_tokens=12, abnormal_prompts=1, map_weight=4.0
+        input_size=518,
+        fit="squash",
+        positions="bilinear",
+        map_size=518,
+        context_tokens=12,
+        abnormal_prompts=1,
+        map_weight=4.0,
     )
     paper, release = (find_method("faprompt").make_config(preset) for preset in ("paper", "release"))
     assert replace(paper, prior_patches="raster", image_focal="logits") == release

@@ -51,6 +51,7 @@ class FeatureRequest:
             following block, which is what PromptAD's released code stores (flag F-5).
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
         tap_class: keep the class token as the first row of every tap.
+        positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.
     """
 
     taps: tuple[int, ...] = ()
@@ -58,6 +59,7 @@ class FeatureRequest:
     tap_point: TapPoint = "block"
     normalise_class: bool = True
     tap_class: bool = False
+    positions: PositionResize | None = None
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,12 @@ class VisionTower(nn.Module):
             raise ConfigError(f"input of {height}x{width} pixels is not a multiple of the patch size {patch}")
         return height // patch, width // patch
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, positions: PositionResize | None = None) -> Tensor:
         """(B, 3, H, W) normalised RGB -> (B, 1 + T, D) tokens with positions, before `ln_pre`."""
         grid = self.grid(*images.shape[-2:])
         patches = self.patch_embedding(images.to(self.class_embedding.dtype)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(images), 1, -1), patches], dim=1)
-        return tokens + resize_positions(self.position_embedding, grid, self.position_resize)
+        return tokens + resize_positions(self.position_embedding, grid, positions or self.position_resize)
 
     def streams(
         self, tokens: Tensor, local: LocalStream | None = None
@@ -185,7 +187,7 @@ class VisionTower(nn.Module):
         first = 0 if request.tap_class else 1
         found: dict[int, Tensor] = {}
         final, patches = images, None
-        for number, (attended, x, z) in enumerate(self.streams(self.embed(images), local), start=1):
+        for number, (attended, x, z) in enumerate(self.streams(self.embed(images, request.positions), local), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
                 found[layer] = (attended if between else x)[:, first:].float()

@@ -49,7 +49,7 @@ class AnomalyCLIPConfig(ObjectAgnosticConfig):
 
 
 # 518 pixels and sigma 4 belong to ViT-L-14-336; `clean` smooths over the same share of the photo.
-_PRINTED = {"input_size": 518, "fit": "squash", "map_size": 518, "smoothing": 4.0}
+_PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_size": 518, "smoothing": 4.0}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {"map_size": 400, "smoothing": round(4 * 400 / 518, 2)},

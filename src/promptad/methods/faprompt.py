@@ -77,7 +77,7 @@ class FAPromptConfig(ObjectAgnosticConfig):
 
 
 # 518 pixels and sigma 10 belong to ViT-L-14-336 (F-24); `clean` smooths over the same share of the photo.
-_PRINTED = {"input_size": 518, "fit": "squash", "map_size": 518, "smoothing": 10.0}
+_PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_size": 518, "smoothing": 10.0}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {"map_size": 400, "smoothing": round(10 * 400 / 518, 2)},

@@ -44,6 +44,8 @@ class ObjectAgnosticConfig(ScoringConfig):
         local: "vv", "maskclip" or "qk" patch features of the last layer alone (F-19); local_start: first block of the
             local stream.
         normalise_class: LN_post on the class token; the released codes leave it out (F-20).
+        positions: how CLIP's position table is brought to another grid: "bicubic" as OpenCLIP does, or "bilinear" as the
+            released codes do.
         epochs, batch_size, lr, betas: of Adam, without schedule and weight decay (F-17: FAPrompt's 7 epochs).
         init_std: sigma of the learnable tokens' first values. seed: of these values and of the order of photos.
     """
@@ -54,6 +56,7 @@ class ObjectAgnosticConfig(ScoringConfig):
     local: str = "vv"
     local_start: int = 6
     normalise_class: bool = False
+    positions: str = "bicubic"
     epochs: int = 15
     batch_size: int = 8
     lr: float = 1e-3
@@ -63,7 +66,7 @@ class ObjectAgnosticConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choices(self, {"local": ("vv", "maskclip", "qk")})
+        require_choices(self, {"local": ("vv", "maskclip", "qk"), "positions": ("bicubic", "bilinear")})
         if min(self.deep_tokens, self.epochs, self.batch_size, self.local_start) < 1 or self.deep_depth < 0:
             raise ConfigError(
                 "deep_tokens, epochs, batch_size and local_start must be at least 1, deep_depth not negative (0: none)"
@@ -134,6 +137,7 @@ class ObjectAgnostic(Trained):
         self.request = FeatureRequest(
             local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
             normalise_class=config.normalise_class,
+            positions=config.positions,  # type: ignore[arg-type]
         )
         self.prompts, self._shapes = PromptSet(layouts, shapes, backbone), dict(shapes)
         shortest = int(self.prompts.eot.min())
