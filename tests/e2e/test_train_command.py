@@ -75,7 +75,9 @@ def test_methods_without_heat_maps_resume_and_say_what_they_lack(tmp_path):
     photos.mkdir()
     for path in sorted((TEST / "good").iterdir())[:2]:
         (photos / path.name).write_bytes(path.read_bytes())
+    (photos / "notes.txt").write_text("no photo")
     first = run("inspect", photos, "--method", "rwda", "-o", out)
+    assert "2 no threshold, 1 skipped" in first.stdout
     assert first.returncode == 0 and "nearest words (whole photo)" in first.stdout, first.stderr
     again = run("inspect", photos, "--method", "rwda", "-o", out)
     assert again.returncode == 0, again.stderr

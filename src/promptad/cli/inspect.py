@@ -169,9 +169,8 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
         table(["score", "verdict", f"nearest words ({'hottest region' if regions else 'whole photo'})", "photo"], lines)
     if len(scored) > most:
         say(f"... and {len(scored) - most} more in {report.csv}")
-    counts = {
-        v: sum(row.verdict == v for row in report.rows) for v in ("anomalous", "normal", "no threshold", "failed")
-    }
+    kinds = ["skipped" if row.error.startswith("skipped:") else row.verdict for row in report.rows]
+    counts = {kind: kinds.count(kind) for kind in ("anomalous", "normal", "no threshold", "failed", "skipped")}
     say()
     say("photos     " + ", ".join(f"{n} {v}" for v, n in counts.items() if n))
     say(f"backbone   {detector.backbone.identity}")
