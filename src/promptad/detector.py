@@ -138,8 +138,8 @@ class Detector:
                     progress(before + index + 1, total)
             return out
 
-        self.good = [_named(item) for item in good]
-        known = {one["sha256"]: one["name"] for one in self.good if "sha256" in one}
+        named = [_named(item) for item in good]
+        known = {one["sha256"]: one["name"] for one in named if "sha256" in one}
         for item in extra:
             digest = _named(item).get("sha256")
             if digest in known and self.entry.good_photos != "unused":
@@ -148,6 +148,7 @@ class Detector:
                     "photos; leave it out of one of the two"
                 )
         learned, kept = encode(good, 0), encode(extra, len(good))
+        self.good = named  # only now: a photo that cannot be read leaves the detector as it was
         copies = []
         if len(good) == 1 and not extra:
             copies = self.encoder.encode(altered_copies(as_photo(good[0])), reference=True)

@@ -1,8 +1,9 @@
 """What is evaluated and how: the protocol, its units of work, the draw of the good photos, and unit keys.
 
 A unit is one fit: a method variant, a class, k good photos and a run. The run decides both the photos
-that are drawn and the prompts' initial values, or which of several trained prompts are used. A unit's key hashes everything that its result depends on,
-the photos' content included, so a finished unit is reused only where it would come out the same.
+that are drawn and the prompts' initial values, or which of several trained prompts are used. A unit's key
+hashes everything that its result depends on, the photos' content included, so a finished unit is reused only
+where it would come out the same.
 """
 
 from __future__ import annotations
