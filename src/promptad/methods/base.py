@@ -17,7 +17,7 @@ from promptad.clip.preprocess import Fit
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.files import sha256_file
 from promptad.data.records import Record
-from promptad.errors import ConfigError, DataError
+from promptad.errors import ConfigError, DataError, WeightsError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress
 
@@ -193,6 +193,25 @@ def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"setting {key!r} must be like {default!r}, got {value!r}")
         out[key] = value
     return out
+
+
+def saved_tensor(tensors: Mapping[str, Tensor], name: str, shape: Sequence[int], title: str) -> Tensor:
+    """The tensor of that name, as files of trained prompts and saved detectors give it back.
+
+    Args:
+        shape: what it must have. title: the method, as the error names it.
+
+    Raises:
+        WeightsError: it is missing or of another shape.
+    """
+    found = tuple(tensors[name].shape) if name in tensors else None
+    if found != tuple(shape):
+        raise WeightsError(
+            f"saved tensor {name!r} of {title} is missing or of another shape (found "
+            f"{'nothing' if found is None else found}, expected {tuple(shape)}); the file is of other settings or damaged, "
+            "make it again"
+        )
+    return tensors[name]
 
 
 def words_digest(config: Any) -> str:

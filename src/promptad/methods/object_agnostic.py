@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.data.records import Record
-from promptad.errors import ConfigError, DataError, WeightsError
+from promptad.errors import ConfigError, DataError
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.base import EpochHook, Needs, ScoringConfig, Trained, WordScores, require_choices
+from promptad.methods.base import EpochHook, Needs, ScoringConfig, Trained, WordScores, require_choices, saved_tensor
 from promptad.methods.ranked_words import RankedWords
 from promptad.prompts.layout import Layout, PromptSet
 
@@ -271,17 +271,8 @@ class ObjectAgnostic(Trained):
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
         expected = self.module.state_dict()
-        for name, own in expected.items():
-            found = tuple(tensors[name].shape) if name in tensors else None
-            if found != tuple(own.shape):
-                shown = "nothing" if found is None else str(found)
-                raise WeightsError(
-                    f"trained tensor {name!r} of {self.name} must have shape {tuple(own.shape)}, found {shown}; the file "
-                    "is of other settings or another text tower; train again"
-                )
-        with torch.no_grad():
-            for name, own in expected.items():
-                own.copy_(tensors[name])
+        given = {name: saved_tensor(tensors, name, own.shape, self.name) for name, own in expected.items()}
+        self.module.load_state_dict(given)
         self._trained, self._kept = True, None
 
     def state(self) -> dict[str, Tensor]:

@@ -26,16 +26,17 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
-from promptad.errors import ConfigError, DataError, WeightsError
+from promptad.errors import ConfigError, DataError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores
+from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores, saved_tensor
 from promptad.methods.dual_branch import DualBranch
 from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
 from promptad.methods.ranked_words import RankedWords
 from promptad.prompts.words import anomaly_types, definition, object_words
 
+_TITLE = "PromptAD zero-shot"
 _DECODERS, _GOOD, _PROMPTS = "decoders.", "good.images", "prompts"
 
 
@@ -302,15 +303,9 @@ class PromptADZeroShot(Trained):
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores :meth:`learned`; the scores are then those of the method that was trained."""
         net = self._build()
-        for name, own in net.state_dict().items():
-            given = tensors.get(_DECODERS + name)
-            if given is None or given.shape != own.shape:
-                found = "nothing" if given is None else tuple(given.shape)
-                raise WeightsError(
-                    f"trained tensor {_DECODERS + name!r} of PromptAD zero-shot is missing or of another shape (found "
-                    f"{found}, expected {tuple(own.shape)}); train again with `promptad train promptad-zs`"
-                )
-            own.copy_(given)  # a state_dict shares its tensors with the module
+        expected = net.state_dict()
+        given = {n: saved_tensor(tensors, _DECODERS + n, own.shape, _TITLE) for n, own in expected.items()}
+        net.load_state_dict(given)
         self._net = net.requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
@@ -320,18 +315,9 @@ class PromptADZeroShot(Trained):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`. Raises WeightsError when a tensor is missing or of another shape."""
-        good, width = state.get(_GOOD), self.backbone.sizes.embed_dim
-        if good is None or good.ndim != 2 or good.shape[1] != width:
-            found = "nothing" if good is None else tuple(good.shape)
-            raise WeightsError(
-                f"saved tensor {_GOOD!r} is missing or of another shape (found {found}, expected (K, {width})); fit again"
-            )
-        prompts = state.get(_PROMPTS)
-        if prompts is None or prompts.shape != (2, width):
-            found = "nothing" if prompts is None else tuple(prompts.shape)
-            raise WeightsError(
-                f"saved tensor {_PROMPTS!r} is missing or of another shape (found {found}, expected (2, {width})); fit again"
-            )
+        width = self.backbone.sizes.embed_dim
+        good = saved_tensor(state, _GOOD, (len(state.get(_GOOD, ())), width), _TITLE)
+        prompts = saved_tensor(state, _PROMPTS, (2, width), _TITLE)
         self.load_learned(state)
         self._normal, self._abnormal = prompts.to(self.backbone.device)
         self._good = good.to(self.backbone.device)

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
-from promptad.errors import ConfigError, WeightsError
+from promptad.errors import ConfigError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress, train_epochs
-from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores
+from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores, saved_tensor
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.rwda_config import RWDAConfig
 from promptad.prompts.random_words import SIDES, RandomWords, Side, encode_sentences, guide_sentence
@@ -225,10 +225,9 @@ class RWDA(Trained):
 
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
-        own = {}
-        for name, value in self._classifier.state_dict().items():
-            own[name] = _take(tensors, f"classifier.{name}", tuple(value.shape))
-        self._classifier.load_state_dict(own)
+        expected = self._classifier.state_dict()
+        given = {n: saved_tensor(tensors, f"classifier.{n}", own.shape, "RWDA") for n, own in expected.items()}
+        self._classifier.load_state_dict(given)
         self._classifier.eval()
         self._trained = True
 
@@ -245,17 +244,10 @@ class RWDA(Trained):
         self._memory = None
         if "memory.rows" in state or "memory.owners" in state:
             count = len(state.get("memory.owners", ()))
-            rows = _take(state, "memory.rows", (count, self.backbone.sizes.embed_dim))
-            owners = _take(state, "memory.owners", (count,))
+            rows = saved_tensor(state, "memory.rows", (count, self.backbone.sizes.embed_dim), "RWDA")
+            owners = saved_tensor(state, "memory.owners", (count,), "RWDA")
             device = self.backbone.device
             self._memory = MemoryBank(rows.to(device), owners.to(device))
-
-
-def _take(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    if name not in tensors or tuple(tensors[name].shape) != shape:
-        found = tuple(tensors[name].shape) if name in tensors else "nothing"
-        raise WeightsError(f"RWDA tensor {name!r} must have shape {shape}, found {found}; train it again")
-    return tensors[name]
 
 
 def encode_side(
