@@ -44,12 +44,10 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `promptad` script."""
-    import warnings
+    try:
+        from promptad.cli.console import show_notices
 
-    # Pillow warns about damaged metadata of photos that it then reads well; errors reach people as lines of their own.
-    warnings.filterwarnings("ignore", module="PIL")
-    # What promptad itself warns of (words that are left out) is a line like all others.
-    from promptad.cli.console import warn
-
-    warnings.showwarning = lambda message, *_, **__: warn(str(message))
-    build()()
+        with show_notices():
+            build()()
+    except KeyboardInterrupt:  # while the command line itself is being built
+        raise SystemExit(130) from None

@@ -9,11 +9,13 @@ import errno
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from promptad.errors import PromptadError
+from promptad.notices import PromptadNotice
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -32,6 +34,26 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Write a ``warning:`` line to stderr."""
     _write(sys.stderr, f"warning: {_one_line(text)}")
+
+
+@contextmanager
+def show_notices() -> Iterator[None]:
+    """Inside, warnings are lines on stderr: promptad's own as ``note: ...``, others as ``warning: ...``; each text once."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        text = _one_line(str(message))
+        if text not in shown:
+            shown.add(text)
+            _write(sys.stderr, f"note: {text}" if issubclass(category, PromptadNotice) else f"warning: {text}")
+
+    with warnings.catch_warnings():
+        # Pillow warns about damaged metadata of photos that it then reads well; errors reach people as lines of their own.
+        warnings.filterwarnings("ignore", module="PIL")
+        # Python would hold back a second text from the same place in the code.
+        warnings.filterwarnings("always", category=PromptadNotice)
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

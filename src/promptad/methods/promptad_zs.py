@@ -12,7 +12,6 @@ No code was released, and the paper leaves much open; `promptad_zs_config` and t
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -34,6 +33,7 @@ from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores,
 from promptad.methods.dual_branch import DualBranch
 from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
 from promptad.methods.ranked_words import RankedWords
+from promptad.notices import notice
 from promptad.prompts.words import anomaly_types, definition, object_words
 
 _TITLE = "PromptAD zero-shot"
@@ -78,7 +78,7 @@ class PromptADZeroShot(Trained):
                 break
         if count < len(types):
             left = ", ".join(types[count:])
-            warnings.warn(f"{words}: too many defect words for the text tower; left out: {left}", stacklevel=3)
+            notice(f"{words}: too many defect words for the text tower; left out: {left}")
         return sentence
 
     def _embed(self, texts: Sequence[str]) -> Tensor:

@@ -1,0 +1,43 @@
+"""Lines about what was assumed, left out or not used, so that nothing that decides a result happens in silence.
+
+A value is given, found in a file that says so, or assumed with a line; an input is used, or named as not used. Such a line
+is no error: the work goes on. Python users get it as a warning of the category :class:`PromptadNotice`, the commands print
+it on stderr, and a run that writes a report collects its lines for the page.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_collectors: list[list[str]] = []
+
+
+class PromptadNotice(UserWarning):
+    """Something was assumed, left out or not used; ``str(notice)`` is one line that says what, and the way out."""
+
+
+def notice(text: str) -> None:
+    """Says one line. The same text is said again only where the caller's warning filters ask for it.
+
+    Args:
+        text: what was assumed or left out, of which file, and how to decide it otherwise.
+    """
+    line = " ".join(text.split())
+    for collector in _collectors:
+        if line not in collector:
+            collector.append(line)
+    warnings.warn(line, PromptadNotice, stacklevel=3)
+
+
+@contextmanager
+def collected_notices() -> Iterator[list[str]]:
+    """Inside, the lines that are said are also put into the list that this gives, each text once, in order."""
+    collector: list[str] = []
+    _collectors.append(collector)
+    try:
+        yield collector
+    finally:
+        # By identity: two collectors with equal lines are equal lists.
+        _collectors[:] = [other for other in _collectors if other is not collector]

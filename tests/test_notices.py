@@ -1,0 +1,35 @@
+"""Lines about what was assumed reach Python users, the commands and the report."""
+
+from __future__ import annotations
+
+import pytest
+
+from promptad.cli.console import show_notices
+from promptad.notices import PromptadNotice, collected_notices, notice
+
+
+def test_a_notice_is_a_warning_of_its_own_category_on_one_line():
+    with pytest.warns(PromptadNotice, match="^a.png: assumed RGB$"):
+        notice("a.png:\n  assumed RGB")
+
+
+def test_collected_each_text_once_in_order_and_only_inside():
+    with pytest.warns(PromptadNotice), collected_notices() as outer:
+        notice("first")
+        with collected_notices() as inner:
+            notice("second")
+            notice("first")
+            notice("second")
+        notice("third")
+    with pytest.warns(PromptadNotice):
+        notice("fourth")
+    assert outer == ["first", "second", "third"]
+    assert inner == ["second", "first"]
+
+
+def test_commands_print_each_text_once_on_stderr(capsys):
+    with show_notices():
+        for _ in range(3):
+            notice("b.png: the mask is soft")
+        notice("c.png: the mask is soft")
+    assert capsys.readouterr().err.splitlines() == ["note: b.png: the mask is soft", "note: c.png: the mask is soft"]
