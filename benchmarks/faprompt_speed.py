@@ -29,7 +29,7 @@ from promptad.data.records import Record
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import epoch_generator
 from promptad.learning.features import Encoder
-from promptad.methods.faprompt import FAPrompt
+from promptad.methods.faprompt.method import FAPrompt
 from promptad.methods.registry import find_method
 from promptad.prompts.layout import PromptSet
 

@@ -25,7 +25,7 @@ from promptad.clip.preprocess import Preprocess
 from promptad.data.photos import read_photo
 from promptad.learning.features import Encoder
 from promptad.learning.optimise import Schedule, optimise
-from promptad.methods.promptad import TASKS, PromptAD
+from promptad.methods.promptad.method import TASKS, PromptAD
 from promptad.methods.registry import find_method
 
 PHOTOS = Path(__file__).resolve().parents[1] / "src/promptad/demo_photos/cookies/train/good"

@@ -25,7 +25,7 @@ from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.learning.features import Encoder, default_store
 from promptad.methods.registry import find_method
-from promptad.methods.rwda import RWDA
+from promptad.methods.rwda.method import RWDA
 from promptad.metrics.ranking import auroc
 from promptad.prompts.random_words import word_pairs
 

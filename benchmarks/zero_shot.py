@@ -20,9 +20,9 @@ from promptad.bench.protocol import Protocol, make_variants
 from promptad.bench.run import run
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.data.datasets import load_dataset
-from promptad.learned import Learned, read_learned
 from promptad.learning.features import FeatureStore
 from promptad.methods.registry import find_method
+from promptad.saved.prompts import Learned, read_learned
 from promptad.training import Source, train_prompts
 
 SETS = {"bottle": "mvtec/bottle", "cookies": "cookies", "tile": "magnetic_tile"}

@@ -15,12 +15,12 @@ from promptad.bench.tables import make_report, text
 from promptad.clip.backbone import load_backbone
 from promptad.data.datasets import load_dataset
 from promptad.data.photos import read_mask
+from promptad.data.tensor_file import read_saved, write_saved
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, DataError, WeightsError
-from promptad.learned import SHIPPED, read_learned
 from promptad.learning.features import FeatureStore
 from promptad.methods.registry import METHODS
-from promptad.saved import read_saved, write_saved
+from promptad.saved.prompts import SHIPPED, read_learned
 from promptad.training import Source, Training, train_prompts
 from tiny import tiny_backbone
 
@@ -232,8 +232,8 @@ def test_settings_that_cannot_be_are_no_fault_of_the_photos(root, cache, tmp_pat
         ("promptad-zs", {"layers": [99]}, r"tapped layers \[99\]"),
         ("faprompt", {"local_start": 99}, "local stream starts at block 99"),
         ("faprompt", {"deep_tokens": 60}, "would overwrite a prompt's end token"),
-        ("rwda", {"seed": -1}, "seed must lie in"),
-        ("anomalyclip", {"seed": 10**20}, "seed must lie in"),
+        ("rwda", {"seed": -1}, "seed must be from 0 to 4294967295"),
+        ("anomalyclip", {"seed": 10**20}, "seed must be from 0 to 4294967295"),
     ):
         with pytest.raises(ConfigError, match=words):
             train(method, root, tmp_path / "p.safetensors", cache, settings=settings)

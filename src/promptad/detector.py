@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptad import __version__
-from promptad.calibration import Calibration, How, calibrate
+from promptad.calibration.threshold import Calibration, How, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
@@ -20,12 +20,13 @@ from promptad.data.files import sha256_file
 from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
 from promptad.errors import ConfigError, PromptadError
-from promptad.learned import Learned, choose_learned
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
-from promptad.methods.base import EpochHook, Scores, Trained, config_dict, words_digest
+from promptad.methods.contract import EpochHook, Scores, Trained
 from promptad.methods.registry import find_method
+from promptad.methods.settings import config_dict, words_digest
 from promptad.prediction import DefectWord, Prediction
-from promptad.saved_detector import read_detector, write_detector
+from promptad.saved.detectors import read_detector, write_detector
+from promptad.saved.prompts import Learned, choose_learned
 from promptad.scoring.maps import photo_map
 
 Progress = Callable[[int, int], None]

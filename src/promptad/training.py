@@ -15,12 +15,13 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.records import Record
 from promptad.errors import ConfigError
-from promptad.learned import read_learned, write_learned
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder, FeatureStore
-from promptad.methods.base import Trained, config_dict
+from promptad.methods.contract import Trained
 from promptad.methods.registry import METHODS, Entry, find_method
+from promptad.methods.settings import config_dict
+from promptad.saved.prompts import read_learned, write_learned
 
 Progress = Callable[[int, int], None]
 

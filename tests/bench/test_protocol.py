@@ -61,7 +61,7 @@ def test_several_parts_are_rows_of_one_fused_fit_and_one_part_is_fitted_alone() 
         ({"methods": ["prompted"]}, "method 'prompted' unknown"),
         ({"methods": ["clip"], "presets": ["best"]}, "preset 'best' unknown"),
         ({"methods": ["promptad", "clip"], "settings": {"epoch": 5}}, "did you mean 'epochs'"),
-        ({"methods": ["promptad"], "settings": {"epochs": "many"}}, "must be like"),
+        ({"methods": ["promptad"], "settings": {"epochs": "many"}}, "epochs must be a whole number"),
         ({"methods": ["promptad"], "parts": ["image"]}, "part 'image' unknown"),
         ({"methods": ["promptad"], "parts": ["text"], "settings": {"parts": "text"}}, "given twice"),
         ({"methods": ["promptad"], "settings": {"parts": "all"}}, "parts must be one of"),

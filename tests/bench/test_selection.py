@@ -12,7 +12,7 @@ from torch import Tensor
 from drawn_data import SETTINGS, make_class
 from promptad.bench.selection import OracleSelection
 from promptad.detector import Detector
-from promptad.methods.base import Method
+from promptad.methods.contract import Method
 from tiny import tiny_backbone
 
 NAN = float("nan")

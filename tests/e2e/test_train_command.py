@@ -12,7 +12,7 @@ import pytest
 from test_commands import ENVIRONMENT, PROGRAM, TEST, refused, run, table
 
 from drawn_data import make_class
-from promptad.learned import read_learned
+from promptad.saved.prompts import read_learned
 
 RWDA = ("train", "rwda", "--set", "pairs=640", "--set", "epochs=6", "--set", "hidden=[64,32,16]")
 

@@ -12,9 +12,9 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import Features
 from promptad.learning.features import Encoder
-from promptad.methods.base import make_config
-from promptad.methods.promptad import PromptAD
-from promptad.methods.promptad_config import PRESETS, PromptADConfig
+from promptad.methods.promptad.config import PRESETS, PromptADConfig
+from promptad.methods.promptad.method import PromptAD
+from promptad.methods.settings import make_config
 from tiny import tiny_backbone
 
 BASE = {"memory_layers": (1, 3), "epochs": 4, "defects": ("with scratch", "bent [c]"), "only_defects": True}

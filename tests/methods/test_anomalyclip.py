@@ -32,13 +32,13 @@ from promptad.clip.backbone import Backbone, load_backbone, random_backbone
 from promptad.clip.tokenizer import clip_tokenizer
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, TextError, WeightsError
-from promptad.learned import read_learned, write_learned
 from promptad.learning.epochs import Checkpoint
-from promptad.methods.anomalyclip import AnomalyCLIPConfig
-from promptad.methods.base import Trained
-from promptad.methods.faprompt import FAPromptConfig
+from promptad.methods.anomalyclip.method import AnomalyCLIPConfig
+from promptad.methods.contract import Trained
+from promptad.methods.faprompt.method import FAPromptConfig
 from promptad.methods.object_agnostic import DEAD_PARAMETERS
 from promptad.methods.registry import find_method
+from promptad.saved.prompts import read_learned, write_learned
 from tiny import SIZES
 
 BOTH = ("anomalyclip", "faprompt")
@@ -370,8 +370,8 @@ def test_a_batch_scores_as_its_views_one_by_one(backbone, usual, name):
         ("anomalyclip", {"context_tokens": 0}, "context_tokens"),
         ("anomalyclip", {"map_weight": -1.0}, "map_weight"),
         ("anomalyclip", {"local": "kk"}, "local must be one of vv, maskclip, qk"),
-        ("anomalyclip", {"betas": (0.5,)}, "betas must be two numbers"),
-        ("anomalyclip", {"betas": (0.5, 1.0)}, "betas must be two numbers"),
+        ("anomalyclip", {"betas": (0.5,)}, "betas must be 2 numbers"),
+        ("anomalyclip", {"betas": (0.5, 1.0)}, "betas must be from 0 to below 1"),
         ("anomalyclip", {"lr": 0.0}, "lr"),
         ("anomalyclip", {"epochs": 0}, "epochs"),
         ("anomalyclip", {"deep_depth": -1}, "deep_depth"),

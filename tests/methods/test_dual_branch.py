@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from promptad.methods.dual_branch import Decoder, DualBranch, interaction_mask
-from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
+from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
+from promptad.methods.promptad_zs.dual_branch import Decoder, DualBranch, interaction_mask
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 12}
 DEPTH, TOKEN, EMBED = 3, 10, 6

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from promptad.clip.backbone import Backbone, random_backbone
 from promptad.clip.tokenizer import clip_tokenizer
 from promptad.clip.vision import Features
-from promptad.methods.base import Method, make_config
-from promptad.methods.promptad import TASKS, PromptAD
-from promptad.methods.promptad_config import PRESETS, PromptADConfig
+from promptad.methods.contract import Method
+from promptad.methods.promptad.config import PRESETS, PromptADConfig
+from promptad.methods.promptad.method import TASKS, PromptAD
+from promptad.methods.settings import make_config
 from tiny import SIZES
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from promptad.clip.backbone import Backbone
 from promptad.errors import ConfigError, TextError, WeightsError
-from promptad.methods.promptad import TASKS, PromptAD
-from promptad.methods.promptad_config import PromptADConfig
+from promptad.methods.promptad.config import PromptADConfig
+from promptad.methods.promptad.method import TASKS, PromptAD
 
 # Read by the detector, the benchmarks and the report, not by the method.
 ELSEWHERE = {"input_size", "fit", "pre_resize", "test_channels", "view_score"}

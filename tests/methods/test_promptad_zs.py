@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder
-from promptad.methods.base import FREE_SETTINGS, PRESETS, ScoringConfig, Trained, config_dict
-from promptad.methods.promptad_zs import PromptADZeroShot
-from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
+from promptad.methods.contract import Trained
+from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
+from promptad.methods.promptad_zs.method import PromptADZeroShot
 from promptad.methods.registry import METHODS
+from promptad.methods.settings import FREE_SETTINGS, PRESETS
 from promptad.prompts.words import anomaly_types, bank, definition
 from tiny import SIZES
 
@@ -543,9 +544,3 @@ def test_tensors_that_do_not_fit_are_named(backbone, records):
         assert "\n" not in str(caught.value)
         with pytest.raises(ConfigError):
             method.score(view(method))
-
-
-def test_every_setting_of_the_config_is_described():
-    text = PromptADZeroShotConfig.__doc__ or ""
-    own = [field.name for field in fields(PromptADZeroShotConfig) if field.name not in config_dict(ScoringConfig())]
-    assert [name for name in own if name not in text] == []

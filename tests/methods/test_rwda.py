@@ -14,17 +14,18 @@ from torch import Tensor
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import Features
+from promptad.data.tensor_file import read_saved, write_saved
 from promptad.detector import Detector
 from promptad.errors import ConfigError, WeightsError
-from promptad.learned import read_learned, write_learned
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder
-from promptad.methods import rwda
-from promptad.methods.base import Trained, config_dict
-from promptad.methods.rwda import RWDA, Classifier, encode_side
-from promptad.methods.rwda_config import RWDAConfig
+from promptad.methods.contract import Trained
+from promptad.methods.rwda import method as rwda
+from promptad.methods.rwda.config import RWDAConfig
+from promptad.methods.rwda.method import RWDA, Classifier, encode_side
+from promptad.methods.settings import config_dict
 from promptad.prompts.random_words import SIDES
-from promptad.saved import read_saved, write_saved
+from promptad.saved.prompts import read_learned, write_learned
 
 SMALL = {"pairs": 40, "batch_pairs": 16, "hidden": (12, 10, 8), "lr": 0.01, "normalize_input": True}
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from promptad.errors import ConfigError
-from promptad.methods.base import FREE_SETTINGS, config_dict
 from promptad.methods.registry import METHODS
-from promptad.methods.rwda_config import PAIR_PRESETS, PRESETS, RWDAConfig
+from promptad.methods.rwda.config import PAIR_PRESETS, PRESETS, RWDAConfig
+from promptad.methods.settings import FREE_SETTINGS, config_dict
 from promptad.prompts.random_words import word_pairs
 
 
@@ -62,7 +62,7 @@ def test_the_registry_knows_what_may_differ_from_training():
         ({"dropout": 1.0}, "dropout"),
         ({"batch_pairs": 0}, "batch_pairs"),
         ({"epochs": 0}, "epochs"),
-        ({"lr": 0.0}, "lr must be positive"),
+        ({"lr": 0.0}, "lr must be above 0"),
         ({"reference_weight": -1.0}, "reference_weight"),
         ({"noise": -1.0}, "noise"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from promptad.bench.published import Published
 from promptad.bench.summary import Cell, Line
-from promptad.calibration import DEFAULT_RATE
+from promptad.calibration.threshold import DEFAULT_RATE
 from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import IMAGE_METRICS, METRICS, PIXEL_METRICS
 

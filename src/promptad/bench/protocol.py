@@ -24,9 +24,9 @@ from promptad.data.files import sha256_file
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import ConfigError, DataError
-from promptad.learned import Learned
-from promptad.methods.base import config_dict, words_digest
 from promptad.methods.registry import METHODS, Entry, find_method
+from promptad.methods.settings import config_dict, words_digest
+from promptad.saved.prompts import Learned
 
 EvalSize = int | Literal["photo"]
 DEFAULT_SEED = 111

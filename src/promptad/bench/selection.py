@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from promptad.bench.testset import TestSet, Tick, no_tick, scoring_parts
 from promptad.detector import Detector
-from promptad.methods.base import Method
-from promptad.methods.promptad import TASKS, PromptAD, Snapshot
+from promptad.methods.contract import Method
+from promptad.methods.promptad.method import TASKS, PromptAD, Snapshot
 
 
 @dataclass

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from promptad.bench.protocol import EvalSize
-from promptad.calibration import calibrate
+from promptad.calibration.threshold import calibrate
 from promptad.clip.vision import concatenate
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.detector import Detector
 from promptad.errors import DataError, PhotoError, PromptadError
 from promptad.learning.features import Encoder, PhotoFeatures
-from promptad.methods.base import Method, Scores
+from promptad.methods.contract import Method, Scores
 from promptad.metrics.accumulator import Accumulator, Result
 from promptad.metrics.ranking import RankedScores, rank
 from promptad.scoring.maps import photo_map

@@ -14,9 +14,9 @@ from promptad.bench.protocol import Variant
 from promptad.bench.selection import OracleSelection
 from promptad.bench.testset import TestSet, Tick, scoring_parts, threshold_from
 from promptad.detector import Detector
-from promptad.learned import Learned
 from promptad.learning.features import PhotoFeatures
-from promptad.methods.base import config_dict
+from promptad.methods.settings import config_dict
+from promptad.saved.prompts import Learned
 
 FORMAT = "promptad unit 2"
 

@@ -24,7 +24,7 @@ def damage(
 ) -> None:
     """Make a labelled practice set from good photos: painted damage with its masks, in the MVTec layout."""
     from promptad.data.damage import write_damaged
-    from promptad.inspection import prepare
+    from promptad.run.inspection import prepare
 
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     prepare(output)

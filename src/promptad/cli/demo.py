@@ -28,9 +28,9 @@ def demo(
     from promptad.data.datasets import load_dataset
     from promptad.data.photos import read_mask
     from promptad.detector import Detector
-    from promptad.inspection import Output, inspect, prepare
     from promptad.metrics.accumulator import Accumulator
     from promptad.report.page import Metric
+    from promptad.run.inspection import Output, inspect, prepare
 
     prepare(output)
     records = load_dataset(DEMO_PHOTOS)

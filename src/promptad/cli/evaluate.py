@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from promptad.bench.protocol import EvalSize
     from promptad.clip.backbone import Backbone
     from promptad.data.records import Record
-    from promptad.learned import Learned
+    from promptad.saved.prompts import Learned
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -133,8 +133,8 @@ def evaluate(
 
     from promptad.bench.run import run
     from promptad.bench.tables import make_report, text, write_report
-    from promptad.inspection import prepare
     from promptad.learning.features import default_store
+    from promptad.run.inspection import prepare
 
     root = dataset.resolve() if dataset.is_dir() else dataset.resolve().parent
     out = output or Path(f"evaluate-{root.name}")
@@ -160,8 +160,8 @@ def trained_prompts(methods: list[str], files: list[Path], clip: Backbone) -> li
     Raises:
         ConfigError: a file of a method that is not evaluated. WeightsError: unreadable, or none in the package.
     """
-    from promptad.learned import find_learned, read_learned
     from promptad.methods.registry import find_method
+    from promptad.saved.prompts import find_learned, read_learned
 
     own = [read_learned(path) for path in files]
     for one in own:

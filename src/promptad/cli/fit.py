@@ -33,7 +33,7 @@ def fit(
     """Learn a product from good photos, set the threshold from them, and save the detector."""
     if output.suffix != ".safetensors":
         output = output.with_name(output.name + ".safetensors")
-    from promptad.inspection import prepare
+    from promptad.run.inspection import prepare
 
     prepare(output.parent)
     detector = options.new_detector(

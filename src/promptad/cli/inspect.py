@@ -16,7 +16,7 @@ from promptad.errors import ConfigError
 
 if TYPE_CHECKING:
     from promptad.detector import Detector
-    from promptad.inspection import Report
+    from promptad.run.inspection import Report
 
 EXIT_SOME_FAILED = 3
 """The run is complete, but at least one photo could not be judged."""
@@ -74,10 +74,10 @@ def inspect(
             raise ConfigError(f"--{name} {value!r}: expected {', '.join(allowed)}")
     if threshold is not None and not math.isfinite(threshold):
         raise ConfigError(f"--threshold {threshold}: expected a finite number, such as 0.5")
-    from promptad.calibration import by_hand
+    from promptad.calibration.threshold import by_hand
     from promptad.data.folder import find_photos
-    from promptad.inspection import Output, prepare
-    from promptad.inspection import inspect as run
+    from promptad.run.inspection import Output, prepare
+    from promptad.run.inspection import inspect as run
 
     prepare(output)
     found, skipped = find_photos(photos)

@@ -105,7 +105,7 @@ def trained_prompts(
     as_json: AsJson = False,
 ) -> None:
     """Show what trained prompts were trained on, under which licence and with which command."""
-    from promptad.learned import SHIPPED, read_learned
+    from promptad.saved.prompts import SHIPPED, read_learned
 
     found = [read_learned(path) for path in ([file] if file else sorted(SHIPPED.glob("*.safetensors")))]
     cards = [

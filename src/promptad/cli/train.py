@@ -72,7 +72,7 @@ def train(
         output = output.with_name(output.name + ".safetensors")
     from promptad.cli.evaluate import chosen_classes, names
     from promptad.data.datasets import load_dataset
-    from promptad.inspection import prepare
+    from promptad.run.inspection import prepare
 
     prepare(output.parent)
     if not on and (classes or leave_out):

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from promptad.data.tensor_file import read_saved, write_saved
 from promptad.errors import ConfigError, WeightsError
-from promptad.saved import read_saved, write_saved
 
 B = TypeVar("B")
 Progress = Callable[[int, int], None]

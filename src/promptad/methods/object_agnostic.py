@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.base import EpochHook, Needs, ScoringConfig, Trained, WordScores, require_choices, saved_tensor
+from promptad.methods.contract import EpochHook, Needs, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import Above0, Count, Positive, ScoringConfig, Seed, Share, Weight
+from promptad.methods.state import saved_tensor
 from promptad.prompts.layout import Layout, PromptSet
 
 OBJECT, DAMAGED = "object", "damaged object"
@@ -34,47 +36,36 @@ DEAD_PARAMETERS = 8 * (768 * 896 + 896)
 
 @dataclass(frozen=True)
 class ObjectAgnosticConfig(ScoringConfig):
-    """Settings that both methods have. Flags F-n are the ledger's names for where paper and released code differ.
+    """Settings that both methods have. Flags F-n are the ledger's names for where paper and released code differ."""
 
-    Attributes:
-        deep_tokens: tokens of a deep set; deep_depth: blocks that see learnable tokens, the first through the prompts
-            themselves, so there are `deep_depth` - 1 sets (F-21), and never more than the text tower has blocks less
-            one: 8 in CLIP's own 12 blocks, 5 in the starter's 6. 0 or 1 gives none.
-        scale: inverse temperature of losses and scores.
-        local: "vv", "maskclip" or "qk" patch features of the last layer alone (F-19); local_start: first block of the
-            local stream.
-        normalise_class: LN_post on the class token; the released codes leave it out (F-20).
-        positions: how CLIP's position table is brought to another grid: "bicubic" as OpenCLIP does, or "bilinear" as the
-            released codes do.
-        epochs, batch_size, lr, betas: of Adam, without schedule and weight decay (F-17: FAPrompt's 7 epochs).
-        init_std: sigma of the learnable tokens' first values. seed: of these values and of the order of photos.
-    """
-
-    deep_tokens: int = 4
-    deep_depth: int = 9
-    scale: float = 1 / 0.07
-    local: str = "vv"
-    local_start: int = 6
+    # Tokens of a deep set.
+    deep_tokens: Positive = 4
+    # Blocks that see learnable tokens, the first through the prompts themselves, so there are `deep_depth` - 1 sets
+    # (F-21), and never more than the text tower has blocks less one: 8 in CLIP's own 12 blocks, 5 in the starter's 6.
+    # 0 or 1 gives none.
+    deep_depth: Count = 9
+    # Inverse temperature of losses and scores.
+    scale: Above0 = 1 / 0.07
+    # Patch features of the last layer alone (F-19).
+    local: LocalAttention = "vv"
+    # First block of the local stream.
+    local_start: Positive = 6
+    # LN_post on the class token; the released codes leave it out (F-20).
     normalise_class: bool = False
-    positions: str = "bicubic"
-    epochs: int = 15
-    batch_size: int = 8
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.999)
-    init_std: float = 0.02
-    seed: int = 111
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choices(self, {"local": ("vv", "maskclip", "qk"), "positions": ("bicubic", "bilinear")})
-        if min(self.deep_tokens, self.epochs, self.batch_size, self.local_start) < 1 or self.deep_depth < 0:
-            raise ConfigError(
-                "deep_tokens, epochs, batch_size and local_start must be at least 1, deep_depth not negative (0: none)"
-            )
-        if self.lr <= 0 or self.scale <= 0 or self.init_std < 0:
-            raise ConfigError("lr and scale must be larger than 0, init_std not negative")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"betas must be two numbers from 0 to below 1, for example 0.5 0.999; got {self.betas}")
+    # How CLIP's position table is brought to another grid: as OpenCLIP does, or bilinear as the released codes do.
+    positions: PositionResize = "bicubic"
+    # Passes over all photos (F-17).
+    epochs: Positive = 15
+    # Photos of a batch.
+    batch_size: Positive = 8
+    # Of Adam, without schedule and weight decay.
+    lr: Above0 = 1e-3
+    # Of Adam.
+    betas: tuple[Share, Share] = (0.5, 0.999)
+    # Sigma of the learnable tokens' first values.
+    init_std: Weight = 0.02
+    # Of these values and of the order of photos.
+    seed: Seed = 111
 
 
 class LearnedPrompts(nn.Module):
@@ -135,9 +126,9 @@ class ObjectAgnostic(Trained):
     ) -> None:
         self.backbone, self.config = backbone, config
         self.request = FeatureRequest(
-            local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
+            local=LocalStream(config.local_start, config.local),
             normalise_class=config.normalise_class,
-            positions=config.positions,  # type: ignore[arg-type]
+            positions=config.positions,
         )
         self.prompts, self._shapes = PromptSet(layouts, shapes, backbone), dict(shapes)
         shortest = int(self.prompts.eot.min())

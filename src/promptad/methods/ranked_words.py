@@ -9,7 +9,8 @@ from torch import Tensor
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
-from promptad.methods.base import ScoringConfig, WordScores
+from promptad.methods.contract import WordScores
+from promptad.methods.settings import ScoringConfig
 from promptad.prompts.words import anomaly_states, defect_words, fill, object_words
 from promptad.scoring.prototypes import state_probabilities
 

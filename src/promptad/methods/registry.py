@@ -8,18 +8,19 @@ from typing import Any, Literal
 
 from promptad.clip.backbone import Backbone
 from promptad.errors import ConfigError
-from promptad.methods import (
-    anomalyclip,
-    ensemble,
-    faprompt,
-    promptad,
-    promptad_config,
-    promptad_zs,
-    promptad_zs_config,
-    rwda,
-    rwda_config,
-)
-from promptad.methods.base import FREE_SETTINGS, Method, check_keys, make_config
+from promptad.methods.anomalyclip import config as anomalyclip
+from promptad.methods.anomalyclip.method import AnomalyCLIP
+from promptad.methods.baselines import ensemble
+from promptad.methods.contract import Method
+from promptad.methods.faprompt import config as faprompt
+from promptad.methods.faprompt.method import FAPrompt
+from promptad.methods.promptad import config as promptad
+from promptad.methods.promptad.method import PromptAD
+from promptad.methods.promptad_zs import config as promptad_zs
+from promptad.methods.promptad_zs.method import PromptADZeroShot
+from promptad.methods.rwda import config as rwda
+from promptad.methods.rwda.method import RWDA
+from promptad.methods.settings import FREE_SETTINGS, check_keys, make_config
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Entry:
         build: (backbone, config, object name) -> method. config: its dataclass. presets: named settings.
         title: as reports write it.
         good_photos: "needed" to score at all, "optional" to score better, or "unused" but for the threshold.
-        trained: it needs prompts that were trained once (`methods.base.Trained`), shipped or a person's own.
+        trained: it needs prompts that were trained once (`methods.contract.Trained`), shipped or a person's own.
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         map_range: where the colours of heat maps begin and end as long as no good photo sets them.
         map_bounds: values that become black and white in 16-bit map files.
@@ -71,15 +72,15 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "promptad": Entry(
-        promptad.PromptAD,
-        promptad_config.PromptADConfig,
-        promptad_config.PRESETS,
+        PromptAD,
+        promptad.PromptADConfig,
+        promptad.PRESETS,
         "PromptAD (CVPR 2024)",
         "needed",
         parts=("text", "memory", "fused"),
     ),
     "faprompt": Entry(
-        faprompt.FAPrompt,
+        FAPrompt,
         faprompt.FAPromptConfig,
         faprompt.PRESETS,
         "FAPrompt (ICCV 2025)",
@@ -89,7 +90,7 @@ METHODS: dict[str, Entry] = {
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "anomalyclip": Entry(
-        anomalyclip.AnomalyCLIP,
+        AnomalyCLIP,
         anomalyclip.AnomalyCLIPConfig,
         anomalyclip.PRESETS,
         "AnomalyCLIP (ICLR 2024)",
@@ -107,9 +108,9 @@ METHODS: dict[str, Entry] = {
         score_limit=1.0,
     ),
     "promptad-zs": Entry(
-        promptad_zs.PromptADZeroShot,
-        promptad_zs_config.PromptADZeroShotConfig,
-        promptad_zs_config.PRESETS,
+        PromptADZeroShot,
+        promptad_zs.PromptADZeroShotConfig,
+        promptad_zs.PRESETS,
         "PromptAD zero-shot (WACV 2024)",
         "optional",
         trained=True,
@@ -118,14 +119,14 @@ METHODS: dict[str, Entry] = {
         free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
     ),
     "rwda": Entry(
-        rwda.RWDA,
-        rwda_config.RWDAConfig,
-        rwda_config.PRESETS,
+        RWDA,
+        rwda.RWDAConfig,
+        rwda.PRESETS,
         "RWDA (BMVC 2023)",
         "optional",
         trained=True,
-        parts=rwda_config.PARTS,
-        free=rwda_config.FREE,
+        parts=rwda.PARTS,
+        free=rwda.FREE,
     ),
 }
 

@@ -28,9 +28,10 @@ from promptad.data.records import Record
 from promptad.errors import ConfigError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress, train_epochs
-from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores, saved_tensor
+from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
-from promptad.methods.rwda_config import RWDAConfig
+from promptad.methods.rwda.config import RWDAConfig
+from promptad.methods.state import saved_tensor
 from promptad.prompts.random_words import SIDES, RandomWords, Side, encode_sentences, guide_sentence
 from promptad.prompts.words import object_words
 from promptad.scoring.memory import MemoryBank, build_memory

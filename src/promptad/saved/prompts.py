@@ -1,6 +1,6 @@
 """Prompts that were trained once for every product: files of them, and those that ship with the package.
 
-A file holds what a `methods.base.Trained` method learned, its config, the backbone it belongs to, and its card: what it
+A file holds what a `methods.contract.Trained` method learned, its config, the backbone it belongs to, and its card: what it
 was trained on, under which licence, with which command and what it reached.
 """
 
@@ -15,14 +15,15 @@ from torch import Tensor
 
 from promptad import __version__
 from promptad.clip.backbone import Backbone
-from promptad.compact import pack, unpack
 from promptad.data.files import sha256_file
+from promptad.data.tensor_file import read_saved, write_saved
 from promptad.errors import ConfigError, WeightsError
-from promptad.methods.base import Trained, check_keys, config_dict
+from promptad.methods.contract import Trained
 from promptad.methods.registry import Entry, find_method
-from promptad.saved import read_saved, write_saved
+from promptad.methods.settings import check_keys, config_dict
+from promptad.saved.compact import pack, unpack
 
-SHIPPED = Path(__file__).resolve().parent / "methods" / "shipped"
+SHIPPED = Path(__file__).resolve().parents[1] / "methods" / "shipped"
 """Folder of the trained prompts in the package, one `<method>.safetensors` a method, for the starter backbone."""
 
 
@@ -94,7 +95,7 @@ def write_learned(
     *,
     compact: bool = False,
 ) -> None:
-    """Writes what a trained method learned; `compact` stores large matrices in few bits, see `promptad.compact`.
+    """Writes what a trained method learned; `compact` stores large matrices in few bits, see `promptad.saved.compact`.
 
     Raises:
         DataError: the file cannot be written.

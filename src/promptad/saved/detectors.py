@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from promptad import __version__
-from promptad.calibration import Calibration
+from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.data.tensor_file import read_saved, write_saved
 from promptad.errors import ConfigError, WeightsError
 from promptad.methods.registry import find_method
-from promptad.saved import read_saved, write_saved
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ leave a choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,68 +21,21 @@ from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
-from promptad.errors import ConfigError
 from promptad.learning.auxiliary import Batch
 from promptad.learning.map_losses import binary_focal, map_loss, pairwise_cosine, prior_of_normal
-from promptad.methods.base import Scores, require_choices
+from promptad.methods.contract import Scores
+from promptad.methods.faprompt.config import FAPromptConfig
 from promptad.methods.object_agnostic import (
     DAMAGED,
     OBJECT,
     LearnedPrompts,
     ObjectAgnostic,
-    ObjectAgnosticConfig,
     anomalous_logit,
 )
 from promptad.prompts.layout import Layout, PromptSet, Slot
 
 # The prior network's hidden layer is this many times narrower than its input.
 _BOTTLENECK = 16
-
-
-@dataclass(frozen=True)
-class FAPromptConfig(ObjectAgnosticConfig):
-    """Everything that can be chosen, besides the settings of `ObjectAgnosticConfig` and `ScoringConfig`.
-
-    Attributes:
-        normal_tokens, abnormal_tokens: E of the shared V and E' of every A. abnormal_prompts: K; 1 gives the ablation
-            without CAP.
-        prior: off gives the ablation without DAP: no prior network, no refined prompts.
-        prior_patches: "top": the M patches that look most abnormal, as printed; "raster": the first M of the photo's top
-            row, which the released code takes through a bug, in training and scoring alike (F-14). patch_count: M.
-        orthogonality_weight, prior_weight, refined_weight: of L_oc, of L_prior and of the refined map's loss (F-15).
-        image_focal: "logits": the image score goes through a sigmoid once more in the focal loss, as released; "prob": it
-            is taken as the probability that it is (F-16).
-    """
-
-    normal_tokens: int = 5
-    abnormal_tokens: int = 2
-    abnormal_prompts: int = 10
-    prior: bool = True
-    prior_patches: str = "top"
-    patch_count: int = 10
-    orthogonality_weight: float = 0.1
-    prior_weight: float = 1.0
-    refined_weight: float = 0.5
-    image_focal: str = "logits"
-    epochs: int = 7
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choices(self, {"prior_patches": ("top", "raster"), "image_focal": ("logits", "prob")})
-        if min(self.normal_tokens, self.abnormal_tokens, self.abnormal_prompts, self.patch_count) < 1:
-            raise ConfigError("normal_tokens, abnormal_tokens, abnormal_prompts and patch_count must be at least 1")
-        if min(self.orthogonality_weight, self.prior_weight, self.refined_weight) < 0:
-            raise ConfigError("orthogonality_weight, prior_weight and refined_weight must not be negative; 0 is off")
-
-
-# 518 pixels and sigma 10 belong to ViT-L-14-336 (F-24); `clean` smooths over the same share of the photo.
-_PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_size": 518, "smoothing": 10.0}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "clean": {"map_size": 400, "smoothing": round(10 * 400 / 518, 2)},
-    "paper": {**_PRINTED, "image_focal": "prob"},
-    "release": {**_PRINTED, "prior_patches": "raster"},
-}
 
 
 @dataclass(frozen=True)
@@ -187,7 +139,7 @@ class FAPrompt(ObjectAgnostic):
         reading = self._read(batch.features, encoded[0], encoded[1:].mean(0))
         # With two classes the softmax cross-entropy is the binary one of the logits' difference.
         total = F.binary_cross_entropy_with_logits(reading.text, batch.labels.to(reading.text.dtype))
-        total = total + binary_focal(reading.score, batch.labels, config.image_focal)  # type: ignore[arg-type]
+        total = total + binary_focal(reading.score, batch.labels, config.image_focal)
         total = total + map_loss(reading.first.view(size), batch.masks)
         total = total + config.orthogonality_weight * pairwise_cosine(encoded[1:])
         if reading.prior is not None:

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields
+from typing import Annotated, Literal
 
 import pytest
 
 from promptad.errors import ConfigError
-from promptad.methods.base import PRESETS as PRESET_NAMES
-from promptad.methods.base import check_keys, config_dict, make_config
-from promptad.methods.promptad_config import PRESETS, PromptADConfig
+from promptad.methods.promptad.config import PRESETS, PromptADConfig
+from promptad.methods.registry import METHODS
+from promptad.methods.settings import PRESETS as PRESET_NAMES
+from promptad.methods.settings import (
+    Count,
+    Range,
+    Share,
+    check_fields,
+    check_keys,
+    config_dict,
+    make_config,
+    setting_types,
+)
 
 
 @dataclass(frozen=True)
 class Small:
     """A config with one field of every kind."""
 
-    epochs: int = 3
+    epochs: Count = 3
     rate: float = 0.5
     margin: bool = True
-    fit: str = "auto"
+    fit: Literal["auto", "crop", "area"] = "auto"
+    share: Share = 0.5
     layers: tuple[int, ...] = (3, 8)
     words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ConfigError("epochs must not be negative")
+        check_fields(self)
 
 
 SMALL = {"clean": {}, "paper": {"epochs": 7, "fit": "crop"}}
@@ -45,7 +57,7 @@ def test_a_preset_and_what_overrides_it():
     assert make_config(Small, "paper", SMALL, {"fit": "area", "rate": 2}) == Small(epochs=7, fit="area", rate=2.0)
     with pytest.raises(ConfigError, match="preset 'printed' unknown; expected one of clean, paper"):
         make_config(Small, "printed", SMALL, {})
-    with pytest.raises(ConfigError, match="negative"):
+    with pytest.raises(ConfigError, match="epochs must be at least 0; got -1"):
         make_config(Small, "clean", SMALL, {"epochs": -1})
 
 
@@ -88,8 +100,9 @@ def test_an_unknown_key_without_a_near_one_lists_all():
         {"rate": True},
         {"rate": None},
         {"fit": 3},
-        {"layers": 3},
-        {"layers": "38"},
+        {"layers": "3 and 8"},
+        {"layers": 3.5},
+        {"layers": True},
         {"words": "scratch"},
         {"layers": ["3", "8"]},
     ],
@@ -97,7 +110,7 @@ def test_an_unknown_key_without_a_near_one_lists_all():
 )
 def test_values_of_another_type_are_refused(values):
     (name,) = values
-    assert f"setting {name!r} must be like" in refused(Small, values)
+    assert f"{name} must be " in refused(Small, values)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -117,3 +130,65 @@ def test_a_config_cannot_be_changed_and_every_preset_name_exists():
     assert set(PRESETS) == set(PRESET_NAMES) == {"clean", "paper", "release"}
     with pytest.raises(FrozenInstanceError):
         PromptADConfig().epochs = 5
+
+
+@pytest.mark.parametrize("text", ["6,9", "6, 9", "(6, 9)", "[6,9]", "6 9"])
+def test_lists_of_numbers_are_read_as_people_write_them(text):
+    assert check_keys(PromptADConfig, {"memory_layers": text}) == {"memory_layers": (6, 9)}
+    assert check_keys(PromptADConfig, {"memory_layers": 6}) == {"memory_layers": (6,)}
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """One field for every kind of bound."""
+
+    low: Annotated[float, Range(1)] = 1.0
+    open_low: Annotated[float, Range(0, open_low=True)] = 1.0
+    between: Annotated[float, Range(0, 1)] = 1.0
+    open_high: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    high: Annotated[int, Range(high=3)] = 1
+    pair: tuple[Share, Share] = (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "words"),
+    [
+        ("low", 1, 0.999, "at least 1"),
+        ("open_low", 1e-9, 0, "above 0"),
+        ("between", 1, 1.001, "from 0 to 1"),
+        ("open_high", 0, 1, "from 0 to below 1"),
+        ("high", 3, 4, "at most 3"),
+        ("pair", [0, 0.5], [0, 1], "from 0 to below 1"),
+    ],
+)
+def test_numbers_have_the_bounds_of_their_annotation(name, good, bad, words):
+    assert check_keys(Bounded, {name: good})
+    assert f"{name} must be {words}; got" in refused(Bounded, {name: bad})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_config_refuses_what_its_annotations_do_not_allow_however_it_is_made(method):
+    entry = METHODS[method]
+    for name, annotation in setting_types(entry.config).items():
+        for value in (object(), None, [object()], float("nan")):
+            with pytest.raises(ConfigError, match=name) as caught:
+                entry.make_config(**{name: value})
+            assert "\n" not in str(caught.value)
+            with pytest.raises(ConfigError, match=name):
+                entry.config(**{name: value})
+        assert annotation is not str or name in {
+            "state_bank",
+            "definition",
+            "prefix_init",
+            "normal_words",
+            "anomalous_words",
+        }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_of_every_method_has_its_comment_above_it(method):
+    for cls in METHODS[method].config.__mro__[:-1]:
+        lines = inspect.getsource(cls).splitlines()
+        for field in fields(cls):
+            own = [number for number, line in enumerate(lines) if line.startswith(f"    {field.name}: ")]
+            assert not own or lines[own[0] - 1].startswith("    # "), f"{cls.__name__}.{field.name}"

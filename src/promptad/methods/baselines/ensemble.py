@@ -9,39 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
-from promptad.methods.base import EpochHook, Method, Scores, ScoringConfig, WordScores, require_choices
+from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream
+from promptad.methods.contract import EpochHook, Method, Scores, WordScores
 from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import ScoringConfig
 from promptad.prompts.words import ensemble, object_words
 from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
 
 
 @dataclass(frozen=True)
 class EnsembleConfig(ScoringConfig):
-    """Settings of the untrained text score, besides those of every method; defect words do not change its scores.
+    """Settings of the untrained text score, besides those of every method; defect words do not change its scores."""
 
-    Attributes:
-        sentences: "winclip", "april_gan" or "two_prompt". scale: inverse temperature.
-        local: "vv", "maskclip" or "qk"; local_start: first block of the local stream.
-    """
-
-    sentences: str = "winclip"
+    # Whose sentences.
+    sentences: Literal["winclip", "april_gan", "two_prompt"] = "winclip"
+    # Inverse temperature.
     scale: float = 100.0
-    local: str = "vv"
+    # Patch features of the maps.
+    local: LocalAttention = "vv"
+    # First block of the local stream.
     local_start: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choices(
-            self,
-            {"sentences": ("winclip", "april_gan", "two_prompt"), "local": ("vv", "maskclip", "qk")},
-        )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -63,7 +56,7 @@ class TextEnsemble(Method):
     def __init__(self, backbone: Backbone, config: EnsembleConfig, object_name: str = "object") -> None:
         self.backbone, self.config = backbone, config
         self.object = object_words(object_name)
-        self.request = FeatureRequest(local=LocalStream(config.local_start, config.local))  # type: ignore[arg-type]
+        self.request = FeatureRequest(local=LocalStream(config.local_start, config.local))
         self._ranked = RankedWords(backbone, config, object_name)
         normal, anomalous = ensemble(config.sentences, self.object)
         self._normal = ensemble_prototype(backbone.encode_texts(normal))

@@ -9,53 +9,18 @@ photos of another data set, with deep tokens in the text tower:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
-from promptad.errors import ConfigError
 from promptad.learning.auxiliary import Batch
 from promptad.learning.map_losses import map_loss
-from promptad.methods.base import Scores
-from promptad.methods.object_agnostic import DAMAGED, OBJECT, ObjectAgnostic, ObjectAgnosticConfig, anomalous_logit
+from promptad.methods.anomalyclip.config import AnomalyCLIPConfig
+from promptad.methods.contract import Scores
+from promptad.methods.object_agnostic import DAMAGED, OBJECT, ObjectAgnostic, anomalous_logit
 from promptad.prompts.layout import Layout, Slot
-
-
-@dataclass(frozen=True)
-class AnomalyCLIPConfig(ObjectAgnosticConfig):
-    """Everything that can be chosen, besides the settings of `ObjectAgnosticConfig` and `ScoringConfig`.
-
-    Attributes:
-        context_tokens: learnable tokens of every prompt.
-        abnormal_prompts: independent abnormal prompts, whose features are averaged; 10 is FAPrompt's baseline
-            "AnomalyCLIP Ensemble".
-        map_weight: lambda of the map losses: 4, on the last layer's map alone. The paper sums over four layers, but in
-            the code that made its numbers an addition in place left four equal maps (F-19, F-23).
-    """
-
-    context_tokens: int = 12
-    abnormal_prompts: int = 1
-    map_weight: float = 4.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.context_tokens, self.abnormal_prompts) < 1 or self.map_weight < 0:
-            raise ConfigError("context_tokens and abnormal_prompts must be at least 1, map_weight not negative")
-
-
-# 518 pixels and sigma 4 belong to ViT-L-14-336; `clean` smooths over the same share of the photo.
-_PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_size": 518, "smoothing": 4.0}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "clean": {"map_size": 400, "smoothing": round(4 * 400 / 518, 2)},
-    "paper": _PRINTED,
-    "release": _PRINTED,
-}
 
 
 class AnomalyCLIP(ObjectAgnostic):

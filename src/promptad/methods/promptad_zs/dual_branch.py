@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
+from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
 
 
 class Decoder(nn.Module):

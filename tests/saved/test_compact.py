@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from promptad.compact import GROUP, pack, unpack
 from promptad.errors import WeightsError
+from promptad.saved.compact import GROUP, pack, unpack
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

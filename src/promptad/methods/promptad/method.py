@@ -16,7 +16,7 @@ There are two sets of prompts, one for image scores and one for pixel scores; bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,11 +25,12 @@ from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
-from promptad.errors import ConfigError, WeightsError
+from promptad.errors import ConfigError
 from promptad.learning import losses
 from promptad.learning.optimise import Schedule, optimise
-from promptad.methods.base import EpochHook, Method, Scores, WordScores
-from promptad.methods.promptad_config import PromptADConfig
+from promptad.methods.contract import EpochHook, Method, Scores, WordScores
+from promptad.methods.promptad.config import PromptADConfig
+from promptad.methods.state import saved_tensor
 from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import anomaly_states, defect_words, fill, object_words
 from promptad.scoring.fusion import harmonic
@@ -97,8 +98,8 @@ class PromptAD(Method):
         )
         self.request = FeatureRequest(
             taps=tuple(config.memory_layers) if config.parts != "text" else (),
-            local=LocalStream(config.local_start, config.local),  # type: ignore[arg-type]
-            tap_point=config.memory_point,  # type: ignore[arg-type]
+            local=LocalStream(config.local_start, config.local),
+            tap_point=config.memory_point,
         )
         self._sets = self._start()
         self._prototypes: dict[str, _Prototypes] = {}
@@ -231,7 +232,7 @@ class PromptAD(Method):
             config = self.config
             parameters = {f"{task}.{k}": v for task in TASKS for k, v in self._sets[task].parameters.items()}
             schedule = Schedule(
-                config.optimiser,  # type: ignore[arg-type]
+                config.optimiser,
                 config.epochs,
                 config.lr,
                 config.momentum,
@@ -263,7 +264,7 @@ class PromptAD(Method):
                     group,
                     normal,
                     anomalous,
-                    distance=config.margin_distance,  # type: ignore[arg-type]
+                    distance=config.margin_distance,
                     sum_over_patches=config.margin_over_patches and task == "pixel",
                 )
         if config.anchor:
@@ -272,7 +273,7 @@ class PromptAD(Method):
             total = total + config.anchor * losses.anchor_distance(anomalous, prompts.anchor)
         manual, learnable = raw[prompts.manual], raw[prompts.learnable]
         if len(manual) and len(learnable):
-            total = total + config.alignment_weight * losses.mean_alignment(manual, learnable, config.alignment)  # type: ignore[arg-type]
+            total = total + config.alignment_weight * losses.mean_alignment(manual, learnable, config.alignment)
         return total
 
     @staticmethod
@@ -372,23 +373,17 @@ class PromptAD(Method):
         """Restores :meth:`state`; the scores are then those of the saved detector."""
         device = self.backbone.device
 
-        def take(name: str, shape: Callable[[Tensor], bool]) -> Tensor:
-            if name not in state or not shape(state[name]):
-                found = tuple(state[name].shape) if name in state else "nothing"
-                raise WeightsError(f"saved PromptAD tensor {name!r} is missing or of another shape (found {found})")
-            return state[name].to(device)
+        def take(name: str, *shape: int | None) -> Tensor:
+            return saved_tensor(state, name, shape, "PromptAD").to(device)
 
         width, embed = self.backbone.sizes.vision.width, self.backbone.sizes.embed_dim
         for task in TASKS:
-            normal = take(f"{task}.normal", lambda t: t.shape == (embed,))
-            anomalous = take(f"{task}.anomalous", lambda t: t.shape == (embed,))
             count = len(self.states) if self.prompt_counts(task)["manual"] else 0
-            states = take(f"{task}.states", lambda t, n=count: t.shape == (n, embed))  # type: ignore[misc]
-            self._prototypes[task] = _Prototypes(normal, anomalous, states)
+            self._prototypes[task] = _Prototypes(
+                take(f"{task}.normal", embed), take(f"{task}.anomalous", embed), take(f"{task}.states", count, embed)
+            )
             for name, parameter in self._sets[task].parameters.items():
-                saved = take(f"{task}.prompts.{name}", lambda t, p=parameter: t.shape == p.shape)  # type: ignore[misc]
-                parameter.data.copy_(saved)
+                parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
         for layer in self.request.taps:
-            rows = take(f"memory.{layer}.rows", lambda t: t.ndim == 2 and t.shape[1] == width)
-            owners = take(f"memory.{layer}.owners", lambda t, n=len(rows): t.shape == (n,))  # type: ignore[misc]
-            self._memory[layer] = MemoryBank(rows, owners)
+            rows = take(f"memory.{layer}.rows", None, width)
+            self._memory[layer] = MemoryBank(rows, take(f"memory.{layer}.owners", len(rows)))

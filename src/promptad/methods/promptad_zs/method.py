@@ -29,10 +29,11 @@ from promptad.errors import ConfigError, DataError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.base import EpochHook, Needs, Scores, Trained, WordScores, saved_tensor
-from promptad.methods.dual_branch import DualBranch
-from promptad.methods.promptad_zs_config import PromptADZeroShotConfig
+from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordScores
+from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
+from promptad.methods.promptad_zs.dual_branch import DualBranch
 from promptad.methods.ranked_words import RankedWords
+from promptad.methods.state import saved_tensor
 from promptad.notices import notice
 from promptad.prompts.words import anomaly_types, definition, object_words
 
@@ -168,7 +169,7 @@ class PromptADZeroShot(Trained):
             return torch.stack(terms).sum()
 
         recipe = Recipe(
-            config.optimiser,  # type: ignore[arg-type]
+            config.optimiser,
             config.epochs,
             config.lr,
             weight_decay=config.weight_decay,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promptad.calibration import by_hand, calibrate, prediction_bound
+from promptad.calibration.threshold import by_hand, calibrate, prediction_bound
 from promptad.errors import ConfigError
 
 

@@ -1,0 +1,1 @@
+"""AnomalyCLIP (ICLR 2024)."""

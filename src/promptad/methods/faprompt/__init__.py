@@ -1,0 +1,1 @@
+"""FAPrompt (ICCV 2025)."""

@@ -1,0 +1,1 @@
+"""PromptAD, few-shot (CVPR 2024)."""

@@ -1,0 +1,160 @@
+"""Settings and presets of PromptAD (CVPR 2024), with every place where paper and released code differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from promptad.clip.vision import LocalAttention, TapPoint
+from promptad.errors import ConfigError
+from promptad.learning.losses import Alignment, MarginDistance
+from promptad.methods.settings import Count, Positive, ScoringConfig, Seed, Share, Weight
+
+
+@dataclass(frozen=True)
+class PromptADConfig(ScoringConfig):
+    """Everything that can be chosen, besides the settings of every method.
+
+    Flags F-n are the ledger's names for where paper and released code differ; the released code's preprocessing is F-6.
+    """
+
+    # -- prompts ---------------------------------------------------------------------------------------------------
+    # Normal prefixes N of the image prompts (F-11).
+    prefixes_image: Positive = 1
+    # Normal prefixes N of the pixel prompts (F-11).
+    prefixes_pixel: Positive = 1
+    # Tokens E_N of a prefix.
+    prefix_tokens: Positive = 4
+    # Learnable suffixes L of the anomaly prompts.
+    suffixes: Count = 4
+    # Tokens E_A of a suffix.
+    suffix_tokens: Positive = 1
+    # Prefixes of the anomaly prompts: those of the normal prompts as in the paper, or copies of them that are trained
+    # separately, so that normal prompts can move where anomaly prompts do not follow.
+    anomaly_prefixes: Literal["shared", "own"] = "shared"
+    # Suffixes stand after the object as printed, or before it as released (F-3).
+    suffix_position: Literal["after", "before"] = "after"
+    # General state words: the paper's eight, the code's five, or none (F-10).
+    generic_states: Literal["eight", "five", "none"] = "eight"
+    # Off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP. Table 3's first row has no
+    # margin either.
+    semantic_concatenation: bool = True
+    # Manual anomaly prompts; off is the ablation w/o MAP.
+    manual_prompts: bool = True
+    # Learnable anomaly prompts; off is the ablation w/o LAP.
+    learnable_prompts: bool = True
+    # Words whose token embeddings start the prefixes, "" starts them at zero; of several phrases with commas between
+    # them, every prefix takes the next.
+    prefix_init: str = ""
+    # Sigma of the Gaussian of the suffixes, and of the one added to prefixes that no phrase of their own sets apart.
+    init_std: Weight = 0.02
+    # Parameters in fp32, or in fp16 as released (F-9).
+    prompt_precision: Literal["fp32", "fp16"] = "fp32"
+
+    # -- losses ----------------------------------------------------------------------------------------------------
+    # Explicit anomaly margin; off is the ablation w/o EAM.
+    margin: bool = True
+    # Distance in the hinge: Euclidean as printed, or squared (F-4).
+    margin_distance: MarginDistance = "squared"
+    # The released code's slip: the pixel margin's softmax runs over patches (F-4).
+    margin_over_patches: bool = False
+    # Which means are aligned (F-12).
+    alignment: Alignment = "normalised_mean"
+    # Lambda of the alignment (F-12).
+    alignment_weight: Weight = 0.001
+    # Weight of the mean distance 1 - cos of the good features to the normal prototype, which goes on pulling where the
+    # contrastive loss is satisfied; not in the paper, 0 is off.
+    attraction: Weight = 0.0
+    # Weight of the squared distance of the anomalous prototype to where it started: the good photos say nothing about
+    # where defects lie, the words do; not in the paper, 0 is off.
+    anchor: Weight = 0.0
+    # Inverse temperature of the losses of the image prompts (F-1).
+    scale: float = 100.0
+    # The same of the pixel prompts; 0 takes that of the image prompts.
+    scale_pixel: float = 0.0
+    # "sgd" in paper and release.
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    # Steps over all good photos.
+    epochs: Count = 100
+    # Learning rate, falling along a cosine.
+    lr: Weight = 0.002
+    # Learning rate of the pixel prompts; 0 takes the same.
+    lr_pixel: Weight = 0.0
+    # Of SGD; the first beta of Adam.
+    momentum: Share = 0.9
+    # Of the optimiser.
+    weight_decay: Weight = 5e-4
+    # Where the cosine ends.
+    final_lr: float = 1e-5
+    # Of the prompts' initial values.
+    seed: Seed = 111
+
+    # -- scores ----------------------------------------------------------------------------------------------------
+    # Inverse temperature of the image scores (F-1).
+    score_scale: float = 100.0
+    # The same of the pixel scores; 0 takes that of the image scores.
+    score_scale_pixel: float = 0.0
+    # Inverse temperature of the text scores that are joined with the memory; 0 takes `score_scale` and
+    # `score_scale_pixel`. A low one lets the memory count, a high one gives better maps of the text alone.
+    fusion_scale: float = 0.0
+    # Inverse temperature of the defect words.
+    word_scale: float = 100.0
+    # Probability in the score: of "anomalous", or of "normal" as eq. 16 is printed, a normality score (F-2).
+    numerator: Literal["anomalous", "normal"] = "anomalous"
+    # Patch features of the text maps.
+    local: LocalAttention = "vv"
+    # First block of the local stream.
+    local_start: int = 1
+    # Tapped layers whose patches the memory keeps.
+    memory_layers: tuple[int, ...] = (3, 8)
+    # Where in the block they are tapped (F-5).
+    memory_point: TapPoint = "block"
+    # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).
+    parts: Literal["fused", "text", "memory"] = "fused"
+
+    # -- benchmarks ------------------------------------------------------------------------------------------------
+    # The "last" epoch, or the one with the best test AUROC, which only benchmarks can know (F-7).
+    selection: Literal["last", "oracle_test"] = "last"
+    # Listing from which benchmarks draw shots: sorted names, or the directory's own order (F-8).
+    shot_order: Literal["sorted", "directory"] = "sorted"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parts != "text" and not self.memory_layers:
+            raise ConfigError("memory_layers is empty; name a layer, or set parts to text for scores without memory")
+        if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
+            raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
+
+
+# `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {
+        "prefixes_image": 3,
+        "prefixes_pixel": 3,
+        "prefix_tokens": 5,
+        "prefix_init": "a cropped photo of the, a bright photo of a, a blurry photo of the",
+        "anomaly_prefixes": "own",
+        "attraction": 30.0,
+        "anchor": 100.0,
+        "optimiser": "adam",
+        "epochs": 50,
+        "lr": 0.005,
+        "fusion_scale": 2.0,
+    },
+    "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
+    "release": {
+        "fit": "squash",
+        "pre_resize": 1024,
+        "test_channels": "bgr",
+        "prefixes_image": 3,
+        "suffix_position": "before",
+        "scale": 4.6052,
+        "score_scale": 4.6052,
+        "margin_over_patches": True,
+        "alignment": "mean_of_normalised",
+        "prompt_precision": "fp16",
+        "selection": "oracle_test",
+        "shot_order": "directory",
+        "memory_point": "after_next_attention",
+    },
+}

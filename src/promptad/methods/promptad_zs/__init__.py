@@ -1,0 +1,1 @@
+"""PromptAD, zero-shot (WACV 2024)."""
