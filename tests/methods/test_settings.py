@@ -9,20 +9,12 @@ from typing import Annotated, Literal
 
 import pytest
 
+from promptad.annotations import Count, Range, Share, check_fields, field_types
 from promptad.errors import ConfigError
 from promptad.methods.promptad.config import PRESETS, PromptADConfig
 from promptad.methods.registry import METHODS
 from promptad.methods.settings import PRESETS as PRESET_NAMES
-from promptad.methods.settings import (
-    Count,
-    Range,
-    Share,
-    check_fields,
-    check_keys,
-    config_dict,
-    make_config,
-    setting_types,
-)
+from promptad.methods.settings import check_keys, config_dict, make_config
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ def test_numbers_have_the_bounds_of_their_annotation(name, good, bad, words):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_config_refuses_what_its_annotations_do_not_allow_however_it_is_made(method):
     entry = METHODS[method]
-    for name, annotation in setting_types(entry.config).items():
+    for name, annotation in field_types(entry.config).items():
         for value in (object(), None, [object()], float("nan")):
             with pytest.raises(ConfigError, match=name) as caught:
                 entry.make_config(**{name: value})

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.data.records import Record
@@ -24,7 +25,7 @@ from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.contract import EpochHook, Needs, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import Above0, Count, Positive, ScoringConfig, Seed, Share, Weight
+from promptad.methods.settings import ScoringConfig
 from promptad.methods.state import saved_tensor
 from promptad.prompts.layout import Layout, PromptSet
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from promptad.annotations import Positive, Weight
 from promptad.methods.object_agnostic import ObjectAgnosticConfig
-from promptad.methods.settings import Positive, Weight
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptad.annotations import Positive, Weight
 from promptad.learning.map_losses import ImageFocal
 from promptad.methods.object_agnostic import ObjectAgnosticConfig
-from promptad.methods.settings import Positive, Weight
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptad.annotations import Count, Positive, Seed, Share, Weight
 from promptad.clip.vision import LocalAttention, TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
-from promptad.methods.settings import Count, Positive, ScoringConfig, Seed, Share, Weight
+from promptad.methods.settings import ScoringConfig
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.errors import ConfigError
-from promptad.methods.settings import Count, Positive, Range, ScoringConfig, Seed, Share, Weight
+from promptad.methods.settings import ScoringConfig
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from promptad.annotations import Above0, Positive, Seed, Share, Weight
 from promptad.clip.preprocess import Fit
 from promptad.errors import ConfigError
 from promptad.learning.epochs import Recipe
-from promptad.methods.settings import FREE_SETTINGS, Above0, Positive, ScoringConfig, Seed, Share, Weight
+from promptad.methods.settings import FREE_SETTINGS, ScoringConfig
 from promptad.prompts.random_words import Alphabet, RandomWords, check_guide_words, word_pairs
 
 

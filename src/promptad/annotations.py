@@ -1,0 +1,169 @@
+"""Dataclasses whose annotations say what is allowed, and are held to it.
+
+A field is a `Literal` where there is a choice, and `Annotated[..., Range(...)]` where a number has bounds. Configs of
+methods, requests of commands and what saved files hold are checked here, with the same words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from promptad.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; the bounds themselves are allowed unless they are open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies inside."""
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        """`at least 1`, `above 0`, `from 0 to below 1`."""
+        below = f"{'below' if self.open_high else 'at most'} {self.high:g}"
+        if self.low == -math.inf:
+            return below
+        if self.high == math.inf:
+            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        last = f"below {self.high:.15g}" if self.open_high else f"{self.high:.15g}"
+        return f"{'above' if self.open_low else 'from'} {self.low:g} to {last}"
+
+
+Positive = Annotated[int, Range(1)]
+"""A whole number of at least 1."""
+Count = Annotated[int, Range(0)]
+"""A whole number, 0 included."""
+Weight = Annotated[float, Range(0)]
+"""A number that is not negative."""
+Above0 = Annotated[float, Range(0, open_low=True)]
+"""A number larger than 0."""
+Share = Annotated[float, Range(0, 1, open_high=True)]
+"""From 0 to below 1, such as a dropout or a momentum."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+"""A seed, as NumPy takes it."""
+
+
+def field_types(cls: Any) -> dict[str, Any]:
+    """Field name -> its annotation, with `Range` and `Literal` as they stand."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def check_fields(record: Any) -> None:
+    """Raises ConfigError, on one line that names it, where a field's value is not what its annotation allows."""
+    for name, annotation in field_types(type(record)).items():
+        checked_value(name, annotation, getattr(record, name))
+
+
+def checked_value(name: str, annotation: Any, value: Any) -> Any:
+    """The value of a field as its annotation wants it.
+
+    Lists (as JSON gives them) and lists of numbers in words ("6,9", as a person types them) become tuples, whole numbers
+    floats where floats stand, texts paths where paths stand.
+
+    Raises:
+        ConfigError: it is of another kind, not finite, or out of its range.
+    """
+    kind, bounds = annotation, None
+    if get_origin(annotation) is Annotated:
+        kind, *extras = get_args(annotation)
+        bounds = next((extra for extra in extras if isinstance(extra, Range)), None)
+    origin = get_origin(kind)
+    if origin is Literal:
+        return _checked_choice(name, get_args(kind), value)
+    if origin is tuple:
+        return _checked_tuple(name, kind, value)
+    if origin in (Union, UnionType):
+        return _checked_union(name, get_args(kind), value)
+    value = _checked_plain(name, _KINDS.get(origin or kind), value)
+    if bounds is not None and not bounds.holds(value):
+        raise ConfigError(f"{name} must be {bounds}; got {value!r}")
+    return value
+
+
+# What is accepted for a kind of field, what it becomes, and the words for it.
+_KINDS: dict[Any, tuple[tuple[type, ...], Any, str]] = {
+    int: ((int,), int, "a whole number, such as 4"),
+    float: ((float, int), float, "a number, such as 0.5"),
+    bool: ((bool,), bool, "true or false"),
+    str: ((str,), str, "text"),
+    Path: ((Path, str), Path, "a path"),
+    dict: ((dict,), dict, "a table of names and values"),
+    Mapping: ((Mapping,), dict, "a table of names and values"),
+}
+
+
+def _checked_plain(name: str, kind: tuple[tuple[type, ...], Any, str] | None, value: Any) -> Any:
+    if kind is None:  # the annotation allows more than can be checked
+        return value
+    accepted, become, words = kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and become is not bool):
+        raise ConfigError(f"{name} must be {words}; got {value!r}")
+    try:
+        value = become(value)
+    except (OverflowError, ValueError):
+        raise ConfigError(f"{name} must be {words}; got {value!r}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be {words}; got {value!r}")
+    return value
+
+
+def _checked_choice(name: str, choices: Sequence[Any], value: Any) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return choice
+    raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+
+
+def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
+    if value is None and NoneType in members:
+        return None
+    first: ConfigError | None = None
+    for member in members:
+        if member is not NoneType:
+            try:
+                return checked_value(name, member, value)
+            except ConfigError as error:
+                first = first or error
+    raise first or ConfigError(f"{name} must be left out; got {value!r}")
+
+
+def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:
+    members = get_args(kind)
+    several, member = members[-1] is Ellipsis, members[0]
+    base = get_args(member)[0] if get_origin(member) is Annotated else member
+    example = "3, 8" if base is int else "0.5, 0.999" if base is float else '["with scratch", "bent"]'
+    wanted = f"a list such as {example}" if several else f"{len(members)} numbers such as {example}"
+    values = value
+    if base is not str and not isinstance(value, bool):
+        if isinstance(value, str):
+            values = _numbers(value, base)
+        elif isinstance(value, int | float):
+            values = (value,)
+    if not isinstance(values, list | tuple) or not (several or len(values) == len(members)):
+        raise ConfigError(f"{name} must be {wanted}; got {value!r}")
+    try:
+        return tuple(checked_value(name, member, entry) for entry in values)
+    except ConfigError as error:
+        raise ConfigError(f"{error} in {value!r}; expected {wanted}") from error
+
+
+def _numbers(text: str, base: type) -> list[Any] | None:
+    """`"6, 9"`, `"(6, 9)"` or `"[6 9]"` -> `[6, 9]`; None where it is no list of numbers."""
+    try:
+        return [base(word) for word in text.strip(" ()[]").replace(",", " ").split()]
+    except ValueError:
+        return None
