@@ -12,6 +12,7 @@ from safetensors import safe_open
 from promptad.data.copies import altered_copies
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, DataError, PhotoError, WeightsError
+from promptad.notices import PromptadNotice
 from tiny import tiny_backbone
 
 QUICK = {"epochs": 3, "input_size": 48, "memory_layers": (1, 3)}
@@ -138,3 +139,21 @@ def test_same_seed_same_detector(backbone):
         for seed in (1, 1, 2)
     ]
     assert scores[0] == scores[1] != scores[2]
+
+
+def test_what_a_centre_crop_leaves_out_is_marked_and_said(backbone):
+    cropped = Detector(object="nut", backbone=backbone, fit="crop", **QUICK).fit([photo(i) for i in range(3)])
+    with pytest.warns(PromptadNotice, match="fit=crop looks at the middle"):
+        result = cropped.predict(photo(9, (60, 90)))
+    assert result.inspected.shape == (60, 90) and result.inspected_share == pytest.approx(60 / 90)
+    assert result.inspected[:, 15:75].all() and not result.inspected[:, :15].any()
+    assert cropped.predict(photo(9, (60, 60))).inspected is None
+
+
+def test_the_sizes_of_the_good_photos_are_known_and_saved_and_no_threshold_decides_a_score(detector, tmp_path):
+    assert detector.good_sizes == [(60, 80)] * 4
+    again = load(detector.save(tmp_path / "d.safetensors"), backbone=detector.backbone)
+    assert again.good_sizes == [(60, 80)] * 4
+    before = again.identity()
+    again.calibration = again.calibration.with_threshold(9.0)
+    assert again.identity() == before

@@ -57,6 +57,20 @@ def test_mask_is_strictly_above_the_pixel_threshold() -> None:
     assert made(map_threshold=None).mask is None
 
 
+def test_what_was_not_looked_at_is_neither_hottest_nor_marked() -> None:
+    looked = np.zeros((4, 6), np.bool_)
+    looked[:, :3] = True
+    values = np.full((4, 6), 0.8, np.float32)
+    values[3, 2] = 0.9
+    prediction = made(map=values, inspected=looked)
+    assert prediction.hottest == (3, 2)
+    assert prediction.mask is not None and np.array_equal(prediction.mask, looked)
+    assert prediction.inspected_share == prediction.to_dict()["inspected"] == 0.5
+    flat = made(map=np.ones((4, 6), np.float32), inspected=~looked)
+    assert flat.hottest == (0, 3)
+    assert made().inspected_share == 1.0
+
+
 def test_seconds_prefers_the_total() -> None:
     assert made().seconds == pytest.approx(0.75)
     assert made(timings={"read": 0.25, "total": 2.0}).seconds == 2.0
@@ -90,6 +104,8 @@ def test_to_dict_is_strict_json_even_from_numpy_numbers() -> None:
         {"map_threshold": float("nan")},
         {"map": np.full((4, 6), np.nan, np.float32)},
         {"map": np.zeros((6, 4), np.float32)},
+        {"inspected": np.ones((6, 4), np.bool_)},
+        {"inspected": np.zeros((4, 6), np.bool_)},
         {"defects": (DefectWord("rust", float("nan"), 0.1),)},
     ],
 )

@@ -24,10 +24,11 @@ from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Scores, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, words_digest
+from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
 from promptad.saved.detectors import read_detector, write_detector
 from promptad.saved.prompts import Learned, choose_learned
-from promptad.scoring.maps import photo_map
+from promptad.scoring.maps import inspected_pixels, photo_map
 
 Progress = Callable[[int, int], None]
 # Anything `data.photos.as_photo` takes: a path, a Pillow image, or an array (H, W[, C]), RGB.
@@ -102,7 +103,7 @@ class Detector:
         self.origin = learned.sha256 if learned else ""
         self.trained = {"sha256": learned.sha256, **learned.card} if learned else None
         self.calibration: Calibration | None = None
-        self.good: list[dict[str, str]] = []
+        self.good: list[dict[str, Any]] = []
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -149,6 +150,8 @@ class Detector:
                     "photos; leave it out of one of the two"
                 )
         learned, kept = encode(good, 0), encode(extra, len(good))
+        for entry, features in zip(named, learned, strict=True):
+            entry["size"] = list(features.size)
         self.good = named  # only now: a photo that cannot be read leaves the detector as it was
         copies = []
         if len(good) == 1 and not extra:
@@ -252,6 +255,12 @@ class Detector:
         size = map_size or photo.size
         which = _deciding(scores)
         calibration = self.calibration
+        inspected = inspected_pixels(photo.views, photo.size, size)
+        if inspected is not None:
+            notice(
+                f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
+                "inspected (Prediction.inspected); --set fit=letterbox or fit=tiles looks at everything"
+            )
         return Prediction(
             path=path,
             score=score,
@@ -263,6 +272,7 @@ class Detector:
             backbone=self.backbone.identity,
             method=f"{self.entry.title}, preset {self.preset}",
             parts={name: float(value[0]) for name, value in scores[which].parts.items()},
+            inspected=inspected,
         )
 
     def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
@@ -272,7 +282,7 @@ class Detector:
         return self.encoder.encode([as_photo(item)], reference=reference)[0]
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides a result, JSON-ready: what runs are resumed by."""
+        """Everything that decides a score, JSON-ready: what runs are resumed by. The threshold is not part of it."""
         return {
             "method": self.method.name,
             "origin": self.origin,
@@ -282,9 +292,14 @@ class Detector:
             "backbone": [self.backbone.sha256, self.backbone.precision, self.backbone.sizes.activation],
             "positions": self.backbone.vision.position_resize,
             "version": __version__,
-            "calibration": self.calibration.to_dict() if self.calibration else None,
-            "good": self.good,
+            # Where they only set the threshold, no score depends on them.
+            "good": [] if self.entry.good_photos == "unused" else [entry.get("sha256", "array") for entry in self.good],
         }
+
+    @property
+    def good_sizes(self) -> list[tuple[int, int]]:
+        """(H, W) in pixels of the good photos; empty where none is known, as for detectors saved by 0.1.0."""
+        return [(int(entry["size"][0]), int(entry["size"][1])) for entry in self.good if "size" in entry]
 
     def _judge(self, photo: PhotoFeatures, leave_out: int | None = None) -> tuple[float, list[Scores]]:
         scores = [self.method.score(features, leave_out=leave_out) for features in photo.features]
@@ -376,7 +391,7 @@ def load(path: str | Path, **options: Any) -> Detector:
     return Detector.load(path, **options)
 
 
-def _named(item: PhotoLike) -> dict[str, str]:
+def _named(item: PhotoLike) -> dict[str, Any]:
     """Name and SHA-256 of a photo file, for the header; arrays have neither."""
     return {"name": Path(item).name, "sha256": sha256_file(item)} if isinstance(item, str | Path) else {"name": "array"}
 

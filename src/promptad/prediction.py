@@ -15,6 +15,9 @@ from promptad.errors import PhotoError
 
 Verdict = Literal["anomalous", "normal", "no threshold"]
 
+RESULT_VERSION = 2
+"""Version of the schema that :meth:`Prediction.to_dict` and the lines of a run's ``results.jsonl`` share."""
+
 
 @dataclass(frozen=True)
 class DefectWord:
@@ -45,6 +48,8 @@ class Prediction:
         map: anomaly map, (H, W) float32 at the photo's own size, larger = more anomalous; None when the
             method gives no map or none was asked for.
         map_threshold: the pixel level above which no good photo went; None when unknown.
+        inspected: (H, W) bool, True where the photo was looked at; None when that is everywhere. Outside, the map holds
+            its smallest value inside, which says nothing about the part.
         defects: defect words, most probable first; empty when no words were given.
         size: (H, W) of the photo in pixels, as a person sees it (EXIF orientation applied).
         timings: seconds for each step ("read", "encode", "score"); an entry "total", if there, is the whole.
@@ -54,7 +59,7 @@ class Prediction:
 
     Raises:
         PhotoError: the score, the map or a probability is not finite or a threshold is NaN (such a photo
-            must not pass as normal), or the map is not of the photo's size.
+            must not pass as normal), or the map or ``inspected`` is not of the photo's size.
     """
 
     path: Path | None
@@ -68,6 +73,7 @@ class Prediction:
     backbone: str = ""
     method: str = ""
     parts: dict[str, float] = field(default_factory=dict)
+    inspected: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         name = "photo" if self.path is None else shown(self.path)
@@ -80,6 +86,11 @@ class Prediction:
         for word in self.defects:
             if not all(math.isfinite(p) for p in (word.image_probability, word.region_probability) if p is not None):
                 raise PhotoError(f"{name}: the probability of {word.words!r} is NaN; check the photo and run again")
+        if self.inspected is not None and (self.inspected.shape != tuple(self.size) or not self.inspected.any()):
+            raise PhotoError(
+                f"{name}: inspected has shape {self.inspected.shape}, expected the photo's {tuple(self.size)} with at "
+                "least one pixel that was looked at; give None for the whole photo"
+            )
         if self.map is None:
             return
         if self.map.shape != tuple(self.size):
@@ -104,18 +115,28 @@ class Prediction:
 
     @property
     def hottest(self) -> tuple[int, int] | None:
-        """(row, column) in photo pixels of the largest map value, the first such; None without a map."""
+        """(row, column) in photo pixels of the largest map value that was looked at, the first such; None without a map."""
         if self.map is None or self.map.size == 0:
             return None
-        row, column = divmod(int(np.argmax(self.map)), self.map.shape[1])
+        values = self.map if self.inspected is None else np.where(self.inspected, self.map, -np.inf)
+        row, column = divmod(int(np.argmax(values)), self.map.shape[1])
         return row, column
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, True where the map is above ``map_threshold``; None without one of the two."""
+        """(H, W) bool, True where the map is above ``map_threshold``; None without one of the two.
+
+        False where the photo was not looked at: see ``inspected`` to tell that from a good place.
+        """
         if self.map is None or self.map_threshold is None:
             return None
-        return np.asarray(self.map > self.map_threshold)
+        above = np.asarray(self.map > self.map_threshold)
+        return above if self.inspected is None else above & self.inspected
+
+    @property
+    def inspected_share(self) -> float:
+        """Share of the photo's pixels that were looked at, above 0 to 1."""
+        return 1.0 if self.inspected is None else float(self.inspected.mean())
 
     @property
     def seconds(self) -> float | None:
@@ -127,11 +148,16 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Everything except the map, as plain values that ``json.dumps(..., allow_nan=False)`` accepts.
 
-        ``hottest`` becomes {"x": column, "y": row}; a number that is not finite becomes None.
+        The keys are those of a line of ``results.jsonl`` (schema version :data:`RESULT_VERSION`, described in
+        ``docs/results.md``); what only a run over a folder knows is None or empty here. ``hottest`` becomes
+        {"x": column, "y": row}; a number that is not finite becomes None.
         """
         spot = self.hottest
         return {
             "photo": None if self.path is None else str(self.path),
+            "root": None,
+            "sha256": None,
+            "run": None,
             "verdict": self.verdict,
             "is_anomalous": self.is_anomalous,
             "score": _number(self.score),
@@ -148,10 +174,17 @@ class Prediction:
             "hottest": None if spot is None else {"x": spot[1], "y": spot[0]},
             "height": int(self.size[0]),
             "width": int(self.size[1]),
+            "inspected": self.inspected_share,
             "parts": {name: _number(value) for name, value in self.parts.items()},
             "timings": {name: _number(value) for name, value in self.timings.items()},
             "backbone": self.backbone,
             "method": self.method,
+            "label": None,
+            "heatmap": None,
+            "heatmap_scale": None,
+            "map_file": None,
+            "remarks": [],
+            "error": "",
         }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from promptad.clip.preprocess import Preprocess, View
-from promptad.scoring.maps import photo_map, smooth_map, upsample
+from promptad.scoring.maps import inspected_pixels, photo_map, smooth_map, upsample
 
 PATCH, SQUARE = 8, 6  # a square input of 48 pixels has 6 x 6 patches
 FITS = ("squash", "area", "letterbox", "crop", "tiles", "auto")
@@ -167,3 +167,21 @@ def test_views_and_maps_must_be_as_many():
     views = views_of("tiles", (100, 130))
     with pytest.raises(ValueError):
         photo_map(views, [torch.zeros(6, 6)], (100, 130), square=SQUARE)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(100, 300), (300, 100), (97, 131), (64, 64), (1, 500)])
+def test_the_places_that_were_looked_at_are_those_that_the_map_was_made_of(fit, shape):
+    views = views_of(fit, shape)
+    seen = inspected_pixels(views, shape)
+    if fit != "crop" or shape[0] == shape[1]:
+        assert seen is None
+        return
+    # A falling map: only what no view reached can hold the smallest value more than once.
+    maps = [torch.linspace(1, 2, grid(view)[0] * grid(view)[1]).view(grid(view)) for view in views]
+    values = photo_map(views, maps, shape, square=SQUARE, map_size=60, sigma=0.0)
+    assert seen.shape == shape and seen.dtype == np.bool_ and not seen.all()
+    assert (values[~seen] == values.min()).all()
+    assert seen.mean() == pytest.approx(min(shape) / max(shape), abs=0.02)
+    half = inspected_pixels(views, shape, (max(1, shape[0] // 2), shape[1] // 2))
+    assert half.mean() == pytest.approx(seen.mean(), abs=0.02)

@@ -24,7 +24,7 @@ class SavedDetector:
 
     Attributes:
         path: the file. method, preset, object: names. config: of the method. calibration: None without a threshold.
-        good: names and SHA-256 of the good photos. made_with: name, sha256, precision and activation of the backbone.
+        good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone.
         trained: card of the trained prompts, for methods that are trained once. tensors: the method's state.
     """
 
@@ -34,7 +34,7 @@ class SavedDetector:
     object: str
     config: Any
     calibration: Calibration | None
-    good: list[dict[str, str]]
+    good: list[dict[str, Any]]
     made_with: dict[str, Any]
     trained: dict[str, Any] | None
     tensors: dict[str, Tensor]

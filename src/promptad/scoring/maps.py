@@ -54,12 +54,9 @@ def photo_map(
         value that was found anywhere.
     """
     target = out_size or photo_size
-    sy, sx = target[0] / photo_size[0], target[1] / photo_size[1]
     total, cover = np.zeros(target, np.float32), np.zeros(target, np.float32)
     for view, values in zip(views, maps, strict=True):
-        left, top, right, bottom = view.region
-        y0, y1 = _span(top * sy, bottom * sy, target[0])
-        x0, x1 = _span(left * sx, right * sx, target[1])
+        (y0, y1), (x0, x1) = _spans(view, photo_size, target)
         piece = upsample(smooth_map(values, square, map_size, sigma), (y1 - y0, x1 - x0)).cpu().numpy()
         if (y1 - y0, x1 - x0) == target and len(views) == 1:
             return np.ascontiguousarray(piece, dtype=np.float32)
@@ -69,6 +66,31 @@ def photo_map(
     total[seen] /= cover[seen]
     total[~seen] = total[seen].min()
     return total
+
+
+def inspected_pixels(
+    views: Sequence[View], photo_size: tuple[int, int], out_size: tuple[int, int] | None = None
+) -> NDArray[np.bool_] | None:
+    """(H, W) or `out_size` bool, True where some view looked at the photo; None when that is everywhere.
+
+    Args:
+        views, photo_size, out_size: as for :func:`photo_map`, whose values outside are stand-ins.
+    """
+    target = out_size or photo_size
+    spans = [_spans(view, photo_size, target) for view in views]
+    if ((0, target[0]), (0, target[1])) in spans:  # the usual case, without a picture of it
+        return None
+    seen = np.zeros(target, np.bool_)
+    for (y0, y1), (x0, x1) in spans:
+        seen[y0:y1, x0:x1] = True
+    return None if seen.all() else seen
+
+
+def _spans(view: View, photo_size: tuple[int, int], target: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) of `target` that the view covers, each from and to."""
+    left, top, right, bottom = view.region
+    sy, sx = target[0] / photo_size[0], target[1] / photo_size[1]
+    return _span(top * sy, bottom * sy, target[0]), _span(left * sx, right * sx, target[1])
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
