@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from promptad.errors import ConfigError
+from promptad.prompts.word_file import read_words
 from promptad.prompts.words import (
     anomaly_states,
     as_state,
@@ -15,7 +16,6 @@ from promptad.prompts.words import (
     ensemble,
     fill,
     object_words,
-    read_bank,
 )
 
 # PromptAD (CVPR 2024), released code; "[c] with ..." unless a phrase has its own "[c]".
@@ -186,7 +186,7 @@ def test_a_malformed_word_file_is_an_error_of_one_line_that_names_it(tmp_path, t
 
 def test_a_missing_word_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.toml: no such word file"):
-        read_bank(tmp_path / "absent.toml")
+        read_words(tmp_path / "absent.toml")
 
 
 def test_a_table_of_states_that_nobody_reads_is_an_error(tmp_path):

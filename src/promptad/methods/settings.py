@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit
-from promptad.data.files import sha256_file
-from promptad.errors import ConfigError, DataError
+from promptad.errors import ConfigError
+from promptad.prompts.words import own_words, resolved_words
 
 PRESETS = ("clean", "paper", "release")
 C = TypeVar("C")
@@ -36,7 +36,8 @@ class ScoringConfig:
     defects: tuple[str, ...] = ()
     # The words of `defects` replace all others.
     only_defects: bool = False
-    # Where further words come from: "auto", "none", a bank of the package or a TOML file.
+    # Where further words come from: "auto", "none", a bank of the package or a TOML file. Of a file the config holds the
+    # words themselves (`prompts.words.resolved_words`), so that they travel with it and nobody has to keep the file.
     state_bank: str = "auto"
     # Side in pixels of the square on which maps are smoothed.
     map_size: Positive = 400
@@ -47,6 +48,7 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "state_bank", resolved_words(self.state_bank))
 
 
 # Settings that may differ from those of training: they touch words and presentation, not what was learned.
@@ -83,14 +85,9 @@ def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words_digest(config: Any) -> str:
-    """SHA-256 of a person's own word file, if the config names one; "" otherwise, also when it cannot be read."""
-    bank = getattr(config, "state_bank", "")
-    if not bank.endswith(".toml"):
-        return ""
-    try:
-        return sha256_file(bank)
-    except DataError:
-        return ""
+    """SHA-256 of the words of a person's own word file, if the config was made with one; "" otherwise."""
+    own = own_words(getattr(config, "state_bank", ""))
+    return own.digest if own else ""
 
 
 def config_dict(config: Any) -> dict[str, Any]:

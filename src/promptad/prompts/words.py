@@ -1,21 +1,37 @@
 """Words: object names, defect states and prompt ensembles, read from the TOML banks or from a person's own file.
 
-A state is a phrase with `[c]` where the object's name goes: "damaged [c]", "[c] with scratch".
+A state is a phrase with `[c]` where the object's name goes: "damaged [c]", "[c] with scratch". Which words an object gets,
+and from where, is what :func:`words_in_use` and :func:`types_in_use` answer.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from promptad.errors import ConfigError
+from promptad.notices import notice
+from promptad.prompts.word_file import (
+    INLINE,
+    OBJECT,
+    WordFile,
+    as_state,
+    check_text,
+    lookup_key,
+    read_words,
+    words_from_text,
+)
 
-OBJECT = "[c]"
-_DATASET_BANKS = ("mvtec", "visa")
+_DATASET_BANKS = {"mvtec": "MVTec AD", "visa": "VisA"}
+GENERAL, OWN = "general", "your own"
+"""Origins of words that belong to no object, and that a person gave."""
 
 
 @cache
@@ -23,39 +39,94 @@ def bank(name: str) -> dict[str, Any]:
     """The bank `name` of the package, one of the files in `prompts/banks`, such as "generic" or "mvtec".
 
     Raises:
-        ConfigError: no such bank.
+        ConfigError: no such bank. Only names are taken, never a path.
     """
     folder = files("promptad.prompts").joinpath("banks")
-    try:
-        return tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-        raise ConfigError(f"no word bank {name!r}; there are {', '.join(known)}") from error
+    known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    if name not in known:
+        raise ConfigError(f"no word bank {name!r}; there are {', '.join(known)}; a file of your own ends in .toml")
+    return tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def object_words(name: str) -> str:
-    """The words for a class name: the data sets' own mapping, otherwise underscores become spaces."""
+    """The words for an object: the data sets' own for their classes, in whatever case and with whatever separators they are
+    written, otherwise what was given, with spaces for underscores.
+
+    Raises:
+        ConfigError: no words, or characters that are no text.
+    """
+    check_text(name, "the object's name")
+    key = lookup_key(name)
     for dataset in _DATASET_BANKS:
-        if name in bank(dataset).get("names", {}):
-            return str(bank(dataset)["names"][name])
+        if key in bank(dataset)["names"]:
+            return str(bank(dataset)["names"][key])
+        if key in bank(dataset)["classes"]:
+            return key.replace("_", " ")
     words = " ".join(name.replace("_", " ").split())
     if not words:
         raise ConfigError('the object has no name; say what the photos show, for example --object "metal nut"')
     return words
 
 
-def as_state(defect: str) -> str:
-    """A person's own words as a state: "with scratch", "scratch" -> "[c] with scratch"; "bent [c]" stays.
+def resolved_words(source: str) -> str:
+    """A source of words that depends on no file: the words of a TOML file as one line of JSON, a bank's name as it is.
+
+    What it gives can be used wherever `source` can, today and in another place: a saved detector holds it.
 
     Raises:
-        ConfigError: empty words.
+        ConfigError: an unknown bank, or a file that cannot be read or is of another form.
     """
-    words = " ".join(defect.split())
-    if not words.replace(OBJECT, "").strip():
-        raise ConfigError('a defect needs words, for example --defect "with scratch" or --defect "bent [c]"')
-    if OBJECT in words:
-        return words
-    return f"{OBJECT} {words}" if words.startswith(("with ", "without ")) else f"{OBJECT} with {words}"
+    own = own_words(source)
+    if own is not None:
+        return own.text
+    _bank_classes(source)
+    return source
+
+
+def own_words(source: str) -> WordFile | None:
+    """The words of a TOML file, or of what :func:`resolved_words` made of one; None where `source` is a bank's name.
+
+    Raises:
+        ConfigError: a file that cannot be read, or words of another form.
+    """
+    if source.lstrip().startswith(INLINE):
+        return words_from_text(source)
+    return read_words(Path(source)) if source.lower().endswith(".toml") else None
+
+
+@dataclass(frozen=True)
+class WordsInUse:
+    """The defect words of one object, and where each comes from.
+
+    Attributes:
+        object: the object's words.
+        groups: (origin, states) in the order of their use; origins are "general", a data set ("MVTec AD"), a word file, and
+            "your own". Words that a source repeats are kept.
+    """
+
+    object: str
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def states(self) -> list[str]:
+        """All states in order."""
+        return [state for _, states in self.groups for state in states]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the object's words and the states in order, hexadecimal; the origins have no part in it."""
+        content = json.dumps([self.object, self.states], ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `{"object": ..., "words": [{"from": origin, "states": [...]}, ...], "sha256": ...}`."""
+        words = [{"from": origin, "states": list(states)} for origin, states in self.groups]
+        return {"object": self.object, "words": words, "sha256": self.digest}
+
+    def describe(self) -> str:
+        """One line for a report: "general: damaged, flawed, ...; MVTec AD: with scratch, ...; your own: bent"."""
+        parts = (f"{origin}: {', '.join(map(defect_words, states))}" for origin, states in self.groups)
+        return "; ".join(parts)
 
 
 def defect_words(state: str) -> str:
@@ -68,21 +139,22 @@ def fill(state: str, words: str) -> str:
     return state.replace(OBJECT, words)
 
 
-def anomaly_states(
-    class_name: str,
+def words_in_use(
+    object_name: str,
     *,
     generic: str = "eight",
     source: str = "auto",
     extra: Sequence[str] = (),
     replace: bool = False,
-) -> list[str]:
-    """States of one object: the generic ones, then those of its class, then a person's own.
+) -> WordsInUse:
+    """Which defect words an object gets: the general ones, then those of its class, then a person's own.
 
     Args:
-        class_name: as the data set or the person writes it ("metal_nut", "cookie").
+        object_name: as the data set or the person writes it ("metal_nut", "Metal nut", "cookie").
         generic: "eight", "five" (flag F-10 of PromptAD) or "none".
-        source: where class states come from: "auto" (MVTec or VisA when the class is theirs), "none", a bank of the
-            package, or the path of a TOML file with a `[classes]` table (and optional `[states] all = [...]`).
+        source: where class states come from: "auto" (MVTec AD or VisA when the class is theirs, which is said in a notice),
+            "none", a bank of the package with classes, the path of a TOML file, or the words themselves
+            (:func:`resolved_words`).
         extra: a person's own words, see :func:`as_state`.
         replace: use `extra` alone.
 
@@ -93,40 +165,76 @@ def anomaly_states(
         ConfigError: unknown bank, unreadable file, or nothing left.
     """
     own = [as_state(words) for words in extra]
-    states: list[str] = []
+    groups: list[tuple[str, tuple[str, ...]]] = []
     if not replace:
         if generic != "none":
             known = bank("generic")["states"]
             if generic not in known:
                 raise ConfigError(f"generic states {generic!r} unknown; expected 'eight', 'five' or 'none'")
-            states += known[generic]
-        states += _class_states(class_name, source)
-    seen = set(states)
+            groups.append((GENERAL, tuple(known[generic])))
+        groups += _class_words(object_name, source)
+        _say_added(object_name, source, groups)
+    # The tokenizer reads no case, so words that differ in case alone are the same.
+    seen = {state.casefold() for _, states in groups for state in states}
+    new = []
     for state in own:
-        if state not in seen:
-            states.append(state)
-            seen.add(state)
-    if not states:
+        if state.casefold() not in seen:
+            new.append(state)
+            seen.add(state.casefold())
+    if new:
+        groups.append((OWN, tuple(new)))
+    if not any(states for _, states in groups):
         raise ConfigError('no defect words at all; name some, for example --defect "with scratch"')
-    return states
+    return WordsInUse(object_words(object_name), tuple(groups))
 
 
-def _class_states(class_name: str, source: str) -> list[str]:
+def anomaly_states(
+    class_name: str,
+    *,
+    generic: str = "eight",
+    source: str = "auto",
+    extra: Sequence[str] = (),
+    replace: bool = False,
+) -> list[str]:
+    """The states alone of :func:`words_in_use`."""
+    return words_in_use(class_name, generic=generic, source=source, extra=extra, replace=replace).states
+
+
+def _class_words(object_name: str, source: str) -> list[tuple[str, tuple[str, ...]]]:
+    """(origin, states) of the object's class in each place where `source` says to look and there are some."""
     if source == "none":
         return []
-    if source == "auto":
-        tables = [bank(dataset) for dataset in _DATASET_BANKS]
-    elif source.endswith(".toml"):
-        tables = [read_bank(Path(source))]
-    else:
-        tables = [bank(source)]
-    key = class_name.replace(" ", "_")
-    states: list[str] = []
-    for table in tables:
-        if source.endswith(".toml"):
-            states += table.get("states", {}).get("all", [])
-        states += table.get("classes", {}).get(class_name, table.get("classes", {}).get(key, []))
-    return states
+    if (own := own_words(source)) is not None:
+        states = own.states(object_name)
+        return [(Path(own.where).name, tuple(states))] if states else []
+    key = lookup_key(object_name)
+    found = [(title, table.get(key, ())) for title, table in _bank_classes(source)]
+    return [(title, tuple(states)) for title, states in found if states]
+
+
+def _bank_classes(source: str) -> list[tuple[str, dict[str, list[str]]]]:
+    """(title, class -> states) of the banks that a source names.
+
+    Raises:
+        ConfigError: no such bank, or one without words of classes.
+    """
+    if source in ("auto", "none"):
+        return [(title, bank(name)["classes"]) for name, title in _DATASET_BANKS.items() if source == "auto"]
+    if "classes" not in bank(source):
+        raise ConfigError(
+            f"word bank {source!r} has no defect words of objects; those that have are {', '.join(_DATASET_BANKS)}"
+        )
+    return [(_DATASET_BANKS.get(source, source), bank(source)["classes"])]
+
+
+def _say_added(object_name: str, source: str, groups: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """A notice for words that nobody asked for by name: those of a data set that knows an object of this name."""
+    for origin, states in groups if source == "auto" else ():
+        if origin in _DATASET_BANKS.values():
+            notice(
+                f"{object_name!r} is an object of {origin}, so the defect words of that data set are used too: "
+                f"{', '.join(dict.fromkeys(map(defect_words, states)))}; --set state_bank=none leaves them out"
+            )
 
 
 def definition(class_name: str) -> str:
@@ -134,6 +242,44 @@ def definition(class_name: str) -> str:
     table = bank("definitions")
     known = table["definitions"].get(_definition_key(class_name))
     return str(known) if known else fill(table["generic"], object_words(class_name))
+
+
+def types_in_use(
+    object_name: str,
+    *,
+    source: str = "auto",
+    extra: Sequence[str] = (),
+    replace: bool = False,
+    seen: Sequence[str] = (),
+) -> WordsInUse:
+    """Names of an object's anomaly types, as PromptAD zero-shot (WACV 2024) lists them in a sentence: "bent wire".
+
+    Args:
+        object_name, source, extra, replace: see :func:`words_in_use`; "auto" knows the types of MVTec AD and VisA.
+        seen: further types, as the folders of a data set are named; those that say nothing ("bad") are dropped.
+
+    Returns:
+        A person's own words first, each once; the generic states where nothing else is known.
+
+    Raises:
+        ConfigError: unknown bank, unreadable file, or words that are empty.
+    """
+    groups: list[tuple[str, tuple[str, ...]]] = [(OWN, tuple(as_state(words) for words in extra))]
+    if not replace:
+        known = bank("definitions")["types"].get(_definition_key(object_name), ()) if source == "auto" else ()
+        classes = [(_TYPES, tuple(known))] if known else _class_words(object_name, source)
+        if not seen:  # whoever names the folders of a data set knows that it is one
+            _say_types(object_name, source, classes)
+        groups += [*classes, ("the data set's folders", tuple(name for name in seen if name not in _SAY_NOTHING))]
+    if not any(states for _, states in groups):
+        groups = [(GENERAL, tuple(bank("generic")["states"]["eight"]))]
+    listed: dict[str, str] = {}
+    for origin, states in groups:
+        for state in states:
+            listed.setdefault(defect_words(state.replace("_", " ")).removeprefix("with "), origin)
+    origins = dict.fromkeys(listed.values())
+    ordered = tuple((origin, tuple(word for word, its in listed.items() if its == origin)) for origin in origins)
+    return WordsInUse(object_words(object_name), ordered)
 
 
 def anomaly_types(
@@ -144,66 +290,30 @@ def anomaly_types(
     replace: bool = False,
     seen: Sequence[str] = (),
 ) -> list[str]:
-    """Names of an object's anomaly types, as PromptAD zero-shot (WACV 2024) lists them in a sentence: "bent wire".
-
-    Args:
-        class_name, source, extra, replace: see :func:`anomaly_states`; "auto" knows the types of MVTec and VisA.
-        seen: further types, as the folders of a data set are named; those that say nothing ("bad") are dropped.
-
-    Returns:
-        A person's own words first, each once; the generic states where nothing else is known.
-
-    Raises:
-        ConfigError: unknown bank, unreadable file, or words that are empty.
-    """
-    own = [as_state(words) for words in extra]
-    known: list[str] = []
-    if not replace:
-        known = bank("definitions")["types"].get(_definition_key(class_name), []) if source == "auto" else []
-        known = known or _class_states(class_name, source)
-        known = [*known, *(name for name in seen if name not in _SAY_NOTHING)]
-    states = own + known or bank("generic")["states"]["eight"]
-    types = (defect_words(state.replace("_", " ")).removeprefix("with ") for state in states)
-    return list(dict.fromkeys(types))
+    """The types alone of :func:`types_in_use`."""
+    return types_in_use(class_name, source=source, extra=extra, replace=replace, seen=seen).states
 
 
+def _say_types(object_name: str, source: str, classes: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """As :func:`_say_added`, where the words are types of the bank of definitions."""
+    for origin, types in classes if source == "auto" else ():
+        if origin == _TYPES:
+            names = ", ".join(defect_words(name.replace("_", " ")) for name in types)
+            notice(
+                f"{object_name!r} is an object of a public data set, so the types of damage there are named in its prompt: "
+                f"{names}; --set state_bank=none leaves them out"
+            )
+    _say_added(object_name, source, classes)
+
+
+_TYPES = "a public data set"
 # Folder names of data sets that name no type: VisA's two, the mixed folder of MVTec, and no name at all.
 _SAY_NOTHING = ("", "good", "bad", "anomaly", "combined")
 
 
 def _definition_key(class_name: str) -> str:
-    key = "_".join(class_name.replace("_", " ").lower().split())
+    key = lookup_key(class_name)
     return str(bank("definitions")["same"].get(key, key))
-
-
-def read_bank(path: Path) -> dict[str, Any]:
-    """A person's own word file: TOML with `[classes] name = ["[c] with scratch", ...]` and `[states] all = [...]`.
-
-    Raises:
-        ConfigError: missing, not TOML, or a table of another form; the line names the file and the entry.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such word file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: not a readable TOML word file ({error})") from error
-    sections = {"classes": table.get("classes", {}), "states": table.get("states", {})}
-    if not any(sections.values()):
-        raise ConfigError(f'{path}: has neither a [classes] nor a [states] table; see docs, "Your own words"')
-    for section, entries in sections.items():
-        for name, words in entries.items() if isinstance(entries, dict) else [(section, None)]:
-            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-                raise ConfigError(f'{path}: {section}.{name} must be a list of texts such as ["[c] with scratch"]')
-            try:
-                entries[name] = [as_state(word) for word in words]
-            except ConfigError as error:
-                raise ConfigError(f"{path}: {section}.{name}: {error}") from error
-    if unread := sorted(set(sections["states"]) - {"all"}):
-        raise ConfigError(
-            f"{path}: states.{unread[0]} is not read; write [states] all = [...] or [classes] {unread[0]} = [...]"
-        )
-    return table
 
 
 def ensemble(name: str, words: str) -> tuple[list[str], list[str]]:
