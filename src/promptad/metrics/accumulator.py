@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from promptad.errors import DataError, PhotoError
 from promptad.metrics.aupro import PooledRegions, split_map
-from promptad.metrics.ranking import describe_not_finite, rank
+from promptad.metrics.ranking import FloatArray, describe_not_finite, rank
 
 METRICS = (
     "image_auroc",
@@ -96,16 +96,19 @@ class _Counts:
 class Accumulator:
     """Test-set metrics in one pass, exact and mergeable. Use one accumulator a class: pixels pool within it.
 
+    Maps are ranked in the precision that they come in: float64 stays float64, whole numbers and float16 become what holds
+    them, as in `ranking.as_scores`.
+
     Memory: 4 bytes a normal pixel (float32 score) and 8 bytes a defect pixel (float32 score, int32 region
-    area) of each added map; masks are not kept. :meth:`compute` sorts the pixels where they are and adds
-    about 80 bytes a defect pixel for a moment.
+    area) of each added map, 4 more each for float64; masks are not kept. :meth:`compute` sorts the pixels where they are
+    and adds about 80 bytes a defect pixel for a moment.
     """
 
     def __init__(self) -> None:
         self._labels: list[int] = []
         self._scores: list[float] = []
-        self._normal: list[NDArray[np.float32]] = []
-        self._defect: list[NDArray[np.float32]] = []
+        self._normal: list[FloatArray] = []
+        self._defect: list[FloatArray] = []
         self._area: list[NDArray[np.int32]] = []
         self._sizes: set[tuple[int, int]] = set()
         self._counts = _Counts()
@@ -124,8 +127,8 @@ class Accumulator:
         Args:
             label: 0 normal, 1 anomalous, None unknown (left out of the image metrics).
             score: image score, finite, larger = more anomalous.
-            map: anomaly map, (H, W), finite, larger = more anomalous; copied as float32. None: no pixel
-                metrics.
+            map: anomaly map, (H, W), finite, larger = more anomalous; copied in its precision. None: no
+                pixel metrics.
             mask: ground truth, (H, W) like the map, non-zero = defect. None counts as no defect for a normal
                 photo; an anomalous or unlabelled photo without mask is left out of the pixel metrics, and
                 counted.
@@ -159,7 +162,7 @@ class Accumulator:
         self,
         photo: str,
         label: int | None,
-        anomaly_map: NDArray[np.float32],
+        anomaly_map: FloatArray,
         mask: ArrayLike | None,
         seen: _Counts,
     ) -> None:
@@ -206,9 +209,12 @@ class Accumulator:
         if not image.defined:
             skipped |= dict.fromkeys(IMAGE_METRICS, self._why_no_image_metrics(image.n_normal, image.n_anomalous))
 
-        normal = _join(self._normal)
+        floats = np.result_type(np.float32, *(part.dtype for part in (*self._normal, *self._defect)))
         regions = PooledRegions.from_pixels(
-            normal, _join(self._defect), _join(self._area, np.int32), self._counts.regions
+            _join(self._normal, floats),
+            _join(self._defect, floats),
+            _join(self._area, np.dtype(np.int32)),
+            self._counts.regions,
         )
         pixel = regions.ranked
         aupro_200 = regions.aupro_200()
@@ -282,10 +288,10 @@ class Accumulator:
         return tuple(f"{_photos(number)} {words}" for number, words in sentences if number)
 
 
-def _check_map(photo: str, given: ArrayLike) -> NDArray[np.float32]:
-    """An anomaly map as (H, W) finite float32, without a copy where it is that already."""
-    with np.errstate(over="ignore"):  # too large for float32 becomes inf and is reported as such
-        anomaly_map = np.asarray(given).astype(np.float32, copy=False)
+def _check_map(photo: str, given: ArrayLike) -> FloatArray:
+    """An anomaly map as (H, W) finite floats of at least 32 bits, without a copy where it is that already."""
+    anomaly_map = np.asarray(given)
+    anomaly_map = anomaly_map.astype(np.result_type(anomaly_map.dtype, np.float32), copy=False)
     if anomaly_map.ndim != 2 or not anomaly_map.size:
         raise PhotoError(
             f"{photo}: its anomaly map has shape {anomaly_map.shape}; it must be (height, width), not empty"
@@ -297,13 +303,13 @@ def _check_map(photo: str, given: ArrayLike) -> NDArray[np.float32]:
     return anomaly_map
 
 
-def _join(parts: list[NDArray[Any]], dtype: type = np.float32) -> NDArray[Any]:
+def _join(parts: list[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Concatenate the parts in order and keep only the joined array in the list.
 
     Each part is released as soon as it is copied, the last one first so that the heap can shrink: pages of
     the joined array that are not written yet take no memory, so the pixels are hardly held twice.
     """
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0].dtype == dtype:
         return parts[0]
     end = sum(part.size for part in parts)
     joined: NDArray[Any] = np.empty(end, dtype)
