@@ -10,6 +10,7 @@ from promptad.data import folder
 from promptad.data.folder import find_photos
 from promptad.data.photos import read_photo
 from promptad.errors import DataError
+from promptad.notices import PromptadNotice
 
 
 def touch(root: Path, *names: str) -> None:
@@ -25,23 +26,24 @@ def names(paths: list[Path], root: Path) -> list[str]:
 def test_photos_are_sorted_and_suffixes_have_any_case(tmp_path: Path) -> None:
     wanted = ["a/1.JPEG", "a/2.png", "b.Tif", "c.webp", "d.BMP", "e.gif", "f.PGM", "g.ppm", "h.jpg", "i.TIFF"]
     touch(tmp_path, *reversed(wanted))
-    photos, skipped = find_photos(tmp_path)
+    photos, skipped, _ = find_photos(tmp_path)
     assert names(photos, tmp_path) == sorted(wanted)
     assert skipped == []
 
 
 def test_other_files_are_listed_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "heif_available", lambda: False)
-    touch(tmp_path, "ok.jpg", "notes.txt", "README", "phone.HEIC")
+    touch(tmp_path, "ok.jpg", "notes.txt", "README", "phone.HEIC", "camera.CR2")
     (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
-    photos, skipped = find_photos([tmp_path])
+    photos, skipped, failed = find_photos([tmp_path])
     assert names(photos, tmp_path) == ["ok.jpg"]
     assert [(path.name, reason) for path, reason in skipped] == [
         ("README", "has no suffix"),
-        ("lost.png", "broken link"),
         ("notes.txt", "suffix .txt is not a photo's"),
-        ("phone.HEIC", "needs pillow-heif"),
     ]
+    assert [path.name for path, _ in failed] == ["camera.CR2", "lost.png", "phone.HEIC"]
+    assert all(";" in reason for _, reason in failed), "a way out for each"
+    assert "promptad[heif]" in failed[2][1]
     monkeypatch.setattr(folder, "heif_available", lambda: True)
     assert "phone.HEIC" in names(find_photos(tmp_path)[0], tmp_path)
 
@@ -58,14 +60,14 @@ def test_litter_is_passed_over_in_silence(tmp_path: Path) -> None:
         "__MACOSX/x.jpg",
         ".cache/x.jpg",
     )
-    photos, skipped = find_photos(tmp_path)
+    photos, skipped, _ = find_photos(tmp_path)
     assert names(photos, tmp_path) == ["ok.jpg"]
     assert skipped == []
 
 
 def test_a_hidden_file_or_folder_named_outright_counts(tmp_path: Path) -> None:
     touch(tmp_path, ".one.jpg", ".box/two.jpg")
-    photos, _ = find_photos([tmp_path / ".one.jpg", tmp_path / ".box"])
+    photos, _, _ = find_photos([tmp_path / ".one.jpg", tmp_path / ".box"])
     assert names(photos, tmp_path) == [".box/two.jpg", ".one.jpg"]
 
 
@@ -73,7 +75,7 @@ def test_files_and_folders_mixed_without_duplicates(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
     (tmp_path / "a" / "again.jpg").symlink_to("1.jpg")
     given = [str(tmp_path / "b" / "3.jpg"), tmp_path / "a", tmp_path / "a" / "1.jpg", tmp_path / "b"]
-    photos, skipped = find_photos(given)
+    photos, skipped, _ = find_photos(given)
     assert names(photos, tmp_path) == ["a/1.jpg", "a/2.jpg", "b/3.jpg"]
     assert skipped == []
     assert find_photos(reversed(given))[0] == photos
@@ -90,7 +92,9 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a", target_is_directory=True)
     (tmp_path / "a" / "self").symlink_to("self")
     (tmp_path / "linked").symlink_to(tmp_path / "a" / "b", target_is_directory=True)
-    photos, skipped = find_photos(tmp_path)
+    (tmp_path / "a" / "self.png").symlink_to("self.png")
+    photos, skipped, failed = find_photos(tmp_path)
+    assert [path.name for path, _ in failed] == ["self.png"]
     assert [photo.resolve() for photo in photos] == [(tmp_path / "a/b/1.jpg").resolve()]
     assert [(path.name, reason) for path, reason in skipped] == [("self", "has no suffix")]
 
@@ -112,9 +116,10 @@ def test_an_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         return listing(self)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    photos, skipped = find_photos(tmp_path)
+    photos, skipped, failed = find_photos(tmp_path)
     assert names(photos, tmp_path) == ["ok.jpg"]
-    assert skipped == [(tmp_path / "locked", "folder cannot be read (Permission denied)")]
+    assert skipped == []
+    assert failed == [(tmp_path / "locked", "folder cannot be read (Permission denied); change its rights or copy it")]
     with pytest.raises(DataError, match="cannot be read"):
         find_photos(tmp_path / "locked")
 
@@ -124,6 +129,36 @@ def test_a_pipe_is_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "ok.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     assert find_photos(tmp_path)[1] == [(tmp_path / "pipe.jpg", "not a regular file")]
+
+
+def test_an_unreadable_photo_is_failed_and_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "ok.jpg", "locked.jpg")
+    stat_of = Path.stat
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        if self.name == "locked.jpg":
+            raise PermissionError(13, "Permission denied")
+        return stat_of(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    photos, skipped, failed = find_photos(tmp_path)
+    assert names(photos, tmp_path) == ["ok.jpg"] and skipped == []
+    assert failed == [(tmp_path / "locked.jpg", "cannot be opened (Permission denied); change its rights or copy it")]
+    with pytest.raises(DataError, match=r"locked\.jpg: cannot be opened \(Permission denied\); change its rights"):
+        find_photos(tmp_path / "locked.jpg")
+
+
+def test_only_unreadable_photos_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    for given in (tmp_path, tmp_path / "lost.png"):
+        with pytest.raises(DataError, match=r"no photo found, 1 file was left out \(lost\.png: broken link"):
+            find_photos(given)
+
+
+def test_what_a_folder_of_good_photos_holds_besides_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "ok.jpg", "notes.txt")
+    with pytest.warns(PromptadNotice, match=r"notes\.txt: not used: suffix \.txt is not a photo's"):
+        assert list(folder.each_photo(tmp_path)) == [tmp_path / "ok.jpg"]
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -150,8 +185,8 @@ def test_a_missing_path_is_an_error_even_beside_good_ones(tmp_path: Path) -> Non
 
 def test_a_folder_of_odd_photos(tmp_path: Path) -> None:
     made = make_odd_photos(tmp_path)
-    photos, skipped = find_photos(tmp_path)
-    listed = {path.name for path in photos} | {path.name for path, _ in skipped}
+    photos, skipped, failed = find_photos(tmp_path)
+    listed = {path.name for path in photos} | {path.name for path, _ in (*skipped, *failed)}
     assert listed == set(made) - {"folder.jpg"}
     assert UNICODE_NAME in {path.name for path in photos}
     assert "notes.txt" in {path.name for path, _ in skipped}
@@ -159,7 +194,7 @@ def test_a_folder_of_odd_photos(tmp_path: Path) -> None:
 
 
 def test_real_photos(shared_data: Path) -> None:
-    photos, skipped = find_photos(shared_data / "cookies" / "train" / "good")
+    photos, skipped, _ = find_photos(shared_data / "cookies" / "train" / "good")
     assert len(photos) == 31 and skipped == []
     photo = read_photo(photos[0])
     assert sorted(photo.shape) == [3, 576, 768]

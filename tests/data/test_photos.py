@@ -263,7 +263,7 @@ def test_other_formats_that_pillow_knows_are_not_tried(tmp_path: Path) -> None:
 def test_heic_needs_pillow_heif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
     (tmp_path / "phone.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic")
-    assert "needs pillow-heif" in error_of(tmp_path / "phone.HEIC")
+    assert "pip install 'promptad[heif]'" in error_of(tmp_path / "phone.HEIC")
 
 
 def mask_file(path: Path, image: Image.Image, **options: object) -> Path:

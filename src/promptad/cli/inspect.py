@@ -80,7 +80,7 @@ def inspect(
     from promptad.run.inspection import inspect as run
 
     prepare(output)
-    found, skipped = find_photos(photos)
+    found, skipped, unreadable = find_photos(photos)
     if model is not None:
         if good or defect or words or setting or weights or method or preset:
             raise ConfigError("--model brings its own method, words and settings; give either --model or the others")
@@ -140,10 +140,11 @@ def inspect(
                 f"{detector.object}: inspection",
             ),
             skipped=skipped,
+            unreadable=unreadable,
             progress=update,
             failed=warn,
         )
-    for path, reason in skipped:
+    for path, reason in (*unreadable, *skipped):
         warn(f"{path}: {reason}")
     if maps != "none" and report.rows and all(row.hottest is None for row in report.rows):
         warn(f"{detector.entry.title} gives no anomaly maps, so --maps wrote none")

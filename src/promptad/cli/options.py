@@ -147,8 +147,8 @@ def good_photos(paths: list[Path]) -> list[Path]:
     from promptad.cli.console import warn
     from promptad.data.folder import find_photos
 
-    photos, skipped = find_photos(paths)
-    for path, reason in skipped:
+    photos, skipped, unreadable = find_photos(paths)
+    for path, reason in (*unreadable, *skipped):
         warn(f"{path}: {reason}")
     return photos
 

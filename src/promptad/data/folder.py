@@ -6,21 +6,44 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from promptad.data.files import one_line, shown
-from promptad.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, heif_available
+from promptad.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, heif_available, heif_way_out
 from promptad.errors import DataError
+from promptad.notices import notice
 
-Skipped = list[tuple[Path, str]]
+Reasons = list[tuple[Path, str]]
+"""``(path, reason)``, the reason in words that follow the path: "broken link; ..."."""
+
+UNREAD_SUFFIXES = (
+    *(".avif", ".jxl", ".jp2", ".j2k", ".psd", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+)
+"""Suffixes, in lower case, of photos in formats that are not read here; such a file is a photo that failed."""
 
 _LITTER = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # .DS_Store and ._name are hidden files
 
 
+class FoundPhotos(NamedTuple):
+    """What :func:`find_photos` found, each list sorted by path.
+
+    Attributes:
+        photos: files that have a photo's name and are there; whether they decode is not known yet.
+        skipped: what is no photo (text, tables, pipes, files without suffix), with the reason.
+        failed: what is, or may hold, photos and cannot be read (broken links, folders without rights, HEIC
+            without pillow-heif, camera raw files), with the reason and the way out.
+    """
+
+    photos: list[Path]
+    skipped: Reasons
+    failed: Reasons
+
+
 def find_photos(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], recursive: bool = True
-) -> tuple[list[Path], Skipped]:
-    """The photos in files and folders, and the files that are left out with the reason for each.
+) -> FoundPhotos:
+    """The photos in files and folders; what is no photo; and what should have been read and cannot be.
 
     A file is a photo by its suffix, in any case (:data:`~promptad.data.photos.PHOTO_SUFFIXES`; HEIC counts
     where pillow-heif is installed); its content is not looked at. Hidden files and folders, ``__MACOSX``,
@@ -31,39 +54,39 @@ def find_photos(
         paths: one path or several, files and folders mixed.
         recursive: also look into the folders inside folders.
 
-    Returns:
-        ``(photos, skipped)``, each sorted by path; ``skipped`` holds ``(path, reason)``.
-
     Raises:
-        DataError: a path does not exist, a folder cannot be read, or no photo was found at all.
+        DataError: a path does not exist, a named folder cannot be read, or no photo was found at all.
     """
     given = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     if not given:
         raise DataError("no photo was named; expected files or folders; give at least one path")
-    found: list[Path] = []
-    skipped: Skipped = []
+    files: list[Path] = []
+    failed: Reasons = []
     for path in given:
         try:
             is_folder = stat.S_ISDIR(path.stat().st_mode)
         except FileNotFoundError:
-            raise DataError(f"{shown(path)}: there is no such file or folder; check the path") from None
+            if not os.path.islink(path):
+                raise DataError(f"{shown(path)}: there is no such file or folder; check the path") from None
+            is_folder = False
         except (OSError, ValueError) as error:
-            raise DataError(f"{shown(path)}: cannot be opened ({one_line(error)}); check the path") from error
+            raise DataError(f"{shown(path)}: cannot be opened ({one_line(error)}); {_way_out(error)}") from error
         if is_folder:
-            found.extend(_walk(path, recursive, skipped, set(), top=True))
+            files.extend(_walk(path, recursive, failed, set(), top=True))
         else:
-            found.append(path)
-    photos = []
-    for path in _once(found):
-        reason = _reason_to_skip(path)
-        if reason is None:
-            photos.append(path)
+            files.append(path)
+    found = FoundPhotos([], [], failed)
+    for path in _once(files):
+        kind, reason = _sorted_out(path)
+        if kind == "photo":
+            found.photos.append(path)
         else:
-            skipped.append((path, reason))
-    skipped.sort(key=lambda entry: entry[0].as_posix())
-    if not photos:
-        raise DataError(_nothing_found(given, skipped, recursive))
-    return photos, skipped
+            (found.failed if kind == "failed" else found.skipped).append((path, reason))
+    for reasons in (found.skipped, found.failed):
+        reasons.sort(key=lambda entry: entry[0].as_posix())
+    if not found.photos:
+        raise DataError(_nothing_found(given, [*found.failed, *found.skipped], recursive))
+    return found
 
 
 def is_photo_name(path: Path) -> bool:
@@ -74,7 +97,7 @@ def is_photo_name(path: Path) -> bool:
 
 
 def _walk(
-    folder: Path, recursive: bool, skipped: Skipped, entered: set[tuple[int, int]], top: bool = False
+    folder: Path, recursive: bool, failed: Reasons, entered: set[tuple[int, int]], top: bool = False
 ) -> Iterator[Path]:
     try:
         info = folder.stat()
@@ -84,8 +107,8 @@ def _walk(
         entries = sorted(folder.iterdir())
     except OSError as error:
         if top:
-            raise DataError(f"{shown(folder)}: cannot be read ({one_line(error)}); check its rights") from error
-        skipped.append((folder, f"folder cannot be read ({one_line(error)})"))
+            raise DataError(f"{shown(folder)}: cannot be read ({one_line(error)}); {_way_out(error)}") from error
+        failed.append((folder, f"folder cannot be read ({one_line(error)}); {_way_out(error)}"))
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name.lower() in _LITTER:
@@ -93,7 +116,7 @@ def _walk(
         if not os.path.isdir(entry):
             yield entry
         elif recursive:
-            yield from _walk(entry, recursive, skipped, entered)
+            yield from _walk(entry, recursive, failed, entered)
 
 
 def _once(paths: list[Path]) -> list[Path]:
@@ -104,26 +127,36 @@ def _once(paths: list[Path]) -> list[Path]:
     return list(by_file.values())
 
 
-def _reason_to_skip(path: Path) -> str | None:
+def _sorted_out(path: Path) -> tuple[str, str]:
+    """("photo" | "skipped" | "failed", reason)."""
     suffix = path.suffix.lower()
-    if suffix in HEIF_SUFFIXES:
-        if not heif_available():
-            return "needs pillow-heif"
-    elif suffix not in PHOTO_SUFFIXES:
-        return f"suffix {shown(path.suffix)} is not a photo's" if suffix else "has no suffix"
+    if suffix in UNREAD_SUFFIXES:
+        return "failed", f"{suffix[1:].upper()} is not read; convert it to PNG, TIFF or JPEG"
+    if suffix not in PHOTO_SUFFIXES + HEIF_SUFFIXES:
+        return "skipped", f"suffix {shown(path.suffix)} is not a photo's" if suffix else "has no suffix"
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return "broken link" if path.is_symlink() else one_line(error)
-    return None if stat.S_ISREG(mode) else "not a regular file"
+        if os.path.islink(path):
+            return "failed", f"broken link ({one_line(error)}); restore the photo that it points to"
+        return "failed", f"cannot be opened ({one_line(error)}); {_way_out(error)}"
+    if not stat.S_ISREG(mode):
+        return "skipped", "not a regular file"
+    if suffix in HEIF_SUFFIXES and not heif_available():
+        return "failed", heif_way_out()
+    return "photo", ""
 
 
-def _nothing_found(given: list[Path], skipped: Skipped, recursive: bool) -> str:
+def _way_out(error: Exception) -> str:
+    return "change its rights or copy it" if isinstance(error, PermissionError) else "check the path"
+
+
+def _nothing_found(given: list[Path], left_out: Reasons, recursive: bool) -> str:
     where = shown(given[0]) if len(given) == 1 else f"{shown(given[0])} and {len(given) - 1} more"
     expected = f"expected {', '.join(PHOTO_SUFFIXES)}"
-    if skipped:
-        path, reason = skipped[0]
-        files = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
+    if left_out:
+        path, reason = left_out[0]
+        files = "1 file was" if len(left_out) == 1 else f"{len(left_out)} files were"
         return f"{where}: no photo found, {files} left out ({shown(path.name)}: {reason}); {expected}"
     way_out = "give a folder that holds photos" if recursive else "look into its subfolders too, or give another"
     return f"{where}: no photo found; {expected}; {way_out}"
@@ -137,12 +170,17 @@ def is_folder(item: Any) -> bool:
 def each_photo(photos: Any) -> Iterator[Any]:
     """Single photos, in whatever form, from one photo or a list of photos; a folder gives its photo files in order.
 
+    What a folder holds besides readable photos gets a notice each.
+
     Raises:
         DataError: a folder without photos.
     """
     items: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
     for item in items:
         if is_folder(item):
-            yield from find_photos([Path(item)])[0]
+            found = find_photos([Path(item)])
+            for path, reason in (*found.failed, *found.skipped):
+                notice(f"{shown(path)}: not used: {reason}")
+            yield from found.photos
         else:
             yield item

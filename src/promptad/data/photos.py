@@ -43,7 +43,10 @@ from promptad.errors import PhotoError
 MAX_PIXELS = 200_000_000
 """Largest photo that is decoded by default, in pixels (200 megapixels: about 0.6 GB as RGB)."""
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
+PHOTO_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 """File suffixes, in lower case, that count as photos."""
 
 HEIF_SUFFIXES = (".heic", ".heif")
@@ -162,6 +165,11 @@ def heif_available() -> bool:
     return find_spec("pillow_heif") is not None
 
 
+def heif_way_out() -> str:
+    """What is said of a HEIC photo that cannot be read here."""
+    return "HEIC needs the package pillow-heif; pip install 'promptad[heif]', or convert the photo to JPEG"
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Image]:
     """The photo with header read and size checked; whatever fails in the block becomes a PhotoError."""
@@ -170,7 +178,7 @@ def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Ima
     formats: tuple[str, ...] = _FORMATS
     if Path(path).suffix.lower() in HEIF_SUFFIXES:
         if not heif_available():
-            raise PhotoError(f"{name}: needs pillow-heif; 'pip install pillow-heif' or convert it to JPEG")
+            raise PhotoError(f"{name}: {heif_way_out()}")
         import_module("pillow_heif").register_heif_opener()
         formats = (*_FORMATS, "HEIF")
     with (

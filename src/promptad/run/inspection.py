@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from promptad.data.files import write_atomic
+from promptad.data.files import shown, write_atomic
 from promptad.data.photos import read_photo
 from promptad.detector import Detector
 from promptad.errors import DataError, PromptadError
@@ -59,6 +59,7 @@ def inspect(
     output: Output,
     *,
     skipped: Sequence[tuple[Path, str]] = (),
+    unreadable: Sequence[tuple[Path, str]] = (),
     labels: Mapping[Path, int] | None = None,
     metrics: Callable[[], Sequence[Metric]] | None = None,
     seen: Callable[[Path, Prediction], None] | None = None,
@@ -71,7 +72,8 @@ def inspect(
     so an interrupted run loses at most the photo it was at, and the next run with the same detector goes on from there.
 
     Args:
-        photos: in the order in which they are judged. skipped: files that are no photos, with reasons; listed as failed.
+        photos: in the order in which they are judged. skipped: files that are no photos, with reasons.
+        unreadable: what should have been read and cannot be (broken links, folders without rights), with reasons; failed.
         labels: 0 good, 1 anomalous where known. metrics: called at the end, shown on the page.
         seen: called with every new prediction, its map included; switches resuming off, since maps are not kept.
         progress: photos done and in all. failed: called with one line for each photo that cannot be judged.
@@ -87,6 +89,7 @@ def inspect(
     key = run_key({"detector": detector.identity(), "heatmaps": output.heatmaps, "maps": output.maps})
     names = picture_names(photos)
     rows = [Row.failed(path, f"skipped: {reason}") for path, reason in skipped]
+    rows += [Row.failed(path, f"{shown(path)}: {reason}") for path, reason in unreadable]
     with ResultLog(files.log, key) as log:
         try:
             for index, path in enumerate(photos):
@@ -113,7 +116,9 @@ def inspect(
     low, high = color_scale(detector) if mapped else (None, None)
     notes = [f"{files.reused} of {len(photos)} photos were taken from an earlier run."] if files.reused else []
     if files.interrupted:
-        notes.append(f"The run was interrupted: {len(rows) - len(skipped)} of {len(photos)} photos are shown.")
+        notes.append(
+            f"The run was interrupted: {len(rows) - len(skipped) - len(unreadable)} of {len(photos)} photos are shown."
+        )
     summary = PageSummary(
         object=detector.object,
         method=f"{detector.entry.title}, preset {detector.preset}",
