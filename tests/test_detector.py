@@ -54,9 +54,11 @@ def test_photos_may_be_paths_pillow_images_arrays_lists_or_folders(detector, tmp
     expected = detector.predict(array).score
     for form in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(array)):
         assert detector.predict(form).score == pytest.approx(expected)
-    for many in ([array, tmp_path / "a.png"], tmp_path):
+    for many in ([array, tmp_path / "a.png"], [tmp_path], (str(tmp_path),)):
         assert [r.score for r in detector.predict(many)] == pytest.approx([expected] * 2)
-    assert [r.path.name for r in detector.predict(tmp_path)] == ["a.png", "b.png"]
+    assert [r.path.name for r in detector.predict([tmp_path])] == ["a.png", "b.png"]
+    with pytest.raises(ConfigError, match=r"is a folder; predict\(\[folder\]\) gives a list"):
+        detector.predict(tmp_path)
     assert detector.predict(array, maps=False).map is None
 
 
@@ -157,3 +159,17 @@ def test_the_sizes_of_the_good_photos_are_known_and_saved_and_no_threshold_decid
     before = again.identity()
     again.calibration = again.calibration.with_threshold(9.0)
     assert again.identity() == before
+
+
+def test_words_in_one_text_are_refused_before_anything_is_loaded():
+    with pytest.raises(ConfigError, match=r"defects must be a list of texts such as \['scratch'\]"):
+        Detector(defects="scratch", backbone="no such backbone")
+
+
+def test_repr_is_one_short_line(detector, backbone):
+    assert repr(detector).startswith(
+        "<Detector: promptad, preset clean, object 'metal nut', 4 good photos, threshold 0."
+    )
+    assert "not fitted yet" in repr(Detector(object="nut", backbone=backbone, **QUICK))
+    result = detector.predict(photo(3))
+    assert len(repr(result)) < 200 and "map 60x80" in repr(result) and "array" not in repr(result)

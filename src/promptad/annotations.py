@@ -7,6 +7,7 @@ methods, requests of commands and what saved files hold are checked here, with t
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,10 +43,10 @@ class Range:
         return f"{'above' if self.open_low else 'from'} {self.low:g} to {last}"
 
 
-Positive = Annotated[int, Range(1)]
-"""A whole number of at least 1."""
-Count = Annotated[int, Range(0)]
-"""A whole number, 0 included."""
+Positive = Annotated[int, Range(1, 10**6)]
+"""A whole number from 1 to a million: more of anything that is counted here would only exhaust the memory."""
+Count = Annotated[int, Range(0, 10**6)]
+"""A whole number from 0 to a million."""
 Weight = Annotated[float, Range(0)]
 """A number that is not negative."""
 Above0 = Annotated[float, Range(0, open_low=True)]
@@ -54,6 +55,15 @@ Share = Annotated[float, Range(0, 1, open_high=True)]
 """From 0 to below 1, such as a dropout or a momentum."""
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 """A seed, as NumPy takes it."""
+
+
+def shortened(value: Any) -> str:
+    """`repr` for messages: one short line, whatever a file holds."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def field_types(cls: Any) -> dict[str, Any]:
@@ -90,7 +100,7 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
         return _checked_union(name, get_args(kind), value)
     value = _checked_plain(name, _KINDS.get(origin or kind), value)
     if bounds is not None and not bounds.holds(value):
-        raise ConfigError(f"{name} must be {bounds}; got {value!r}")
+        raise ConfigError(f"{name} must be {bounds}; got {shortened(value)}")
     return value
 
 
@@ -111,13 +121,13 @@ def _checked_plain(name: str, kind: tuple[tuple[type, ...], Any, str] | None, va
         return value
     accepted, become, words = kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and become is not bool):
-        raise ConfigError(f"{name} must be {words}; got {value!r}")
+        raise ConfigError(f"{name} must be {words}; got {shortened(value)}")
     try:
         value = become(value)
     except (OverflowError, ValueError):
-        raise ConfigError(f"{name} must be {words}; got {value!r}") from None
+        raise ConfigError(f"{name} must be {words}; got {shortened(value)}") from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} must be {words}; got {value!r}")
+        raise ConfigError(f"{name} must be {words}; got {shortened(value)}")
     return value
 
 
@@ -125,7 +135,7 @@ def _checked_choice(name: str, choices: Sequence[Any], value: Any) -> Any:
     for choice in choices:
         if type(choice) is type(value) and choice == value:
             return choice
-    raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+    raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}; got {shortened(value)}")
 
 
 def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
@@ -138,7 +148,7 @@ def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
                 return checked_value(name, member, value)
             except ConfigError as error:
                 first = first or error
-    raise first or ConfigError(f"{name} must be left out; got {value!r}")
+    raise first or ConfigError(f"{name} must be left out; got {shortened(value)}")
 
 
 def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:
@@ -154,11 +164,11 @@ def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:
         elif isinstance(value, int | float):
             values = (value,)
     if not isinstance(values, list | tuple) or not (several or len(values) == len(members)):
-        raise ConfigError(f"{name} must be {wanted}; got {value!r}")
+        raise ConfigError(f"{name} must be {wanted}; got {shortened(value)}")
     try:
         return tuple(checked_value(name, member, entry) for entry in values)
     except ConfigError as error:
-        raise ConfigError(f"{error} in {value!r}; expected {wanted}") from error
+        raise ConfigError(f"{error} in {shortened(value)}; expected {wanted}") from error
 
 
 def _numbers(text: str, base: type) -> list[Any] | None:

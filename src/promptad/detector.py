@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,26 @@ from promptad.calibration.threshold import Calibration, How, calibrate
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
-from promptad.data.files import sha256_file
+from promptad.data.files import one_line, sha256_file, shown, write_atomic
 from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
-from promptad.errors import ConfigError, PromptadError
+from promptad.data.tensor_file import content_digest
+from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Scores, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, words_digest
 from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
-from promptad.saved.detectors import read_detector, write_detector
+from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned
 from promptad.scoring.maps import inspected_pixels, photo_map
 
 Progress = Callable[[int, int], None]
-# Anything `data.photos.as_photo` takes: a path, a Pillow image, or an array (H, W[, C]), RGB.
-PhotoLike = Any
+if TYPE_CHECKING:
+    from PIL.Image import Image
+PhotoLike: TypeAlias = "str | Path | Image | NDArray[Any]"
+"""A path, a Pillow image, or an array (H, W[, C]), RGB: what `data.photos.as_photo` takes."""
 
 
 class Detector:
@@ -76,6 +79,8 @@ class Detector:
         weights: str | Path | Learned | None = None,
         **settings: Any,
     ) -> None:
+        if isinstance(defects, str):
+            raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
         if defects:
             settings["defects"] = tuple(defects)
         self.object = object
@@ -204,18 +209,29 @@ class Detector:
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
-    def predict(self, photos: PhotoLike | Sequence[PhotoLike], *, maps: bool = True) -> Any:
-        """Judges one photo (gives a :class:`Prediction`) or a list or folder of photos (gives a list of them).
+    @overload
+    def predict(self, photos: PhotoLike, *, maps: bool = True) -> Prediction: ...
+
+    @overload
+    def predict(self, photos: list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True) -> list[Prediction]: ...
+
+    def predict(
+        self, photos: PhotoLike | list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True
+    ) -> Prediction | list[Prediction]:
+        """Judges one photo (gives a :class:`Prediction`) or a list of photos and folders (gives a list of them).
 
         Args:
-            photos: path, folder, Pillow image, array (H, W, 3) uint8 RGB, or a list of these.
+            photos: path, Pillow image, array (H, W, 3) uint8 RGB, or a list of these, in which a folder stands for its
+                photos.
             maps: off leaves the anomaly maps out, which saves memory for large photos.
 
         Raises:
-            PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one.
+            PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one. ConfigError: a folder alone.
         """
-        if isinstance(photos, list | tuple) or is_folder(photos):
+        if isinstance(photos, list | tuple):
             return [self._predict_one(item, maps) for item in each_photo(photos)]
+        if is_folder(photos):
+            raise ConfigError(f"{shown(str(photos))}: is a folder; predict([folder]) gives a list with its photos")
         return self._predict_one(photos, maps)
 
     def predict_each(self, photos: Iterable[PhotoLike], *, maps: bool = True) -> Iterator[Prediction | PromptadError]:
@@ -346,6 +362,11 @@ class Detector:
         """
         if not self._fitted:
             raise ConfigError("nothing to save yet: call fit first")
+        write_atomic(path, self._saved_form())
+        return Path(path)
+
+    def _saved_form(self) -> bytes:
+        """The content of the file; a detector that has not seen its good photos yet has no tensors."""
         header = {
             "method": self.method.name,
             "preset": self.preset,
@@ -354,9 +375,9 @@ class Detector:
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
             "trained": self.trained,
+            "fitted": self._fitted,
         }
-        write_detector(Path(path), header, self.backbone, self.method.state())
-        return Path(path)
+        return detector_bytes(header, self.backbone, self.method.state() if self._fitted else {})
 
     @classmethod
     def load(
@@ -376,14 +397,37 @@ class Detector:
             WeightsError: the file is no saved detector, or the backbone is absent or not the one it was made with.
         """
         saved = read_detector(Path(path))
-        clip = saved.backbone(backbone, device)
+        return cls._from_saved(saved, saved.backbone(backbone, device), cache)
+
+    @classmethod
+    def _from_saved(cls, saved: SavedDetector, backbone: Backbone, cache: FeatureStore | None) -> Detector:
         self = cls.__new__(cls)
         self.preset, self.object = saved.preset, saved.object
-        self._start(saved.method, saved.config, clip, cache)
-        self.method.load_state(saved.tensors)
-        self.calibration, self.good, self._fitted = saved.calibration, saved.good, True
-        self.origin, self.trained = sha256_file(path), saved.trained
+        try:
+            self._start(saved.method, saved.config, backbone, cache)
+            if saved.fitted:
+                self.method.load_state(saved.tensors)
+        except (ConfigError, TextError, WeightsError, MemoryError, RuntimeError) as error:
+            # A damaged header may ask for sizes that torch cannot allocate.
+            raise WeightsError(f"{shown(saved.path)}: cannot be used ({one_line(error)[:300]})") from error
+        self.calibration, self.good, self._fitted = saved.calibration, saved.good, saved.fitted
+        # What was learned, without the threshold: another threshold gives the same scores.
+        self.origin, self.trained = content_digest(saved.method, saved.tensors), saved.trained
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its saved form beside its backbone, so that other processes get the very same detector."""
+        return _revived, (self._saved_form(), self.backbone, self.encoder.cache)
+
+    def __repr__(self) -> str:
+        learned = f", {len(self.good)} good photos" if self.good else "" if self._fitted else ", not fitted yet"
+        level = f", threshold {self.calibration.threshold:.4g}" if self.calibration else ""
+        named = f"{self.method.name}, preset {self.preset}, object {self.object!r}"
+        return f"<Detector: {named}{learned}{level}, backbone {self.backbone.name}>"
+
+
+def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> Detector:
+    return Detector._from_saved(detector_from_bytes(content), backbone, cache)
 
 
 def load(path: str | Path, **options: Any) -> Detector:

@@ -35,7 +35,7 @@ class DefectWord:
     region_probability: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The result for one photo: score, verdict, anomaly map at photo size, and defect words.
 
@@ -100,6 +100,13 @@ class Prediction:
             )
         if not np.isfinite(self.map).all():
             raise PhotoError(f"{name}: the anomaly map holds values that are not finite; check the photo and run again")
+
+    def __repr__(self) -> str:
+        """One line without the map's numbers."""
+        name = "photo" if self.path is None else shown(self.path)
+        level = "" if self.threshold is None else f", threshold {self.threshold:.4g}"
+        size = "no map" if self.map is None else f"map {self.size[0]}x{self.size[1]}"
+        return f"<Prediction: {name} {self.verdict}, score {self.score:.4g}{level}, {size}>"
 
     @property
     def is_anomalous(self) -> bool | None:

@@ -139,7 +139,7 @@ def train_prompts(
         "seconds": round(time.perf_counter() - began, 1),
         "key": key,
     }
-    write_learned(output, method, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
+    write_learned(output, method, backbone, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
     state.unlink(missing_ok=True)
     return result
 

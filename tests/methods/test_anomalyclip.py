@@ -288,7 +288,7 @@ def test_what_was_learned_goes_through_a_file_and_scores_the_same(backbone, usua
         outcome(fresh)
     with pytest.raises(ConfigError, match="not trained yet"):
         fresh.state()
-    write_learned(tmp_path / "prompts.safetensors", method, "clean", {"epochs": 2})
+    write_learned(tmp_path / "prompts.safetensors", method, method.backbone, "clean", {"epochs": 2})
     learned = read_learned(tmp_path / "prompts.safetensors")
     learned.load_into(fresh, backbone)
     assert torch.equal(outcome(fresh), outcome(method))

@@ -364,7 +364,7 @@ def test_damaged_states_say_what_is_wrong(backbone, trained):
 
 def test_the_detector_trains_nothing_and_needs_no_photo(backbone, trained, tmp_path):
     path = tmp_path / "prompts.safetensors"
-    write_learned(path, trained, "clean", {})
+    write_learned(path, trained, trained.backbone, "clean", {})
     with pytest.raises(ConfigError, match="fixed when these prompts were trained"):
         read_learned(path).make_config({"anomalous_words": "a broken"})
     detector = Detector(weights=path, backbone=backbone, object="cable", reference_weight=2.0)

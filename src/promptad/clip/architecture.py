@@ -55,11 +55,16 @@ class ClipSizes:
         return asdict(self)
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), the activation of OpenAI's weights; a named function, since towers are pickled."""
+    return F.silu(1.702 * x) / 1.702
+
+
 def activation_function(name: str) -> Any:
     """The MLP non-linearity: OpenAI's sigmoid approximation or the exact GELU."""
     if name == "quick_gelu":
         # x * sigmoid(1.702 x), through the fused SiLU: half the passes over memory.
-        return lambda x: F.silu(1.702 * x) / 1.702
+        return quick_gelu
     if name == "gelu":
         return F.gelu
     raise WeightsError(f"unknown activation {name!r}; expected 'quick_gelu' or 'gelu'")

@@ -55,6 +55,10 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if kind not in ("q8", "q4"):
             out[name] = tensor
             continue
+        if tensor.ndim != 2 or tensor.dtype != {"q8": torch.int8, "q4": torch.uint8}[kind]:
+            raise WeightsError(
+                f"the packed tensor {base!r} is {tensor.dtype} {tuple(tensor.shape)}; make the file again"
+            )
         levels = tensor.float()
         if kind == "q4":
             both = torch.stack([tensor & 15, tensor >> 4], dim=2).to(torch.int8) - 8

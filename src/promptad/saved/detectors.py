@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from promptad import __version__
+from promptad.annotations import check_fields, checked_value
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
-from promptad.data.tensor_file import read_saved, write_saved
-from promptad.errors import ConfigError, WeightsError
+from promptad.data.files import one_line, shown
+from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
+from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.methods.registry import find_method
 
 
@@ -25,7 +27,8 @@ class SavedDetector:
     Attributes:
         path: the file. method, preset, object: names. config: of the method. calibration: None without a threshold.
         good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone.
-        trained: card of the trained prompts, for methods that are trained once. tensors: the method's state.
+        trained: card of the trained prompts, for methods that are trained once. tensors: the method's state, none where
+            it was not `fitted` yet.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class SavedDetector:
     made_with: dict[str, Any]
     trained: dict[str, Any] | None
     tensors: dict[str, Tensor]
+    fitted: bool = True
 
     def backbone(self, given: str | Path | Backbone | None, device: str) -> Backbone:
         """The backbone that the detector was made with, from where it was then or is now.
@@ -62,45 +66,66 @@ class SavedDetector:
         return loaded
 
 
-def write_detector(path: Path, header: Mapping[str, Any], backbone: Backbone, tensors: dict[str, Tensor]) -> None:
-    """Writes a detector with what its header says, the backbone's identity and the versions that made it.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
+def detector_bytes(header: Mapping[str, Any], backbone: Backbone, tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a detector's file: what its header says, the backbone's identity and the versions that made it."""
     made_with = {
         "name": backbone.name,
         "sha256": backbone.sha256,
         "precision": backbone.precision,
         "activation": backbone.sizes.activation,
     }
-    write_saved(path, {"version": __version__, **header, "backbone": made_with, "torch": torch.__version__}, tensors)
+    full = {"kind": "detector", "version": __version__, **header, "backbone": made_with, "torch": torch.__version__}
+    return saved_bytes(full, tensors)
 
 
 def read_detector(path: Path) -> SavedDetector:
-    """Reads what :func:`write_detector` wrote.
+    """Reads what :func:`detector_bytes` wrote.
 
     Raises:
         WeightsError: missing, damaged, another kind of file, or of another version's settings.
     """
-    saved = read_saved(path)
+    return _from_saved(path, read_saved(path))
+
+
+def detector_from_bytes(content: bytes) -> SavedDetector:
+    """The same from the content of a file, as pickled detectors carry it."""
+    return _from_saved(Path("pickled detector"), saved_from_bytes(content))
+
+
+def _from_saved(path: Path, saved: Saved) -> SavedDetector:
     header = saved.header
     try:
-        calibration = header["calibration"]
-        made_with = {key: header["backbone"][key] for key in ("name", "sha256", "precision", "activation")}
+        made_with = {key: checked_value(key, str, header["backbone"][key]) for key in _MADE_WITH}
+        method = checked_value("method", str, header["method"])
+        calibration = checked_value("calibration", dict[str, Any] | None, header["calibration"])
+        known = Calibration.from_dict(calibration) if calibration else None
+        if known is not None:
+            check_fields(known)
         return SavedDetector(
             path,
-            header["method"],
-            header["preset"],
-            header["object"],
-            find_method(header["method"]).read_config(header["config"]),
-            Calibration.from_dict(calibration) if calibration else None,
-            list(header["good_photos"]),
+            method,
+            checked_value("preset", str, header["preset"]),
+            checked_value("object", str, header["object"]),
+            find_method(method).read_config(checked_value("config", dict, header["config"])),
+            known,
+            _good_photos(header["good_photos"]),
             made_with,
-            header.get("trained"),
+            checked_value("trained", dict[str, Any] | None, header.get("trained")),
             saved.tensors,
+            checked_value("fitted", bool, header.get("fitted", True)),
         )
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise WeightsError(
-            f"{path}: its header does not fit this version of promptad ({error}); fit it again"
+            f"{shown(path)}: its header does not fit this version of promptad ({reason}); fit it again"
         ) from error
+
+
+_MADE_WITH = ("name", "sha256", "precision", "activation")
+
+
+def _good_photos(entries: Any) -> list[dict[str, Any]]:
+    """Names and hashes of the good photos, every entry a table."""
+    if not isinstance(entries, list):
+        raise ConfigError(f"good_photos must be a list; got {entries!r}")
+    return [checked_value("good_photos", dict, entry) for entry in entries]

@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from promptad import __version__
+from promptad.annotations import Count, checked_value, field_types
 from promptad.clip.backbone import Backbone
-from promptad.data.files import sha256_file
+from promptad.data.files import one_line, sha256_file, shown
 from promptad.data.tensor_file import read_saved, write_saved
-from promptad.errors import ConfigError, WeightsError
+from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.methods.contract import Trained
 from promptad.methods.registry import Entry, find_method
 from promptad.methods.settings import check_keys, config_dict
@@ -89,6 +90,7 @@ class Learned:
 def write_learned(
     path: Path,
     method: Trained,
+    backbone: Backbone,
     preset: str,
     card: Mapping[str, Any],
     photos: tuple[str, ...] = (),
@@ -100,7 +102,6 @@ def write_learned(
     Raises:
         DataError: the file cannot be written.
     """
-    backbone: Backbone = method.backbone  # type: ignore[attr-defined]
     header = {
         "kind": "prompts",
         "version": __version__,
@@ -127,23 +128,56 @@ def read_learned(path: Path) -> Learned:
         learned = Learned(
             path,
             sha256_file(path),
-            header["method"],
-            header["preset"],
-            dict(header["config"]),
-            dict(header["backbone"]),
+            checked_value("method", str, header["method"]),
+            checked_value("preset", str, header["preset"]),
+            checked_value("config", dict, header["config"]),
+            {name: checked_value(name, str, header["backbone"][name]) for name in ("name", "sha256", "precision")},
             unpack(saved.tensors),
-            dict(header["card"]),
-            tuple(header["photos"]),
+            checked_card(header["card"]),
+            checked_value("photos", tuple[str, ...], header["photos"]),
         )
         if not learned.entry.trained:
             raise ConfigError(f"method {learned.method!r} is not trained")
         learned.make_config({})
-        str(learned.backbone["sha256"] + learned.backbone["name"])
-    except (KeyError, TypeError, ValueError, ConfigError, WeightsError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, PromptadError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise WeightsError(
-            f"{path}: its header does not fit this version of promptad ({error}); train it again"
+            f"{shown(path)}: its header does not fit this version of promptad ({reason}); train it again"
         ) from error
     return learned
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One data set of a card."""
+
+    name: str
+    licence: str
+    normal: Count
+    anomalous: Count
+    classes: tuple[str, ...] = ()
+
+
+def checked_card(card: Any) -> dict[str, Any]:
+    """A card whose entries are of the kinds that reports read.
+
+    Raises:
+        ConfigError: an entry is of another kind. KeyError: a data set without one of its entries.
+    """
+    card = checked_value("card", dict, card)
+    kinds = {"title": str, "command": str, "key": str, "seconds": float}
+    known = {name: checked_value(name, kind, card[name]) for name, kind in kinds.items() if name in card}
+    losses = checked_value("losses", tuple[float, ...], card.get("losses", []))
+    sources = card.get("data", [])
+    if not isinstance(sources, list):
+        raise ConfigError(f"data must be a list of data sets; got {sources!r}")
+    types, data = field_types(_Source), []
+    for source in sources:
+        entries = checked_value("data", dict, source)
+        entries = {"classes": [], **entries}
+        entries |= {name: checked_value(name, kind, entries[name]) for name, kind in types.items()}
+        data.append({**entries, "classes": list(entries["classes"])})
+    return {**card, **known, "losses": list(losses), "data": data}
 
 
 def find_learned(method: str, backbone: Backbone) -> Learned:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from promptad.annotations import Count
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream
 from promptad.methods.contract import EpochHook, Method, Scores, WordScores
@@ -34,7 +35,7 @@ class EnsembleConfig(ScoringConfig):
     # Patch features of the maps.
     local: LocalAttention = "vv"
     # First block of the local stream.
-    local_start: int = 1
+    local_start: Count = 1
 
 
 PRESETS: dict[str, dict[str, Any]] = {

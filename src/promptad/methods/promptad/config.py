@@ -105,9 +105,9 @@ class PromptADConfig(ScoringConfig):
     # Patch features of the text maps.
     local: LocalAttention = "vv"
     # First block of the local stream.
-    local_start: int = 1
+    local_start: Count = 1
     # Tapped layers whose patches the memory keeps.
-    memory_layers: tuple[int, ...] = (3, 8)
+    memory_layers: tuple[Count, ...] = (3, 8)
     # Where in the block they are tapped (F-5).
     memory_point: TapPoint = "block"
     # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).

@@ -34,7 +34,7 @@ class PromptADZeroShotConfig(ScoringConfig):
 
     # -- decoders --------------------------------------------------------------------------------------------------
     # Tapped layers, shallow to deep; empty takes a quarter, half and three quarters of the tower, 3, 6, 9 of ViT-B (W-5).
-    layers: tuple[int, ...] = ()
+    layers: tuple[Count, ...] = ()
     # Bring every channel of the taps to mean 0 and deviation 1 over the training patches. The first layer is linear, so
     # this changes where training starts and how fast it goes, not what can be learned.
     standardise: bool = False

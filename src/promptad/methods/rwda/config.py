@@ -28,11 +28,11 @@ class RWDAConfig(ScoringConfig):
     # Guide words of anomalous sentences.
     anomalous_words: str = "a damaged"
     # Pairs of random-word sentences that are trained on.
-    pairs: int = 10_000
+    pairs: Positive = 10_000
     # Fewest characters of a random word.
-    shortest_word: int = 5
+    shortest_word: Positive = 5
     # Most characters of a random word.
-    longest_word: int = 10
+    longest_word: Positive = 10
     # "mixed" draws characters from A-Z, a-z and 0-9, "lower" from a-z and 0-9; the tokenizer does not tell case apart,
     # but digits are rarer in "mixed".
     alphabet: Alphabet = "mixed"

@@ -1,0 +1,227 @@
+"""Files of detectors and trained prompts: digests, pickles, earlier formats, and headers in which anything may stand."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import pickle
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from promptad.data.tensor_file import content_digest
+from promptad.detector import Detector, load
+from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.notices import PromptadNotice
+from promptad.saved.prompts import SHIPPED, read_learned
+from tiny import tiny_backbone
+
+QUICK = {"epochs": 2, "input_size": 48, "memory_layers": (1, 3)}
+
+
+def photo(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(90, 130, (48, 48, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def detector(backbone):
+    return Detector(object="nut", only_defects=True, defects=["with scratch"], backbone=backbone, **QUICK).fit(
+        [photo(i) for i in range(3)]
+    )
+
+
+@pytest.fixture(scope="module")
+def path(detector, tmp_path_factory) -> Path:
+    return detector.save(tmp_path_factory.mktemp("saved") / "nut.safetensors")
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata())
+
+
+def rewritten(path: Path, target: Path, header: str, *, digest: bool = True) -> Path:
+    """A copy with another header, and the digest that belongs to it."""
+    tensors = load_file(path)
+    extra = {"promptad_sha256": content_digest(header, tensors)} if digest else {}
+    save_file(tensors, target, metadata={"promptad": header, **extra})
+    return target
+
+
+# Digests ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["detector", "prompts"])
+def test_every_flipped_bit_is_noticed(path, tmp_path, backbone, kind):
+    source = path if kind == "detector" else SHIPPED / "anomalyclip.safetensors"
+    content = source.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    rng = random.Random(0)
+    places = [rng.randrange(start, len(content)) for _ in range(60)] + [rng.randrange(8, start) for _ in range(60)]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.randrange(8)
+        target = tmp_path / "damaged.safetensors"
+        target.write_bytes(damaged)
+        with pytest.raises(WeightsError) as caught:
+            load(target, backbone=backbone) if kind == "detector" else read_learned(target)
+        assert "\n" not in str(caught.value) and "damaged.safetensors" in str(caught.value)
+
+
+def test_zeroed_tensors_are_noticed(path, tmp_path, backbone):
+    for name in load_file(path):
+        tensors = load_file(path)
+        tensors[name] = torch.ones_like(tensors[name]) if not tensors[name].any() else torch.zeros_like(tensors[name])
+        save_file(tensors, tmp_path / "zero.safetensors", metadata=metadata(path))
+        with pytest.raises(WeightsError, match="content is not what was saved"):
+            load(tmp_path / "zero.safetensors", backbone=backbone)
+
+
+def test_a_file_of_the_first_format_still_loads_with_a_line(path, tmp_path, backbone, detector):
+    header = json.loads(metadata(path)["promptad"]) | {"format": 1}
+    del header["fitted"]
+    old = rewritten(path, tmp_path / "old.safetensors", json.dumps(header), digest=False)
+    with pytest.warns(PromptadNotice, match="without a digest"):
+        again = load(old, backbone=backbone)
+    assert again.predict(photo(9)).score == pytest.approx(detector.predict(photo(9)).score, abs=2e-4)
+    rewritten(path, old, json.dumps(header | {"format": 3}), digest=False)
+    with pytest.raises(WeightsError, match="written by a newer promptad"):
+        load(old, backbone=backbone)
+
+
+def test_another_threshold_is_the_same_origin(detector, backbone, tmp_path):
+    first = load(detector.save(tmp_path / "a.safetensors"), backbone=backbone)
+    other = load(tmp_path / "a.safetensors", backbone=backbone)
+    other.calibration = other.calibration.with_threshold(7.0)
+    assert load(other.save(tmp_path / "b.safetensors"), backbone=backbone).origin == first.origin
+
+
+# Pickles ------------------------------------------------------------------------------------------
+
+
+def scores(detector: Detector) -> list[float]:
+    return [detector.predict(photo(seed)).score for seed in range(3)]
+
+
+def test_a_detector_goes_through_pickle_copy_and_another_process(detector):
+    expected = scores(detector)
+    for other in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        assert scores(other) == pytest.approx(expected, abs=2e-4)
+        assert other.calibration == detector.calibration and other.good == detector.good
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(scores, [detector])[0] == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_detector_that_was_not_fitted_is_pickled_as_such(backbone):
+    again = pickle.loads(pickle.dumps(Detector(object="nut", backbone=backbone, **QUICK)))
+    with pytest.raises(ConfigError, match="call fit"):
+        again.predict(photo(1))
+    assert again.fit([photo(1), photo(2)]).predict(photo(1)).verdict in ("normal", "anomalous")
+
+
+# Headers in which anything may stand --------------------------------------------------------------
+
+_JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    3.5,
+    10**400,
+    "",
+    "\0",
+    "x" * 3000,
+    "../../clip/zoo",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+]
+
+
+def places(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values of a JSON tree."""
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [at, *(deeper for key, value in entries for deeper in places(value, (*at, key)))]
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    """A header with one to three values replaced, removed or renamed, or with characters changed."""
+    if rng.random() < 0.2:
+        characters = list(text)
+        for _ in range(rng.randint(1, 4)):
+            characters[rng.randrange(len(characters))] = rng.choice('{}[]",:0e\\\0')
+        return "".join(characters)
+    tree = json.loads(text)
+    for _ in range(rng.randint(1, 3)):
+        *way, key = rng.choice([place for place in places(tree) if place])
+        parent = tree
+        for step in way:
+            parent = parent[step]
+        choice = rng.random()
+        if choice < 0.15:
+            del parent[key]
+        elif choice < 0.2 and isinstance(parent, dict):
+            parent[f"{key}x"] = parent.pop(key)
+        elif choice < 0.25:
+            parent[key] = json.loads("[" * 400 + "]" * 400)
+        else:
+            parent[key] = rng.choice(_JUNK)
+    text = json.dumps(tree)
+    return text.replace("3.5", rng.choice(["NaN", "Infinity", "-Infinity", "1e999", "3.5"]))
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_detectors_with_mutated_headers_load_or_give_one_line(path, tmp_path, backbone, part):
+    rng, text = random.Random(part), metadata(path)["promptad"]
+    refused = 0
+    for number in range(120):
+        target = rewritten(path, tmp_path / "m.safetensors", mutated(text, rng))
+        try:
+            with warnings.catch_warnings(record=True) as lines:
+                warnings.simplefilter("always", PromptadNotice)
+                again = load(target, backbone=backbone)
+                if number % 10 == 0:
+                    repr(again), again.identity(), again.predict(photo(4)), again.predict(photo(4)).to_dict()
+            assert all("\n" not in str(line.message) for line in lines)
+        except PromptadError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 5000
+    assert refused > 60
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_prompts_with_mutated_headers_load_or_give_one_line(tmp_path, part):
+    source = sorted(SHIPPED.glob("*.safetensors"))[0]
+    header = json.loads(metadata(source)["promptad"])
+    header["photos"], tensors = header["photos"][:3], load_file(source)
+    small = dict(list(tensors.items())[:2])
+    base = tmp_path / "p.safetensors"
+    text = json.dumps(header)
+    save_file(small, base, metadata={"promptad": text, "promptad_sha256": content_digest(text, small)})
+    rng, refused = random.Random(100 + part), 0
+    for _ in range(100):
+        target = rewritten(base, tmp_path / "m.safetensors", mutated(text, rng))
+        try:
+            learned = read_learned(target)
+            for source_entry in learned.card["data"]:
+                f"{source_entry['name']} {source_entry['normal'] + source_entry['anomalous']} {len(source_entry['classes'])}"
+            assert all(isinstance(loss, float) for loss in learned.card["losses"])
+        except PromptadError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 40
