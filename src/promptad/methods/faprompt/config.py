@@ -25,7 +25,7 @@ class FAPromptConfig(ObjectAgnosticConfig):
     # The M patches that look most abnormal, as printed, or the first M of the photo's top row, which the released code
     # takes through a bug, in training and scoring alike (F-14).
     prior_patches: Literal["top", "raster"] = "top"
-    # M.
+    # M, how many patches feed the prior.
     patch_count: Positive = 10
     # Weight of L_oc (F-15); 0 is off.
     orthogonality_weight: Weight = 0.1
