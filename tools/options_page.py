@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 PAGE = "options.md"
 _FIELD = re.compile(r"    (\w+): ")
@@ -114,10 +114,9 @@ def method_names() -> list[str]:
 def settings_section(method: str) -> str:
     """Heading and table of the settings of one method."""
     from promptad.methods.registry import find_method
-    from promptad.methods.settings import setting_types
 
     entry = find_method(method)
-    comments, types = field_comments(entry.config), setting_types(entry.config)
+    comments, types = field_comments(entry.config), get_type_hints(entry.config, include_extras=True)
     configs = {preset: entry.make_config(preset) for preset in entry.presets}
     shown = [preset for preset in configs if preset in ("clean", "paper", "release")]
     rows = []
