@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptad import __version__
-from promptad.calibration.threshold import Calibration, How, calibrate
+from promptad.calibration.bounds import check_rate
+from promptad.calibration.good_photos import read_good_photos
+from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
+from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
@@ -118,50 +121,41 @@ class Detector:
         photos: PhotoLike | Sequence[PhotoLike],
         *,
         held_out: Sequence[PhotoLike] = (),
+        defective: Sequence[PhotoLike] = (),
         false_alarms: float | None = None,
         progress: Progress | None = None,
     ) -> Detector:
-        """Learns from good photos and sets the threshold from them.
+        """Learns from good photos and sets the threshold from them. Copies among them count once, with a notice.
 
         Args:
             photos: good photos: paths, folders, Pillow images or arrays; one or several.
             held_out: further good photos that only set the threshold; the more, the lower the rate they can prove.
+            defective: photos known to be defective. They set nothing; the threshold's note then says how many it misses.
             false_alarms: share of good photos that may be called anomalous, for example 0.01.
             progress: called with photos done and photos in all.
 
         Raises:
-            PhotoError: a photo cannot be read. DataError: a folder without photos. ConfigError: no photo at all.
+            PhotoError: a photo cannot be read. DataError: a folder without photos. ConfigError: no photo at all, a photo
+            both learned from and held out, or a rate of false alarms smaller than the photos allow.
         """
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
         if not good:
             raise ConfigError("fit needs at least one good photo")
-        total = len(good) + len(extra)
+        if false_alarms is not None:  # before the photos are read, which takes longest
+            check_rate(false_alarms, len(extra) or len(good))
 
-        def encode(items: Sequence[PhotoLike], before: int) -> list[PhotoFeatures]:
-            out = []
-            for index, item in enumerate(items):
-                out.append(self.encode(item, reference=True))
-                if progress is not None:
-                    progress(before + index + 1, total)
-            return out
+        def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
+            return self.encode(item if self.encoder.cache else photo, reference=True)
 
-        named = [_named(item) for item in good]
-        known = {one["sha256"]: one["name"] for one in named if "sha256" in one}
-        for item in extra:
-            digest = _named(item).get("sha256")
-            if digest in known and self.entry.good_photos != "unused":
-                raise ConfigError(
-                    f"{item}: is held out and learned from at once (as {known[digest]}), so it says nothing about new "
-                    "photos; leave it out of one of the two"
-                )
-        learned, kept = encode(good, 0), encode(extra, len(good))
-        for entry, features in zip(named, learned, strict=True):
-            entry["size"] = list(features.size)
-        self.good = named  # only now: a photo that cannot be read leaves the detector as it was
+        read = read_good_photos(good, extra, encode, self.entry.good_photos, progress)
+        known_bad = [self.encode(item) for item in each_photo(defective)] if len(defective) else []
+        self.good = read.entries  # only now: a photo that cannot be read leaves the detector as it was
         copies = []
-        if len(good) == 1 and not extra:
+        if len(read.learned) == 1 and not read.held_out and self.entry.good_photos != "unused":
             copies = self.encoder.encode(altered_copies(as_photo(good[0])), reference=True)
-        return self.fit_features(learned, held_out=kept, copies=copies, false_alarms=false_alarms)
+        return self.fit_features(
+            read.learned, held_out=read.held_out, copies=copies, defective=known_bad, false_alarms=false_alarms
+        )
 
     def fit_features(
         self,
@@ -169,11 +163,12 @@ class Detector:
         *,
         held_out: Sequence[PhotoFeatures] = (),
         copies: Sequence[PhotoFeatures] = (),
+        defective: Sequence[PhotoFeatures] = (),
         false_alarms: float | None = None,
         after_epoch: EpochHook | None = None,
         set_threshold: bool = True,
     ) -> Detector:
-        """:meth:`fit` from features that were encoded already, as the benchmarks do.
+        """:meth:`fit` from features that were encoded already, as the benchmarks do; no photo may be given twice.
 
         Args:
             copies: altered copies of a single good photo, which then set the threshold.
@@ -182,29 +177,36 @@ class Detector:
         self.method.fit([photo.features for photo in photos], after_epoch=after_epoch)
         self._fitted = True
         self.calibration = None
-        if not set_threshold:
-            return self
-        how: How
-        if held_out:
-            how, good = "held-out", held_out
-        elif len(photos) > 1:
-            how, good = "leave-one-out", photos
-        elif copies:
-            how, good = "altered copies", copies
-        else:
-            return self
-        if self.entry.good_photos == "unused":
-            how = "held-out"  # nothing was learned from them, so each is judged as any other photo
-        judged = [self._judge(photo, i if how == "leave-one-out" else None) for i, photo in enumerate(good)]
-        maps = [self._map(photo, scores, _coarse(photo.size)) for photo, (_, scores) in zip(good, judged, strict=True)]
-        self.calibration = calibrate(
-            [score for score, _ in judged],
-            [float(m.max()) for m in maps if m is not None],
-            [float(np.quantile(m, 0.99)) for m in maps if m is not None],
-            how,
-            false_alarms,
-            self.entry.score_limit,
-        )
+        evidence = choose_evidence(photos, held_out, copies, self.entry.good_photos) if set_threshold else None
+        if evidence is not None:
+            self.calibration = calibrate_by(
+                self._judge_good, evidence, kind=self.entry.kind_of(self.config), rate=false_alarms, defective=defective
+            )
+        return self
+
+    # -- the threshold, without scoring a photo again -----------------------------------------------------------------
+
+    def set_false_alarms(self, rate: float) -> Detector:
+        """Moves the threshold to another rate of false alarms; scores stay as they are.
+
+        Predictions that were made before follow with :meth:`Prediction.judged_by`.
+
+        Raises:
+            ConfigError: no good photo is known, or a rate that is none or smaller than the good photos allow.
+        """
+        if self.calibration is None:
+            raise ConfigError("there is no threshold to move; fit the detector with good photos first")
+        self.calibration = self.calibration.at_rate(rate)
+        return self
+
+    def set_threshold(self, threshold: float) -> Detector:
+        """Sets the threshold by hand; scores stay as they are. Works without good photos too.
+
+        Raises:
+            ConfigError: no finite number.
+        """
+        known = self.calibration
+        self.calibration = known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range)
         return self
 
     # -- judging ------------------------------------------------------------------------------------------------------
@@ -322,6 +324,11 @@ class Detector:
         values = [float(s.image[0]) for s in scores]
         return (max(values) if self.config.view_score == "max" else sum(values) / len(values)), scores
 
+    def _judge_good(self, photo: PhotoFeatures, leave_out: int | None) -> Judged:
+        score, scores = self._judge(photo, leave_out)
+        values = self._map(photo, scores, _coarse(photo.size))
+        return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
+
     def _map(self, photo: PhotoFeatures, scores: Sequence[Scores], size: tuple[int, int]) -> NDArray[np.float32] | None:
         if any(s.map is None for s in scores):
             return None
@@ -433,11 +440,6 @@ def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> 
 def load(path: str | Path, **options: Any) -> Detector:
     """Reads a saved detector; see :meth:`Detector.load`."""
     return Detector.load(path, **options)
-
-
-def _named(item: PhotoLike) -> dict[str, Any]:
-    """Name and SHA-256 of a photo file, for the header; arrays have neither."""
-    return {"name": Path(item).name, "sha256": sha256_file(item)} if isinstance(item, str | Path) else {"name": "array"}
 
 
 def _deciding(scores: Sequence[Scores]) -> int:

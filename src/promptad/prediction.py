@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptad.data.files import shown
 from promptad.errors import PhotoError
+
+if TYPE_CHECKING:
+    from promptad.calibration.threshold import Calibration
 
 Verdict = Literal["anomalous", "normal", "no threshold"]
 
@@ -119,6 +122,14 @@ class Prediction:
         if self.is_anomalous is None:
             return "no threshold"
         return "anomalous" if self.is_anomalous else "normal"
+
+    def judged_by(self, calibration: Calibration | None) -> Prediction:
+        """The same score and map with the verdict of another threshold; nothing is scored again."""
+        return replace(
+            self,
+            threshold=calibration.threshold if calibration else None,
+            map_threshold=calibration.map_threshold if calibration else None,
+        )
 
     @property
     def hottest(self) -> tuple[int, int] | None:

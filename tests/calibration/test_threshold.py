@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from promptad.calibration.threshold import by_hand, calibrate, prediction_bound
+from promptad.calibration.threshold import Calibration, by_hand, calibrate
 from promptad.errors import ConfigError
 
 
 def made(scores, rate=None, how="held-out"):
-    return calibrate(scores, [0.2 * s for s in scores], [0.05] * len(scores), how, rate)
+    return calibrate(scores, [0.2 * s for s in scores], [0.05] * len(scores), how, rate, kind="distance")
 
 
 def test_threshold_is_the_conformal_quantile_where_the_photos_suffice():
@@ -36,15 +38,12 @@ def test_few_photos_never_give_a_threshold_below_their_largest_and_say_what_they
     assert "1 in 5" in found.note and "99 would be needed" in found.note
 
 
-def test_scores_with_a_limit_get_a_threshold_that_can_be_exceeded():
+def test_probabilities_get_a_threshold_that_can_be_exceeded():
     scores = [0.92, 0.55, 0.97, 0.60]
     free = calibrate(scores, scores, scores, "held-out")
-    bound = calibrate(scores, scores, scores, "held-out", limit=1.0)
-    assert free.threshold > 1.0 and 0.97 < bound.threshold < 1.0
-    assert bound.at_rate(0.02).threshold > bound.threshold and bound.at_rate(0.02).threshold < 1.0
-    assert prediction_bound(np.array([0.5]), 0.1, 1.0) == pytest.approx(0.5)
-    for extreme in ([0.0, 0.0], [1.0, 1.0]):
-        assert 0 <= prediction_bound(np.array(extreme), 0.1, 1.0) <= 1
+    bound = calibrate(scores, scores, scores, "held-out", kind="probability")
+    assert free.threshold > 1.0 and 0.97 <= bound.threshold < 1.0
+    assert bound.threshold < bound.at_rate(0.02).threshold < 1.0
 
 
 def test_a_threshold_by_hand_knows_no_rate():
@@ -52,16 +51,11 @@ def test_a_threshold_by_hand_knows_no_rate():
         by_hand(0.4, (0.0, 1.0)).at_rate(0.1)
 
 
-def test_prediction_bound_equals_the_textbook_formula():
-    values = np.array([1.0, 2.0, 4.0])
-    spread = np.sqrt(((values - values.mean()) ** 2).sum() / 2)
-    assert prediction_bound(values, 0.05) == pytest.approx(values.mean() + 2.919986 * spread * np.sqrt(4 / 3), rel=1e-5)
-
-
-def test_one_altered_photo_gives_a_threshold_and_plain_words():
+def test_one_altered_photo_counts_as_one_and_gets_plain_words():
     found = made([0.2, 0.21, 0.22], how="altered copies")
-    assert found.threshold > 0.22
-    assert "rough start" in found.note
+    assert found.threshold > 0.22 and found.map_threshold > 0.2 * 0.22
+    assert (found.good, found.bound) == (1, 0.5)
+    assert "prove only 1 in 2" in found.note.replace("proves", "prove") and "at most" not in found.note
 
 
 def test_another_rate_and_a_threshold_by_hand():
@@ -69,13 +63,14 @@ def test_another_rate_and_a_threshold_by_hand():
     assert found.at_rate(0.01).threshold > found.at_rate(0.2).threshold
     assert found.at_rate(found.rate) == found
     by_hand = found.with_threshold(0.7)
-    assert by_hand.threshold == 0.7 and "by hand" in by_hand.note and by_hand.map_threshold == found.map_threshold
+    assert by_hand.threshold == 0.7 and "0 of 4 good photos score above it" in by_hand.note
+    assert by_hand.map_threshold == found.map_threshold and by_hand.at_rate(found.rate) == found
 
 
 def test_the_colour_scale_is_never_empty():
     found = calibrate([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "leave-one-out")
     assert found.map_low < found.map_threshold < found.map_high
-    found = calibrate([0.1, 0.2], [0.5, 0.7], [0.3, 0.4], "leave-one-out")
+    found = calibrate([0.1, 0.2], [0.5, 0.7], [0.3, 0.4], "leave-one-out", 0.4)  # a rate that two photos prove
     assert (found.map_low, found.map_threshold, found.map_high) == pytest.approx((0.35, 0.7, 1.05))
 
 
@@ -84,3 +79,25 @@ def test_impossible_questions_get_one_line(scores, rate):
     with pytest.raises(ConfigError) as error:
         made(scores, rate)
     assert "\n" not in str(error.value)
+
+
+def test_every_note_says_what_is_known_of_misses():
+    for how in ("held-out", "leave-one-out", "altered copies"):
+        for scores in ([0.1, 0.2], list(np.linspace(0.1, 0.2, 30))):
+            assert "misses" in made(scores, how=how).note
+            known = calibrate(scores, [], [], how, kind="distance", defective=[0.0, 9.0, 9.0])
+            assert "1 of 3 known defective photos" in known.note and "3 of 3" in known.with_threshold(10.0).note
+    assert "misses" in by_hand(0.5, (0, 1)).note
+
+
+def test_calibrations_of_saved_files_are_read_also_those_of_the_first_version():
+    found = calibrate([0.1, 0.2], [0.3, 0.4], [0.1, 0.1], "leave-one-out", 0.05, kind="distance", defective=[0.5])
+    assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    old = {key: value for key, value in found.to_dict().items() if key not in ("kind", "defective")}
+    read = Calibration.from_dict(old)
+    assert (read.threshold, read.kind, read.defective) == (found.threshold, "deviation", ())
+    assert Calibration.from_dict(old | {"limit": 1.0}).kind == "probability"
+    copies = Calibration.from_dict(old | {"how": "altered copies", "good": 6, "bound": 1 / 7})
+    assert (copies.good, copies.bound) == (1, 0.5)
+    with pytest.raises(KeyError):
+        Calibration.from_dict({key: value for key, value in old.items() if key != "threshold"})

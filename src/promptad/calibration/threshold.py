@@ -1,28 +1,31 @@
-"""Thresholds from good photos alone, and how far they can be trusted, in words.
+"""Thresholds from good photos alone, and how far they can be trusted.
 
 Every good photo is scored as if it had not been seen: against the memory of the others (leave one out), or, when it was
 held out, against all. If a new good photo is drawn like the n good ones, its score exceeds their largest with
 probability 1 / (n + 1): that bound needs no further assumption (split conformal prediction; Vovk et al., 2005). A few
-photos can prove no small rate, so below that a normal prediction bound widens the threshold, and the words say which of
-the two it is.
+photos can prove no small rate, so below that the threshold is an extrapolation (:mod:`promptad.calibration.bounds`), and
+the words say which of the two it is.
+
+A calibration keeps the scores that it came from: another rate or threshold never needs a photo scored again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
+from promptad.calibration.bounds import check_rate, copies_bound, prediction_bound
+from promptad.calibration.words import How, by_hand_words, missed_words, threshold_words
 from promptad.errors import ConfigError
+from promptad.methods.contract import ScoreKind
 
-How = Literal["leave-one-out", "held-out", "altered copies", "by hand"]
 # Rate of false alarms aimed at when a person names none.
 DEFAULT_RATE = 0.1
-_BY_HAND = "Threshold given by hand; nothing is known about its false alarms."
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,16 @@ class Calibration:
 
     Attributes:
         threshold: photos that score higher are called anomalous.
-        map_threshold: map level that no good photo reached; regions above it are outlined. None where the method has no
-            maps or nothing is known of good photos.
+        map_threshold: map level that no good photo is expected to reach; regions above it are outlined. None where the
+            method has no maps or nothing is known of good photos.
         map_low, map_high: map levels where the colours of heat maps begin and end, the same for all photos. They begin
             where only a hundredth of a good photo lies above, and map_threshold is in their middle.
         rate: share of false alarms aimed at. bound: share that the good photos can prove, 1 / (n + 1).
-        good: number of good photos n. how: in what way they were scored.
-        note: all that in a sentence for people.
-        scores, map_peaks, map_tops: of the good photos, kept so that another rate can be asked for later.
-        limit: what no score can reach (1 for probabilities), or None.
+        good: number n of different good photos. how: in what way they were scored.
+        note: all that in words for people, with what is known of misses.
+        scores, map_peaks, map_tops: of the good photos, or of the altered copies of the only one.
+        kind: what the scores are, which decides how few of them are extrapolated.
+        defective: scores of photos that a person knows to be defective, empty where none were given.
     """
 
     threshold: float
@@ -54,21 +58,29 @@ class Calibration:
     scores: tuple[float, ...] = ()
     map_peaks: tuple[float, ...] = ()
     map_tops: tuple[float, ...] = ()
-    limit: float | None = None
+    kind: ScoreKind = "deviation"
+    defective: tuple[float, ...] = ()
 
     def at_rate(self, rate: float) -> Calibration:
         """The same good photos with another rate of false alarms.
 
         Raises:
-            ConfigError: a rate outside (0, 1), or there were no good photos.
+            ConfigError: a rate outside (0, 1) or smaller than the photos allow, or there were no good photos.
         """
         if not self.scores:
             raise ConfigError("this threshold was given by hand; a rate of false alarms needs good photos")
-        return calibrate(self.scores, self.map_peaks, self.map_tops, self.how, rate, self.limit)
+        return calibrate(
+            self.scores, self.map_peaks, self.map_tops, self.how, rate, kind=self.kind, defective=self.defective
+        )
 
     def with_threshold(self, threshold: float) -> Calibration:
-        """The same colour scale with a threshold that a person chose."""
-        return replace(self, threshold=threshold, note=_BY_HAND)
+        """The same colour scale with a threshold that a person chose.
+
+        Raises:
+            ConfigError: no finite number.
+        """
+        note = by_hand_words(check_threshold(threshold), self.scores if self.how != "altered copies" else ())
+        return replace(self, threshold=float(threshold), note=note + missed_words(threshold, self.defective))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -76,9 +88,19 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """What :meth:`to_dict` gave, also after JSON. Raises TypeError or KeyError for other values."""
-        known: dict[str, Any] = {field.name: values[field.name] for field in fields(cls) if field.name != "limit"}
-        known["limit"] = values.get("limit")  # files of 0.1.0's first days lack it
+        """What :meth:`to_dict` gave, also after JSON and in files of 0.1.0.
+
+        Raises:
+            TypeError, KeyError: other values.
+        """
+        known: dict[str, Any] = {}
+        for field in fields(cls):
+            if field.name in values or field.default is MISSING:
+                known[field.name] = values[field.name]
+        if "kind" not in values and values.get("limit") == 1.0:  # as 0.1.0 named probabilities
+            known["kind"] = "probability"
+        if "kind" not in values and known["how"] == "altered copies":
+            known["good"], known["bound"] = 1, 0.5  # 0.1.0 counted the copies
         for name, value in known.items():
             known[name] = tuple(value) if isinstance(value, list) else value
         return cls(**known)
@@ -90,93 +112,79 @@ def calibrate(
     map_tops: Sequence[float],
     how: How,
     rate: float | None = None,
-    limit: float | None = None,
+    *,
+    kind: ScoreKind = "deviation",
+    defective: Sequence[float] = (),
 ) -> Calibration:
-    """Threshold and colour scale from the scores of n good photos.
+    """Threshold and colour scale from the scores of n different good photos, or of altered copies of one.
 
     Args:
         scores: image scores. map_peaks, map_tops: largest value and 0.99 quantile of each photo's anomaly map; both
             empty for a method without maps.
         how: in what way the photos were scored.
         rate: share of good photos that may be called anomalous; None aims at 10 %.
-        limit: scores lie between 0 and this; None for scores without a limit.
+        kind: what the scores are. defective: scores of known defective photos; they set nothing, they tell of misses.
 
     Raises:
-        ConfigError: no score, or a rate outside (0, 1).
+        ConfigError: no score, a rate outside (0, 1), or one smaller than the photos allow.
     """
     values = np.sort(np.asarray(scores, dtype=float))
-    aim = DEFAULT_RATE if rate is None else rate
     if not len(values):
         raise ConfigError("a threshold needs the score of at least one good photo")
-    if not 0 < aim < 1:
-        raise ConfigError(f"the rate of false alarms must lie between 0 and 1, got {aim:g}; 0.01 means 1 %")
-    n = len(values)
-    # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
-    rank = math.ceil((n + 1) * (1 - aim))
-    proved = rank <= n
-    threshold = float(values[rank - 1]) if proved else max(float(values[-1]), prediction_bound(values, aim, limit))
-    peak, low = (max(map_peaks), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
+    n = 1 if how == "altered copies" else len(values)
+    aim = check_rate(DEFAULT_RATE if rate is None else rate, n)
+    proved, threshold = _threshold(values, how, aim, kind)
+    peak, low = (_map_level(map_peaks, how, aim, kind), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
     return Calibration(
         threshold=threshold,
-        map_threshold=float(peak) if len(map_peaks) else None,
+        map_threshold=peak if len(map_peaks) else None,
         map_low=low,
         map_high=2 * peak - low,
         rate=aim,
         bound=1 / (n + 1),
         good=n,
         how=how,
-        note=_words(n, how, aim, proved),
+        note=threshold_words(n, how, aim, proved) + missed_words(threshold, defective),
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
-        limit=limit,
+        kind=kind,
+        defective=tuple(map(float, defective)),
     )
 
 
 def by_hand(threshold: float, map_range: tuple[float, float]) -> Calibration:
-    """A threshold that a person chose where no good photo is known; `map_range` sets the colours of heat maps."""
-    low, high = map_range
-    return Calibration(threshold, None, low, high, DEFAULT_RATE, 1.0, 0, "by hand", _BY_HAND)
+    """A threshold that a person chose where no good photo is known; `map_range` sets the colours of heat maps.
 
-
-def prediction_bound(values: np.ndarray, rate: float, limit: float | None = None) -> float:
-    """Upper prediction bound at `rate` for one more value, were the values drawn from a normal distribution.
-
-    With a single value the spread is unknown; a tenth of its size stands in for it. Values between 0 and `limit` are
-    taken to the line by their logit first, or the bound could lie where no value ever will.
+    Raises:
+        ConfigError: no finite number.
     """
-    if limit is not None:
-        share = np.clip(values / limit, 1e-9, 1 - 1e-9)
-        bound = prediction_bound(np.log(share / (1 - share)), rate)
-        return float(limit / (1 + math.exp(-bound)))
-    n = len(values)
-    if n == 1:
-        return float(values[0] + 0.1 * abs(values[0]))
-    spread = float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
-    return float(np.mean(values) + stats.t.ppf(1 - rate, n - 1) * spread)
+    low, high = map_range
+    note = by_hand_words(check_threshold(threshold)) + missed_words(threshold)
+    return Calibration(float(threshold), None, low, high, DEFAULT_RATE, 1.0, 0, "by hand", note)
 
 
-def _words(n: int, how: How, rate: float, proved: bool) -> str:
-    photos = "1 good photo" if n == 1 else f"{n} good photos"
-    ways = {
-        "leave-one-out": f"{photos}, each compared with the others",
-        "held-out": f"{photos} that the detector had not learned from",
-        "altered copies": "altered copies (flipped, shifted, brighter, darker) of the only good photo",
-    }
-    needed = math.ceil(1 / rate) - 1
+def check_threshold(threshold: float) -> float:
+    """The threshold, if it is a finite number. Raises ConfigError."""
+    if not math.isfinite(threshold):
+        raise ConfigError(f"the threshold must be a finite number, got {threshold}; for example 0.5")
+    return threshold
+
+
+def _threshold(values: NDArray[np.float64], how: How, aim: float, kind: ScoreKind) -> tuple[bool, float]:
+    """Whether the photos prove the rate, and the threshold; `values` rise."""
     if how == "altered copies":
-        return (
-            f"Threshold from {ways[how]}: a rough start, nothing is proved about false alarms. "
-            f"Give at least {needed} good photos to prove {rate:.1%} or fewer."
-        )
-    if proved:
-        return (
-            f"Threshold from {ways[how]}: at most {rate:.1%} of further good photos are called anomalous on average, "
-            "if they are taken like these."
-        )
-    return (
-        f"Threshold from {ways[how]}: aims at {rate:.1%} false alarms by extrapolating their scores. "
-        f"{photos} alone prove only 1 in {n + 1}; {needed} would be needed to prove {rate:.1%}."
-    )
+        return False, copies_bound(values, aim, kind)
+    # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
+    rank = math.ceil((len(values) + 1) * (1 - aim) - 1e-9)
+    if rank <= len(values):
+        return True, float(values[rank - 1])
+    return False, max(float(values[-1]), prediction_bound(values, aim, kind))
+
+
+def _map_level(peaks: Sequence[float], how: How, aim: float, kind: ScoreKind) -> float:
+    """What no good photo's map is expected to reach: their largest value, or the bound where they prove too little."""
+    values = np.sort(np.asarray(peaks, dtype=float))
+    return max(float(values[-1]), _threshold(values, how, aim, kind)[1])

@@ -40,6 +40,9 @@ class WordScores:
 
 EpochHook = Callable[[int, "Method"], None]
 Needs = Literal["masks", "labels", "nothing"]
+# What image scores are: "distance" and "sum" are positive and spread in proportion to their size, "probability" lies
+# between 0 and 1, "deviation" is any number.
+ScoreKind = Literal["distance", "sum", "probability", "deviation"]
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from promptad.clip.backbone import Backbone
@@ -11,7 +11,7 @@ from promptad.errors import ConfigError
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
 from promptad.methods.baselines import ensemble
-from promptad.methods.contract import Method
+from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
 from promptad.methods.faprompt.method import FAPrompt
 from promptad.methods.promptad import config as promptad
@@ -35,7 +35,8 @@ class Entry:
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         map_range: where the colours of heat maps begin and end as long as no good photo sets them.
         map_bounds: values that become black and white in 16-bit map files.
-        score_limit: what no image score can reach, 1 for probabilities; None without such a limit.
+        score_kind: what its image scores are, which decides how a threshold is extrapolated from few good photos.
+            part_kinds: the same of single parts where they are another kind; see :meth:`kind_of`.
         free: settings that may differ from those of training.
     """
 
@@ -48,13 +49,18 @@ class Entry:
     parts: tuple[str, ...] = ()
     map_range: tuple[float, float] = (0.5, 1.0)
     map_bounds: tuple[float, float] = (0.0, 1.0)
-    score_limit: float | None = None
+    score_kind: ScoreKind = "deviation"
+    part_kinds: Mapping[str, ScoreKind] = field(default_factory=dict)
     free: tuple[str, ...] = FREE_SETTINGS
 
     @property
     def needs_good_photos(self) -> bool:
         """Whether it cannot score before it has seen a good photo."""
         return self.good_photos == "needed"
+
+    def kind_of(self, config: Any) -> ScoreKind:
+        """What the scores are with this config."""
+        return self.part_kinds.get(getattr(config, "parts", ""), self.score_kind)
 
     @property
     def setting_names(self) -> tuple[str, ...]:
@@ -78,6 +84,8 @@ METHODS: dict[str, Entry] = {
         "PromptAD (CVPR 2024)",
         "needed",
         parts=("text", "memory", "fused"),
+        score_kind="distance",
+        part_kinds={"text": "probability"},
     ),
     "faprompt": Entry(
         FAPrompt,
@@ -85,7 +93,7 @@ METHODS: dict[str, Entry] = {
         faprompt.PRESETS,
         "FAPrompt (ICCV 2025)",
         "unused",
-        score_limit=1.0,
+        score_kind="probability",
         trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
@@ -95,7 +103,7 @@ METHODS: dict[str, Entry] = {
         anomalyclip.PRESETS,
         "AnomalyCLIP (ICLR 2024)",
         "unused",
-        score_limit=1.0,
+        score_kind="probability",
         trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
@@ -105,7 +113,7 @@ METHODS: dict[str, Entry] = {
         ensemble.PRESETS,
         "CLIP text ensemble, untrained",
         "unused",
-        score_limit=1.0,
+        score_kind="probability",
     ),
     "promptad-zs": Entry(
         PromptADZeroShot,
@@ -126,6 +134,8 @@ METHODS: dict[str, Entry] = {
         "optional",
         trained=True,
         parts=rwda.PARTS,
+        score_kind="sum",
+        part_kinds={"guided": "probability", "classifier": "probability"},
         free=rwda.FREE,
     ),
 }

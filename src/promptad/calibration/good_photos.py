@@ -1,0 +1,103 @@
+"""Good photos as they are given: read and encoded, each content once, copies named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from promptad.calibration.bounds import counted
+from promptad.calibration.ladder import Role
+from promptad.data.copies import Copy, CopyFinder, Photo
+from promptad.data.files import sha256_file
+from promptad.data.photos import as_photo
+from promptad.errors import ConfigError
+from promptad.learning.features import PhotoFeatures
+from promptad.notices import notice
+
+# Features of an item, which was decoded to the photo beside it.
+Encode = Callable[[Any, Photo], PhotoFeatures]
+_NAMED = 3
+
+
+@dataclass
+class GoodPhotos:
+    """Features of good photos that differ from each other.
+
+    Attributes:
+        learned, held_out: features, copies left out.
+        entries: of those given to learn from: name and size (H, W), "sha256" of files, and "copy_of" where it repeats
+            another one and was left out.
+    """
+
+    learned: list[PhotoFeatures] = field(default_factory=list)
+    held_out: list[PhotoFeatures] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_good_photos(
+    good: Sequence[Any],
+    held_out: Sequence[Any],
+    encode: Encode,
+    role: Role,
+    progress: Callable[[int, int], None] | None = None,
+) -> GoodPhotos:
+    """Reads and encodes good photos. Copies of earlier ones are left out, in what is learned and in what is proved.
+
+    A copy adds nothing to what is known of good photos, and its score, compared with its original, says that a further
+    good photo scores next to nothing.
+
+    Args:
+        good, held_out: paths, Pillow images or arrays. encode: gives features. role: what good photos are for the method.
+        progress: called with photos done and photos in all.
+
+    Raises:
+        PhotoError: a photo cannot be read. ConfigError: a held-out photo was learned from too.
+    """
+    out, finder = GoodPhotos(), CopyFinder()
+    items = [*good, *held_out]
+    names = [_name(item, number) for number, item in enumerate(items)]
+    copies: list[tuple[str, str, bool]] = []
+    for number, item in enumerate(items):
+        photo = as_photo(item)
+        copy = finder.add(photo)
+        if copy is not None:
+            _refuse_learned(copy, names[number], names[copy.of], number >= len(good) > copy.of and role != "unused")
+            copies.append((names[number], names[copy.of], copy.exact))
+        entry: dict[str, Any] = {"name": names[number], "size": [int(side) for side in photo.shape[:2]]}
+        if isinstance(item, str | Path):
+            entry["sha256"] = sha256_file(item)
+        if copy is not None:
+            entry["copy_of"] = names[copy.of]
+        if number < len(good):
+            out.entries.append(entry)
+        if copy is None:
+            (out.learned if number < len(good) else out.held_out).append(encode(item, photo))
+        if progress is not None:
+            progress(number + 1, len(items))
+    _say(copies, len(items))
+    return out
+
+
+def _refuse_learned(copy: Copy, name: str, original: str, learned: bool) -> None:
+    if learned and copy.exact:
+        raise ConfigError(
+            f"{name}: is held out and learned from at once (as {original}), so it says nothing about new photos; leave "
+            "it out of one of the two"
+        )
+
+
+def _say(copies: Sequence[tuple[str, str, bool]], photos: int) -> None:
+    for exact, words in ((True, "have the same pixels as"), (False, "are nearly the same, pixel by pixel, as")):
+        pairs = [f"{name} as {original}" for name, original, equal in copies if equal == exact]
+        if pairs:
+            more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
+            notice(
+                f"{len(pairs)} of {photos} good photos {words} another one ({', '.join(pairs[:_NAMED])}{more}): each "
+                f"content counts once, which leaves {counted(photos - len(copies))}; give photos of further good parts"
+            )
+
+
+def _name(item: Any, number: int) -> str:
+    return Path(item).name if isinstance(item, str | Path) else f"photo {number + 1}"

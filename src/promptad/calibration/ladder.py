@@ -1,0 +1,88 @@
+"""Which photos set a threshold, and how each of them is scored.
+
+From the best evidence down: photos that were held out; the good photos that were learned from, each compared with the
+others; altered copies of the only good photo. Where nothing is learned from good photos, all of them are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from promptad.calibration.threshold import Calibration, calibrate
+from promptad.calibration.words import How
+from promptad.learning.features import PhotoFeatures
+from promptad.methods.contract import ScoreKind
+
+# What good photos are for a method, see `methods.registry.Entry`.
+Role = Literal["needed", "optional", "unused"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Score of a photo, and the largest value and 0.99 quantile of its map; both None for a method without maps."""
+
+    score: float
+    map_peak: float | None = None
+    map_top: float | None = None
+
+
+# Scores a photo; the number is that of the good photo that it is, which must then not be compared with itself.
+Judge = Callable[[PhotoFeatures, int | None], Judged]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Photos that set a threshold: in what way they are scored, and whether each is left out of what was learned."""
+
+    how: How
+    photos: Sequence[PhotoFeatures]
+    leave_out: bool = False
+
+
+def choose_evidence(
+    learned: Sequence[PhotoFeatures],
+    held_out: Sequence[PhotoFeatures],
+    copies: Sequence[PhotoFeatures],
+    role: Role,
+) -> Evidence | None:
+    """The best that there is; None where nothing is, as for one good photo without copies of it.
+
+    Args:
+        learned: good photos given to learn from, in the order that they were learned in. copies: altered copies of the
+            only one. role: what good photos are for the method.
+    """
+    if role == "unused":
+        photos = [*learned, *held_out]
+        return Evidence("held-out", photos) if photos else None
+    if held_out:
+        return Evidence("held-out", held_out)
+    if len(learned) > 1:
+        return Evidence("leave-one-out", learned, leave_out=True)
+    return Evidence("altered copies", copies) if copies else None
+
+
+def calibrate_by(
+    judge: Judge,
+    evidence: Evidence,
+    *,
+    kind: ScoreKind,
+    rate: float | None = None,
+    defective: Sequence[PhotoFeatures] = (),
+) -> Calibration:
+    """Scores the photos of the evidence, and known defective ones, and calibrates.
+
+    Raises:
+        ConfigError: a rate of false alarms that is none or smaller than the photos allow.
+    """
+    judged = [judge(photo, number if evidence.leave_out else None) for number, photo in enumerate(evidence.photos)]
+    return calibrate(
+        [photo.score for photo in judged],
+        [photo.map_peak for photo in judged if photo.map_peak is not None],
+        [photo.map_top for photo in judged if photo.map_top is not None],
+        evidence.how,
+        rate,
+        kind=kind,
+        defective=[judge(photo, None).score for photo in defective],
+    )

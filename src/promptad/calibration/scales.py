@@ -1,0 +1,61 @@
+"""The line on which a method's scores are compared, and how far good photos usually spread on it.
+
+A few scores say little about their own spread, and one says nothing. What they lack comes from products that were
+measured: scores of good photos of one product are taken as normally distributed on the line, with a variance that varies
+from product to product around a usual one. The constants and the command that measured them: `docs/thresholds.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptad.methods.contract import ScoreKind
+
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What measured products say about scores of good photos, on the line of their kind.
+
+    Attributes:
+        spread: usual standard deviation of one product's good photos.
+        weight: number of scores that this knowledge counts as, beside a product's own.
+        gap: how far a new good photo usually lies above the largest of the altered copies of the only good one.
+        gap_spread: standard deviation of that, over photos and products.
+    """
+
+    spread: float
+    weight: float
+    gap: float
+    gap_spread: float
+
+
+USUAL: dict[ScoreKind, Usual] = {
+    "distance": Usual(0.10, 4.0, 0.0, 0.2),
+    "sum": Usual(0.10, 4.0, 0.0, 0.2),
+    "probability": Usual(0.50, 4.0, 0.0, 1.0),
+    "deviation": Usual(3.0, 4.0, 0.0, 6.0),
+}
+
+
+def to_line(scores: NDArray[np.float64], kind: ScoreKind) -> NDArray[np.float64]:
+    """Scores -> the line: logarithm of a distance or sum, logit of a probability, a deviation as it is."""
+    if kind == "deviation":
+        return scores
+    if kind == "probability":
+        share = np.clip(scores, _LEAST, 1 - _LEAST)
+        return np.asarray(np.log(share / (1 - share)))
+    return np.asarray(np.log(np.maximum(scores, _LEAST)))
+
+
+def from_line(value: float, kind: ScoreKind) -> float:
+    """The inverse of :func:`to_line` for one value."""
+    if kind == "deviation":
+        return float(value)
+    if kind == "probability":
+        return float(1 / (1 + np.exp(-value)))
+    return float(np.exp(value))
