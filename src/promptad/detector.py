@@ -27,9 +27,10 @@ from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Scores, Trained
 from promptad.methods.registry import find_method
-from promptad.methods.settings import config_dict, words_digest
+from promptad.methods.settings import config_dict, config_words, words_digest
 from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
+from promptad.prompts.words import WordsInUse
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned
 from promptad.scoring.maps import inspected_pixels, photo_map
@@ -299,6 +300,11 @@ class Detector:
             return self.encoder.encode_files([Path(item)], reference=reference)[0]
         return self.encoder.encode([as_photo(item)], reference=reference)[0]
 
+    @property
+    def words(self) -> WordsInUse:
+        """The defect words that results are put in, and where each comes from."""
+        return config_words(self.object, self.config)
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides a score, JSON-ready: what runs are resumed by. The threshold is not part of it."""
         return {
@@ -383,6 +389,7 @@ class Detector:
             "good_photos": self.good,
             "trained": self.trained,
             "fitted": self._fitted,
+            "words": self.words.to_dict(),
         }
         return detector_bytes(header, self.backbone, self.method.state() if self._fitted else {})
 
@@ -411,7 +418,7 @@ class Detector:
         self = cls.__new__(cls)
         self.preset, self.object = saved.preset, saved.object
         try:
-            self._start(saved.method, saved.config, backbone, cache)
+            self._start(saved.method, saved.config_with_words(), backbone, cache)
             if saved.fitted:
                 self.method.load_state(saved.tensors)
         except (ConfigError, TextError, WeightsError, MemoryError, RuntimeError) as error:

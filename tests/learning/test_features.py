@@ -176,8 +176,22 @@ def rewrite_header(path: Path, header: object) -> None:
         lambda p: rewrite_header(p, {"size": [60, 80]}),
         lambda p: rewrite_header(p, [1, 2]),
         lambda p: save_file({"header": load_file(p)["header"]}, p),
+        lambda p: p.write_bytes(p.read_bytes()[:-1] + bytes([p.read_bytes()[-1] ^ 1])),
+        lambda p: save_file(load_file(p) | {"0.image": torch.zeros(1, 24)}, p),
+        lambda p: save_file({name: t for name, t in load_file(p).items() if name != "sha256"}, p),
     ],
-    ids=["empty", "garbage", "truncated", "no-header", "other-header", "list-header", "no-tensors"],
+    ids=[
+        "empty",
+        "garbage",
+        "truncated",
+        "no-header",
+        "other-header",
+        "list-header",
+        "no-tensors",
+        "one-bit",
+        "zeroed",
+        "no-digest",
+    ],
 )
 def test_a_damaged_cache_file_counts_as_absent_and_is_written_anew(backbone, tmp_path, damage):
     path, store = photo_file(tmp_path / "a.png"), FeatureStore(tmp_path / "store")

@@ -21,6 +21,7 @@ from promptad.data.tensor_file import content_digest
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.notices import PromptadNotice
+from promptad.prompts import words as words_module
 from promptad.saved.prompts import SHIPPED, read_learned
 from tiny import tiny_backbone
 
@@ -109,6 +110,36 @@ def test_another_threshold_is_the_same_origin(detector, backbone, tmp_path):
     assert load(other.save(tmp_path / "b.safetensors"), backbone=backbone).origin == first.origin
 
 
+# Words --------------------------------------------------------------------------------------------
+
+
+def test_a_detector_keeps_its_words_when_the_file_they_came_from_is_gone(backbone, tmp_path):
+    words = tmp_path / "words.toml"
+    words.write_text('[classes]\nnut = ["[c] with rust", "bent [c]"]\n')
+    made = Detector(object="nut", state_bank=str(words), backbone=backbone, **QUICK).fit([photo(1), photo(2)])
+    path = made.save(tmp_path / "nut.safetensors")
+    words.write_text('[classes]\nnut = ["[c] with another word"]\n')
+    again = load(path, backbone=backbone)
+    assert again.words == made.words and "with rust" in again.words.describe()
+    words.unlink()
+    assert load(path, backbone=backbone).predict(photo(3)).defects == again.predict(photo(3)).defects
+
+
+@pytest.mark.parametrize("method", ["promptad", "clip"])
+def test_words_of_the_package_that_changed_since_are_taken_from_the_file(backbone, tmp_path, monkeypatch, method):
+    settings = QUICK if method == "promptad" else {"input_size": 48}
+    with pytest.warns(PromptadNotice, match="MVTec AD"):
+        made = Detector(method, object="bottle", backbone=backbone, **settings).fit([photo(1), photo(2)])
+    path = made.save(tmp_path / "bottle.safetensors")
+    original = words_module.bank
+    changed = lambda name: original(name) | ({"states": {"eight": ["odd [c]"]}} if name == "generic" else {})  # noqa: E731
+    monkeypatch.setattr(words_module, "bank", changed)
+    with pytest.warns(PromptadNotice, match="those of the file are used"):
+        again = load(path, backbone=backbone)
+    monkeypatch.undo()
+    assert {w.words for w in again.predict(photo(3)).defects} == {w.words for w in made.predict(photo(3)).defects}
+
+
 # Pickles ------------------------------------------------------------------------------------------
 
 
@@ -178,10 +209,11 @@ def mutated(text: str, rng: random.Random) -> str:
         elif choice < 0.2 and isinstance(parent, dict):
             parent[f"{key}x"] = parent.pop(key)
         elif choice < 0.25:
-            parent[key] = json.loads("[" * 400 + "]" * 400)
+            parent[key] = "deep"
         else:
             parent[key] = rng.choice(_JUNK)
-    text = json.dumps(tree)
+    depth = rng.choice([400, 100_000])
+    text = json.dumps(tree).replace('"deep"', "[" * depth + "]" * depth)
     return text.replace("3.5", rng.choice(["NaN", "Infinity", "-Infinity", "1e999", "3.5"]))
 
 

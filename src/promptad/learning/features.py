@@ -25,6 +25,7 @@ from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.files import sha256_file, write_atomic
 from promptad.data.photos import read_photo
+from promptad.data.tensor_file import content_digest
 from promptad.errors import PromptadError
 
 Photo = NDArray[np.uint8]
@@ -182,7 +183,11 @@ class FeatureStore:
     @staticmethod
     def _read(path: Path) -> PhotoFeatures:
         tensors = load_file(path)
-        header = json.loads(bytes(tensors.pop("header").numpy()))
+        text = bytes(tensors.pop("header").numpy()).decode()
+        digest = bytes(tensors.pop("sha256").numpy()).decode()
+        if digest != content_digest(text, tensors):
+            raise ValueError("the content is not what was stored")
+        header = json.loads(text)
         features = []
         for number, grid in enumerate(header["grids"]):
             own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
@@ -204,7 +209,8 @@ class FeatureStore:
             "views": [asdict(view) for view in photo.views],
             "grids": [features.grid for features in photo.features],
         }
-        tensors["header"] = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
+        text = json.dumps(header)
+        tensors |= {"header": _as_tensor(text), "sha256": _as_tensor(content_digest(text, tensors))}
         data = save(tensors)
         try:
             write_atomic(self._path(key), data)
@@ -237,6 +243,10 @@ class FeatureStore:
             path.unlink(missing_ok=True)
             total -= size
         self._bytes = total
+
+
+def _as_tensor(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 def default_store() -> FeatureStore:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit
 from promptad.errors import ConfigError
-from promptad.prompts.words import own_words, resolved_words
+from promptad.prompts.words import WordsInUse, own_words, resolved_words, words_in_use
 
 PRESETS = ("clean", "paper", "release")
 C = TypeVar("C")
@@ -93,3 +93,18 @@ def words_digest(config: Any) -> str:
 def config_dict(config: Any) -> dict[str, Any]:
     """A JSON-ready copy of a config dataclass."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def config_words(object_name: str, config: Any) -> WordsInUse:
+    """The defect words of an object under a config, as its method reads them.
+
+    Raises:
+        ConfigError: unknown bank, or no words at all.
+    """
+    return words_in_use(
+        object_name,
+        generic=getattr(config, "generic_states", "eight"),
+        source=config.state_bank,
+        extra=config.defects,
+        replace=config.only_defects,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from promptad import __version__
-from promptad.annotations import check_fields, checked_value
+from promptad.annotations import check_fields, checked_value, shortened
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.data.files import one_line, shown
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
 from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.methods.registry import find_method
+from promptad.methods.settings import config_words
+from promptad.notices import notice
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class SavedDetector:
         path: the file. method, preset, object: names. config: of the method. calibration: None without a threshold.
         good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone.
         trained: card of the trained prompts, for methods that are trained once. tensors: the method's state, none where
-            it was not `fitted` yet.
+            it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
     """
 
     path: Path
@@ -42,6 +45,18 @@ class SavedDetector:
     trained: dict[str, Any] | None
     tensors: dict[str, Tensor]
     fitted: bool = True
+    words: tuple[tuple[str, ...], str] | None = None
+
+    def config_with_words(self) -> Any:
+        """The config, with the words of the file where the package has other ones by now."""
+        if self.words is None:
+            return self.config
+        states, digest = self.words
+        with suppress(ConfigError):  # a bank that is no longer there
+            if config_words(self.object, self.config).digest == digest:
+                return self.config
+        notice(f"{shown(self.path)}: the package's words for {self.object!r} have changed; those of the file are used")
+        return replace(self.config, defects=states, only_defects=True, state_bank="none")
 
     def backbone(self, given: str | Path | Backbone | None, device: str) -> Backbone:
         """The backbone that the detector was made with, from where it was then or is now.
@@ -113,6 +128,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             checked_value("trained", dict[str, Any] | None, header.get("trained")),
             saved.tensors,
             checked_value("fitted", bool, header.get("fitted", True)),
+            _words(header["words"]) if "words" in header else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
@@ -127,5 +143,15 @@ _MADE_WITH = ("name", "sha256", "precision", "activation")
 def _good_photos(entries: Any) -> list[dict[str, Any]]:
     """Names and hashes of the good photos, every entry a table."""
     if not isinstance(entries, list):
-        raise ConfigError(f"good_photos must be a list; got {entries!r}")
+        raise ConfigError(f"good_photos must be a list; got {shortened(entries)}")
     return [checked_value("good_photos", dict, entry) for entry in entries]
+
+
+def _words(words: Any) -> tuple[tuple[str, ...], str]:
+    groups = checked_value("words", dict, words)["words"]
+    if not isinstance(groups, list):
+        raise ConfigError(f"words must be a list of groups; got {shortened(groups)}")
+    states = [
+        checked_value("states", tuple[str, ...], checked_value("words", dict, group)["states"]) for group in groups
+    ]
+    return tuple(state for group in states for state in group), checked_value("sha256", str, words["sha256"])
