@@ -19,7 +19,7 @@ from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
-from promptad.data.files import one_line, sha256_file, shown, write_atomic
+from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
@@ -105,8 +105,9 @@ class Detector:
         if learned is not None:
             learned.load_into(cast(Trained, self.method), backbone)
         size = config.input_size or backbone.input_size
+        patch = backbone.sizes.vision.patch_size
         self.preprocess = Preprocess(
-            size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize, config.test_channels
+            size, patch, config.fit, config.pre_resize, config.test_channels, config.finest_defect
         )
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
         self.origin = learned.sha256 if learned else ""

@@ -156,7 +156,8 @@ def _read(
     chosen = method.choose(records)
     size = config.input_size or backbone.input_size
     # Training photos are shown as good photos are: the channel slip of PromptAD's release is one of test photos.
-    preprocess = Preprocess(size, backbone.sizes.vision.patch_size, config.fit, config.pre_resize)
+    patch = backbone.sizes.vision.patch_size
+    preprocess = Preprocess(size, patch, config.fit, config.pre_resize, finest=config.finest_defect)
     encoder = Encoder(backbone, preprocess, method.request, cache=cache)
     done = 0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from promptad.clip.preprocess import Preprocess, View, bilinear_resize, crop_boxes, normalise, tile_boxes
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, PhotoError
+from promptad.scoring.maps import photo_map
 
 FITS = ("auto", "letterbox", "area", "squash", "crop", "tiles", "multicrop")
 
@@ -242,3 +246,71 @@ def test_settings_that_make_no_sense_are_config_errors(options):
     with pytest.raises(ConfigError) as caught:
         Preprocess(**options)
     assert "\n" not in str(caught.value)
+
+
+# The finest defect --------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(6, 60))
+def test_a_finest_defect_is_as_large_as_a_patch_everywhere_in_photos_of_every_shape(height, width, finest):
+    preprocess = Preprocess(96, 16, finest=finest)
+    try:
+        views = preprocess.views(height, width)
+    except PhotoError as error:
+        least = int(re.search(r"finest_defect of at least (\d+)", str(error))[1])
+        assert least > finest and Preprocess(96, 16, finest=least).views(height, width)
+        with pytest.raises(PhotoError):
+            Preprocess(96, 16, finest=least - 1).views(height, width)
+        return
+    seen = np.zeros((height, width), bool)
+    for view in views:
+        left, top, right, bottom = view.region
+        assert 0 <= left < right <= width + 1e-6 and 0 <= top < bottom <= height + 1e-6
+        seen[math.floor(top + 1e-6) : math.ceil(bottom - 1e-6), math.floor(left + 1e-6) : math.ceil(right - 1e-6)] = (
+            True
+        )
+        for pixels, edge in zip(view.size, (bottom - top, right - left), strict=True):
+            assert pixels % 16 == 0 and pixels <= 96
+            # One scale for all photos, but for the rounding to whole patches.
+            assert abs(pixels - edge * 16 / finest) <= 8 + 1e-6 or pixels == 16
+    assert seen.all()
+
+
+def test_tiles_for_a_finest_defect_lie_in_both_directions_and_share_a_fifth():
+    views = Preprocess(96, 16, finest=10).views(150, 200)
+    assert [view.box for view in views] == [
+        (x, y, x + 60, y + 60) for y in (0.0, 45.0, 90.0) for x in (0.0, 140 / 3, 280 / 3, 140.0)
+    ]
+    assert all(view.size == (96, 96) for view in views)
+
+
+def test_a_small_photo_is_not_cut_for_a_coarse_defect():
+    (view,) = Preprocess(96, 16, finest=40).views(200, 240)
+    assert view.box == (0, 0, 240, 200) and view.size == (80, 96)
+
+
+@pytest.mark.parametrize("other", [{"fit": fit} for fit in FITS if fit != "auto"] + [{"pre_resize": 1024}], ids=str)
+def test_a_finest_defect_plans_the_views_alone(other):
+    with pytest.raises(ConfigError, match="plans the views itself"):
+        Preprocess(96, 16, finest=10, **other)
+
+
+def test_a_defect_of_a_few_pixels_in_a_large_photo_reaches_the_map_where_it_lies():
+    """Brightness stands in for the score of a patch: what the plan of views alone does to a small spot."""
+
+    def hottest(preprocess: Preprocess, photo: np.ndarray) -> tuple[int, int, float]:
+        views = preprocess.views(*photo.shape[:2])
+        maps = []
+        for view in views:
+            pixels = torch.from_numpy(preprocess.pixels(photo, view)[..., 0].astype(np.float32))
+            maps.append(F.avg_pool2d(pixels[None, None], preprocess.patch)[0, 0])
+        whole = photo_map(views, maps, photo.shape[:2], square=preprocess.size // preprocess.patch, sigma=0.0)
+        row, column = divmod(int(whole.argmax()), photo.shape[1])
+        return row, column, float(whole.max())
+
+    photo = np.zeros((600, 800, 3), np.uint8)
+    photo[411:419, 633:641] = 255
+    fine, coarse = hottest(Preprocess(192, 16, finest=8), photo), hottest(Preprocess(192, 16), photo)
+    assert abs(fine[0] - 415) <= 8 and abs(fine[1] - 637) <= 8
+    assert fine[2] > 60 > 10 * coarse[2]  # at least a quarter of a patch is the spot, wherever the patches' borders lie

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, PhotoError
 
 Fit = Literal["auto", "letterbox", "area", "squash", "crop", "tiles", "multicrop"]
 Channels = Literal["rgb", "bgr"]
@@ -26,6 +26,8 @@ TILE_ASPECT = 2.0
 TILE_STRIDE = 0.8
 # More tiles than this would cost minutes for one photo.
 MAX_TILES = 16
+# So many tiles of one photo at most where a finest defect is named: each costs as much as a whole photo does otherwise.
+MAX_FINE_TILES = 256
 # Side of the crops of "multicrop", as a share of the short edge.
 CROP_SHARE = 0.8
 
@@ -79,6 +81,9 @@ class Preprocess:
         pre_resize: 0, or a side in pixels to which photos are first resized, bilinear without antialias, as OpenCV does
             it (PRE-B of PromptAD's released code uses 1024, flag F-6).
         channels: "rgb", or "bgr" to swap red and blue before the tower (the released code's slip on test photos, F-6).
+        finest: 0, or the side in photo pixels of the smallest defect that has to be seen. Every photo, whatever its size
+            and shape, is then looked at in one scale, at which such a defect is as large as a patch; what is larger than
+            S there is cut into tiles in both directions, at least a fifth of their side shared with the next.
     """
 
     size: int = 240
@@ -86,6 +91,7 @@ class Preprocess:
     fit: Fit = "auto"
     pre_resize: int = 0
     channels: Channels = "rgb"
+    finest: int = 0
 
     def __post_init__(self) -> None:
         if self.size < self.patch or self.size % self.patch:
@@ -97,8 +103,21 @@ class Preprocess:
                 f"channels {self.channels!r} must be rgb or bgr, pre_resize {self.pre_resize} not negative"
             )
 
+        if self.finest < 0 or (self.finest and (self.fit != "auto" or self.pre_resize)):
+            raise ConfigError(
+                f"finest_defect {self.finest} must not be negative, and plans the views itself: leave fit "
+                f"({self.fit}) at auto and pre_resize ({self.pre_resize}) at 0"
+            )
+
     def views(self, height: int, width: int) -> list[View]:
-        """The views of a photo of `height` x `width` pixels, left to right and top to bottom."""
+        """The views of a photo of `height` x `width` pixels, left to right and top to bottom.
+
+        Raises:
+            PhotoError: the finest defect would need more than `MAX_FINE_TILES` tiles.
+        """
+        if self.finest:
+            scale = self.patch / self.finest
+            return [self._whole(box, scale) for box in self._fine_boxes(height, width)]
         fit, s = self.fit, self.size
         long, short = max(height, width), min(height, width)
         if fit == "auto":
@@ -114,6 +133,20 @@ class Preprocess:
             boxes = [whole, *(crop_boxes(height, width) if fit == "multicrop" else ())]
             return [View(box, (s, s), (0, 0, s, s)) for box in boxes]
         return [self._whole(whole, s / long if fit == "letterbox" else s / (height * width) ** 0.5)]
+
+    def _fine_boxes(self, height: int, width: int) -> list[Box]:
+        side = self.size * self.finest / self.patch
+        rows, columns = _evenly(height, side), _evenly(width, side)
+        if len(rows) * len(columns) > MAX_FINE_TILES:
+            finest = self.finest
+            while len(_evenly(height, side)) * len(_evenly(width, side)) > MAX_FINE_TILES:
+                finest += 1
+                side = self.size * finest / self.patch
+            raise PhotoError(
+                f"a photo of {width}x{height} pixels needs {len(rows) * len(columns)} tiles for defects of {self.finest} "
+                f"pixels, at most {MAX_FINE_TILES} are made; name a finest_defect of at least {finest}, or cut the photo"
+            )
+        return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
     def _whole(self, box: Box, scale: float) -> View:
         """A view of all of `box`, scaled and rounded to whole patches."""
@@ -181,6 +214,15 @@ def _along(long: int, side: int, most: int) -> tuple[int, list[int]]:
     length = max(side, math.ceil(long / (1 + TILE_STRIDE * (most - 1))))
     stride = max(1, round(TILE_STRIDE * length))
     return length, [*range(0, long - length, stride), long - length]
+
+
+def _evenly(edge: int, side: float) -> list[tuple[float, float]]:
+    """(from, to) of the pieces of an edge: the whole where it is no longer than `side`, else pieces of that length, evenly
+    spread, no two starting more than `TILE_STRIDE` of it apart."""
+    if edge <= side:
+        return [(0.0, float(edge))]
+    last = math.ceil((edge - side) / (TILE_STRIDE * side))
+    return [(start := i * (edge - side) / last, start + side) for i in range(last + 1)]
 
 
 def _box(height: int, width: int, edges: tuple[int, int, int, int]) -> Box:

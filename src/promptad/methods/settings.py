@@ -28,6 +28,9 @@ class ScoringConfig:
     input_size: Count = 0
     # How a photo that is not square becomes input, see `clip.preprocess.Preprocess`.
     fit: Fit = "auto"
+    # Side in photo pixels of the smallest defect that has to be seen, at which photos are then looked at in one scale and
+    # in tiles (with fit "auto"); 0: the photo as a whole, whatever that hides.
+    finest_defect: Count = 0
     # Side in pixels to which a photo is brought before everything else; 0 leaves that out.
     pre_resize: Count = 0
     # Order of the colours of photos that are judged; "bgr" is a slip of PromptAD's released code (F-6).
@@ -52,7 +55,7 @@ class ScoringConfig:
 
 
 # Settings that may differ from those of training: they touch words and presentation, not what was learned.
-FREE_SETTINGS = ("fit", "defects", "only_defects", "state_bank", "map_size", "smoothing", "view_score")
+FREE_SETTINGS = ("fit", "finest_defect", "defects", "only_defects", "state_bank", "map_size", "smoothing", "view_score")
 
 
 def make_config(cls: type[C], preset: str, presets: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> C:
