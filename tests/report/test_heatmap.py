@@ -8,8 +8,8 @@ from PIL import Image
 
 from promptad.errors import ConfigError, DataError
 from promptad.report.colours import OUTLINE, css_gradient, ramp
-from promptad.report.heatmap import outline, overlay, read_map, save_heatmap, save_map
-from promptad.report.legend import add_legend
+from promptad.report.heatmap import JPEG_EDGE, outline, overlay, read_map, save_heatmap, save_map
+from promptad.report.legend import draw_legend, legend_height
 
 
 def photo_of(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -104,41 +104,54 @@ def test_outline_is_drawn_only_with_a_pixel_threshold() -> None:
     np.testing.assert_array_equal(marked[~line], photo[~line])
 
 
-def test_legend_keeps_the_size_and_touches_only_its_band() -> None:
-    photo, anomaly_map = photo_of(300, 400), np.zeros((300, 400))
-    out = overlay(photo, anomaly_map, 0.2, 0.9, map_threshold=0.4, legend=True)
-    assert out.shape == photo.shape
-    np.testing.assert_array_equal(out[:250], photo[:250])
-    assert (out[260:] != photo[260:]).any()
-    dark_red = (np.abs(out[260:].astype(int) - ramp(np.array(1.0))).max(axis=2) < 4).any()
-    assert dark_red, "the hot end of the colour bar is missing"
-
-
-def test_legend_moves_to_the_top_when_it_would_hide_a_finding() -> None:
+def test_the_legend_lies_below_the_photo_and_hides_nothing_of_it() -> None:
     photo, anomaly_map = photo_of(300, 400), np.zeros((300, 400))
     anomaly_map[290:, :50] = 1.0
-    out = overlay(photo, anomaly_map, 0.2, 0.9, legend=True)
-    assert (out[:20] != photo[:20]).any()
-    np.testing.assert_array_equal(out[200:280], photo[200:280])
+    plain = overlay(photo, anomaly_map, 0.2, 0.9, map_threshold=0.4)
+    out = overlay(photo, anomaly_map, 0.2, 0.9, map_threshold=0.4, legend=True)
+    assert out.shape[1:] == photo.shape[1:] and 320 < out.shape[0] < 360
+    np.testing.assert_array_equal(out[:300], plain)
+    for share in (0.0, 1.0):
+        near = np.abs(out[300:].astype(int) - ramp(np.array(share))).max(axis=2) < 4
+        assert near.any(), "an end of the colour bar is missing"
 
 
 def test_legend_numbers_change_with_the_scale() -> None:
     photo, anomaly_map = np.zeros((300, 400, 3), np.uint8), np.zeros((300, 400))
     first, second = (overlay(photo, anomaly_map, 0.2, high, legend=True) for high in (0.9, 0.7))
-    assert (first != second).any()
+    assert (first[300:] != second[300:]).any()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 4000), (95, 200)])
-def test_a_picture_too_small_for_a_legend_is_left_alone(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1), (4000, 5), (200, 95)])
+def test_a_picture_too_narrow_for_a_legend_gets_none(shape: tuple[int, int]) -> None:
     photo = photo_of(*shape)
-    assert add_legend(photo, np.zeros(shape), 0.0, 1.0, 0.5) is photo
+    np.testing.assert_array_equal(overlay(photo, np.zeros(shape), 0.0, 1.0, legend=True), photo)
 
 
-@pytest.mark.parametrize("shape", [(96, 96), (96, 3000), (3000, 96), (2000, 3000)])
-def test_legend_fits_into_every_other_shape(shape: tuple[int, int]) -> None:
-    photo = np.full((*shape, 3), 255, np.uint8)
-    out = add_legend(photo, np.zeros(shape), -1234.5, 0.000123, -3.0)
-    assert out.shape == photo.shape and (out != photo).any()
+@pytest.mark.parametrize("shape", [(1, 200), (96, 3000), (3000, 300), (2000, 3000), (5, 66000)])
+@pytest.mark.parametrize("hatched", [False, True])
+def test_legend_fits_below_every_other_shape(shape: tuple[int, int], hatched: bool) -> None:
+    height = legend_height(shape[1], shape[0], -1234.5, 0.000123)
+    assert 20 < height < 300
+    drawn = draw_legend(shape[1], shape[0], -1234.5, 0.000123, -3.0, hatched=hatched)
+    assert drawn.shape == (height, shape[1], 3) and np.ptp(drawn) > 200
+
+
+def test_what_was_not_looked_at_is_grey_and_hatched_whatever_the_map_says() -> None:
+    photo, anomaly_map = photo_of(600, 200), np.ones((600, 200))
+    looked = np.zeros((600, 200), np.bool_)
+    looked[200:400] = True
+    out = overlay(photo, anomaly_map, 0.2, 0.9, map_threshold=0.5, inspected=looked)
+    np.testing.assert_array_equal(out[looked], overlay(photo, anomaly_map, 0.2, 0.9)[looked])
+    outside = out[~looked].astype(int)
+    assert (np.ptp(outside, axis=1) == 0).all(), "it is grey"
+    flat = overlay(np.full((600, 200, 3), 128, np.uint8), anomaly_map, 0.2, 0.9, inspected=looked)
+    greys = set(np.unique(flat[~looked]))
+    assert len(greys) == 2 and max(greys) - min(greys) > 50, "it is hatched"
+    assert not (out == OUTLINE).all(axis=2)[:190].any(), "no outline where nobody looked"
+    assert (overlay(photo, anomaly_map, 0.2, 0.9, inspected=looked, legend=True).shape[0]) > 600
+    with pytest.raises(ConfigError, match="inspected of shape"):
+        overlay(photo, anomaly_map, 0.2, 0.9, inspected=looked.T)
 
 
 @pytest.mark.parametrize(
@@ -166,29 +179,38 @@ def test_bad_input_is_one_line(changes: dict[str, object], said: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["map.png", "map.jpg", "MAP.JPEG"])
-def test_save_heatmap_has_the_size_of_the_photo_and_leaves_no_temporary(tmp_path: Path, name: str) -> None:
-    photo = photo_of(123, 217)
+def test_save_heatmap_keeps_the_size_and_leaves_no_temporary(tmp_path: Path, name: str) -> None:
     anomaly_map = np.zeros((123, 217))
     anomaly_map[30:60, 50:90] = 0.8
+    expected = overlay(photo_of(123, 217), anomaly_map, 0.2, 0.9, map_threshold=0.5, legend=True)
     target = tmp_path / "heat maps" / name
-    save_heatmap(target, photo, anomaly_map, 0.2, 0.9, map_threshold=0.5)
+    assert save_heatmap(target, expected) == target
     assert [file.name for file in target.parent.iterdir()] == [name]
     with Image.open(target) as saved:
-        assert saved.size == (217, 123)
+        assert saved.size == (217, expected.shape[0])
         assert saved.format == ("PNG" if name.endswith("png") else "JPEG")
         pixels = np.asarray(saved.convert("RGB"))
-    expected = overlay(photo, anomaly_map, 0.2, 0.9, map_threshold=0.5, legend=True)
     if name.endswith("png"):
         np.testing.assert_array_equal(pixels, expected)
     else:
         assert np.abs(pixels.astype(int) - expected).mean() < 12
 
 
+@pytest.mark.parametrize("shape", [(1, JPEG_EDGE), (JPEG_EDGE, 1), (1, JPEG_EDGE + 1), (JPEG_EDGE + 1, 1), (1, 70000)])
+def test_an_edge_that_no_jpeg_can_have_becomes_a_png_file(tmp_path: Path, shape: tuple[int, int]) -> None:
+    picture = photo_of(*shape)
+    written = save_heatmap(tmp_path / "a.tif.jpg", picture)
+    assert written.name == ("a.tif.png" if max(shape) > JPEG_EDGE else "a.tif.jpg")
+    assert list(tmp_path.iterdir()) == [written]
+    with Image.open(written) as saved:
+        assert saved.size == shape[::-1]
+
+
 def test_save_heatmap_refuses_other_endings_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected \.png, \.jpg or \.jpeg"):
-        save_heatmap(tmp_path / "map.bmp", photo_of(4, 4), np.zeros((4, 4)), 0, 1)
-    with pytest.raises(ConfigError, match="65535"):
-        save_heatmap(tmp_path / "map.jpg", np.zeros((1, 65536, 3), np.uint8), np.zeros((1, 65536)), 0, 1)
+        save_heatmap(tmp_path / "map.bmp", photo_of(4, 4))
+    with pytest.raises(DataError, match=r"cannot be written as \.jpg"):
+        save_heatmap(tmp_path / "map.jpg", np.zeros((0, 4, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

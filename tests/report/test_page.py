@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
+import urllib.parse
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -109,7 +111,7 @@ def test_the_head_says_what_was_done(tmp_path: Path) -> None:
         assert words in page.texts or words in page.text, words
     for count, name in (("3", "photos"), ("2", "anomalous"), ("1", "normal")):
         assert page.texts[page.texts.index(name) - 1] == count
-    assert "could not be scored" not in page.text
+    assert "failed" not in page.texts and "skipped" not in page.texts
     assert "62 · 81 %" in page.text
 
 
@@ -120,7 +122,8 @@ def test_nothing_from_outside_is_asked_for(tmp_path: Path) -> None:
     assert "http" not in page.source.replace("http-equiv", "")
     for tag, attributes in page.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base")
-        assert not {"href", "srcset", "action", "background"} & set(attributes)
+        assert not {"srcset", "action", "background"} & set(attributes)
+        assert (attributes.get("href") or "./").startswith("./")
         assert (attributes.get("src") or "data:").startswith("data:")
         assert not any(name.startswith("on") for name in attributes)
     assert "url(" not in page.source and "@import" not in page.source
@@ -157,7 +160,7 @@ def test_names_that_are_no_text_do_not_stop_the_page(tmp_path: Path) -> None:
 def test_pictures_are_small_and_only_of_the_worst(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [0.1, 0.9, 0.4, 0.7])
     big = np.random.default_rng(0).integers(0, 255, (500, 800, 3), dtype=np.uint8)
-    rows = [replace(row, heatmap_array=big) for row in rows]
+    rows = [replace(row, heatmap_picture=thumbnail(big, 200)) for row in rows]
     page = write(tmp_path, rows, max_pictures=2, edge=200)
     images = page.all("img")
     assert [image["alt"] for image in images] == [
@@ -175,7 +178,11 @@ def test_pictures_are_small_and_only_of_the_worst(tmp_path: Path) -> None:
             sizes.append(picture.size)
     assert sizes == [(90, 60), (200, 125)] * 2
     assert "Pictures are shown for the 2 worst of 4 photos; the others are in the table only." in page.text
-    assert len(page.all("input", class_="zoom")) == 2
+    assert len(page.all("a", class_="pictures")) == 2
+
+
+def page_images(page: Page) -> list[tuple[str | None, str | None]]:
+    return [(image["width"], image["height"]) for image in page.all("img")]
 
 
 def test_heat_maps_come_from_files_too(tmp_path: Path) -> None:
@@ -183,6 +190,8 @@ def test_heat_maps_come_from_files_too(tmp_path: Path) -> None:
     Image.new("RGB", (720, 480)).save(tmp_path / "map.png")
     page = write(tmp_path, [replace(row, heatmap=str(tmp_path / "map.png"))])
     assert [(image["width"], image["height"]) for image in page.all("img")] == [("90", "60"), ("360", "240")]
+    with_legend = replace(row, size=(400, 720), heatmap=str(tmp_path / "map.png"))  # the 80 rows below are its legend
+    assert page_images(write(tmp_path, [with_legend])) == [("90", "60"), ("360", "200")]
     assert "Pictures are shown" not in page.text
 
 
@@ -203,19 +212,80 @@ def test_a_photo_that_is_gone_is_said_so_in_its_row(tmp_path: Path) -> None:
     assert "Picture missing:" in page.text and "there is no such file" in page.text
 
 
-def test_failed_photos_have_a_section_of_their_own(tmp_path: Path) -> None:
-    page = write(tmp_path, [*rows_of(tmp_path, [0.2]), Row.failed(tmp_path / "cut.jpg", "is cut off; copy it")])
-    assert "Photos that could not be scored" in page.text
+def test_failed_photos_and_skipped_files_have_sections_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        *rows_of(tmp_path, [0.2]),
+        Row.failed(tmp_path / "cut.jpg", "is cut off; copy it"),
+        Row.failed(tmp_path / "notes.txt", "suffix .txt is not a photo's", verdict="skipped"),
+    ]
+    page = write(tmp_path, rows)
+    assert "Photos that failed" in page.text and "Files that were skipped" in page.text
     assert page.texts[page.texts.index("is cut off; copy it") - 1] == "cut.jpg"
-    assert page.texts[page.texts.index("could not be scored") - 1] == "1"
+    assert page.texts[page.texts.index("suffix .txt is not a photo's") - 1] == "notes.txt"
+    for count, word in (("2", "photos"), ("1", "failed"), ("1", "skipped"), ("1", "normal")):
+        assert page.texts[page.texts.index(word) - 1] == count
     assert len([row for row in page.all("tr") if "data-path" in row]) == 1
+
+
+def test_links_are_relative_and_lead_to_photo_and_heat_map_at_full_size(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for photo in ("a b#?.png", "sub/größe %.png", "bytes\udcff.png"):
+        (tmp_path / "photos" / photo).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (900, 600)).save(out.parent / "photos" / photo, "PNG")
+        row = Row(
+            photo,
+            "anomalous",
+            0.9,
+            root="../photos",
+            size=(600, 900),
+            hottest=(30, 70),
+            heatmap=f"heatmaps/{photo}.jpg",
+        )
+        (out / "heatmaps" / photo).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (900, 640)).save(out / f"heatmaps/{photo}.jpg", "JPEG")
+        page = write_in(out, [row])
+        (link,) = page.all("a", class_="pictures")
+        assert link["href"] == link["data-heatmap"]
+        for name, target in (
+            ("data-heatmap", out / "heatmaps" / f"{photo}.jpg"),
+            ("data-photo", tmp_path / "photos" / photo),
+        ):
+            href = link[name] or ""
+            assert href.startswith("./") and not re.search(r"[ #?]", href)
+            assert os.path.realpath(out / os.fsdecode(urllib.parse.unquote_to_bytes(href))) == os.path.realpath(target)
+        assert (link["data-width"], link["data-height"], link["data-x"], link["data-y"]) == ("900", "600", "70", "30")
+        assert page_images(page) == [("360", "240"), ("360", "240")]
+
+
+def write_in(folder: Path, rows: list[Row], summary: PageSummary = SUMMARY) -> Page:
+    write_page(folder / "report.html", rows, title="Bolts", summary=summary)
+    return Page(folder / "report.html")
+
+
+def test_what_is_worth_knowing_stands_on_the_page(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, [0.2, 0.9])
+    rows[1] = replace(rows[1], inspected=0.5625, remarks=("Taken otherwise than the good photos: another shape.",))
+    summary = replace(SUMMARY, notices=("mask.png: is soft",), words=("bent thread", "rust"))
+    page = write(tmp_path, rows, summary)
+    for words in (
+        "Worth knowing",
+        "mask.png: is soft",
+        "1 of 2 photos was not looked at as a whole (down to 56 % of a photo).",
+        "56 % of the photo was inspected; the rest was not looked at.",
+        "was not inspected.",
+        "Taken otherwise than the good photos: another shape.",
+    ):
+        assert words in page.text, words
+    assert [page.texts[page.texts.index(word)] for word in ("rust",)] and len(page.all("q")) == 2
+    plain = write(tmp_path, rows_of(tmp_path, [0.2]))
+    assert "Worth knowing" not in plain.text and "not inspected" not in plain.text and plain.all("q") == []
 
 
 def test_without_a_threshold_photos_are_ranked_only(tmp_path: Path) -> None:
     summary = replace(SUMMARY, threshold=None, threshold_note="No good photos were given.")
     page = write(tmp_path, rows_of(tmp_path, [0.2, 0.4], None), summary)
     assert "Photos are ranked, worst first; there is no verdict." in page.text
-    assert page.texts[page.texts.index("ranked only, no verdict") - 1] == "2"
+    assert page.texts[page.texts.index("no threshold") - 1] == "2"
     assert page.all("input", id="only") == [] and len(page.all("input", id="filter")) == 1
     assert page.all("line", class_="limit") == []
 
@@ -243,7 +313,8 @@ def test_page_is_accessible_in_its_bones(tmp_path: Path) -> None:
     assert page.all("html", lang="en") and len(page.all("h1")) == 1
     assert all(head.get("scope") == "col" for head in page.all("th"))
     assert all(image.get("alt") for image in page.all("img"))
-    assert all(box.get("aria-label") for box in page.all("input", class_="zoom"))
+    assert all(link.get("title") for link in page.all("a", class_="pictures"))
+    assert page.all("dialog")[0].get("aria-label")
     assert (page.all("svg")[0]["aria-label"] or "").startswith("Histogram of 2 scores from 0.2 to 0.9")
     assert "prefers-color-scheme: dark" in page.source and "@media print" in page.source
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,9 +17,10 @@ from promptad.errors import ConfigError
 if TYPE_CHECKING:
     from promptad.detector import Detector
     from promptad.run.inspection import Report
+    from promptad.run.judging import HeatmapKind, MapKind
 
 EXIT_SOME_FAILED = 3
-"""The run is complete, but at least one photo could not be judged."""
+"""The run is complete, but a photo could not be read or judged, or a file about it not written."""
 
 
 @friendly_errors()
@@ -63,8 +64,8 @@ def inspect(
 
     Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method faprompt,
     anomalyclip, promptad-zs, rwda or clip; good photos then set the threshold. A second run into the same folder goes on
-    where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
-    judged, 2 nothing could be done, 130 interrupted.
+    where the first one stopped; another threshold judges the same scores anew. Exit codes: 0 all judged, 3 some photos
+    could not be read or judged, or a file about them not be written, 2 nothing could be done, 130 interrupted.
     """
     for name, value, allowed in (
         ("heatmaps", heatmaps, ("jpg", "png", "none")),
@@ -132,8 +133,8 @@ def inspect(
             found,
             Output(
                 output,
-                heatmaps,
-                maps,
+                cast("HeatmapKind", heatmaps),
+                cast("MapKind", maps),
                 max_pictures,
                 fresh,
                 shlex.join(["promptad", *sys.argv[1:]]),
@@ -152,7 +153,7 @@ def inspect(
     if report.interrupted:
         warn("interrupted; finished photos are kept, run the same command again to go on")
         raise SystemExit(EXIT_INTERRUPTED)
-    if any(row.verdict == "failed" and not row.error.startswith("skipped:") for row in report.rows):
+    if report.failed or report.unwritten:
         raise SystemExit(EXIT_SOME_FAILED)
 
 
@@ -170,10 +171,8 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
         table(["score", "verdict", f"nearest words ({'hottest region' if regions else 'whole photo'})", "photo"], lines)
     if len(scored) > most:
         say(f"... and {len(scored) - most} more in {report.csv}")
-    kinds = ["skipped" if row.error.startswith("skipped:") else row.verdict for row in report.rows]
-    counts = {kind: kinds.count(kind) for kind in ("anomalous", "normal", "no threshold", "failed", "skipped")}
     say()
-    say("photos     " + ", ".join(f"{n} {v}" for v, n in counts.items() if n))
+    say("photos     " + ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()))
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")

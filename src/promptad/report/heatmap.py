@@ -17,9 +17,12 @@ from PIL import Image, ImageFilter, PngImagePlugin
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.errors import ConfigError, DataError
 from promptad.report.colours import OUTLINE, ramp
-from promptad.report.legend import add_legend
+from promptad.report.legend import draw_legend, legend_height
 
 _ROWS = 512  # rows blended at a time, which bounds the memory for very large photos
+JPEG_EDGE = 65500
+"""Longest edge that the common JPEG library writes, in pixels; the format itself ends at 65535."""
+
 _LOW, _HIGH = "promptad-map-value-at-0", "promptad-map-value-at-65535"
 
 
@@ -30,6 +33,7 @@ def overlay(
     high: float,
     *,
     map_threshold: float | None = None,
+    inspected: NDArray[np.bool_] | None = None,
     alpha: float = 0.8,
     desaturate: float = 0.0,
     legend: bool = False,
@@ -42,35 +46,64 @@ def overlay(
         low: map value up to which the photo stays as it is.
         high: map value from which the colour is the last of the ramp.
         map_threshold: when given, a line of 1 to 3 pixels (by photo size) goes around each region above it.
+        inspected: (H, W) bool, True where the photo was looked at; elsewhere it is drawn grey and hatched, whatever the
+            map says. None means everywhere.
         alpha: opacity at ``high``, 0 to 1; it grows with the square root of the position on the scale.
         desaturate: 0 keeps the colours of the photo, 1 shows the photo in grey under the map.
-        legend: draw the colour bar with its numbers (see :func:`promptad.report.legend.add_legend`).
+        legend: put the colour bar with its numbers below the photo (see :mod:`promptad.report.legend`).
 
     Returns:
-        (H, W, 3) uint8 RGB. Without desaturation, outline and legend, pixels up to ``low`` equal the photo.
+        (H, W, 3) uint8 RGB; with a legend (H + its height, W, 3), the photo at the top. Without desaturation and outline,
+        pixels up to ``low`` equal the photo.
 
     Raises:
         ConfigError: shapes or types do not fit, the map is not finite, or ``low`` is not below ``high``.
     """
     _check(photo, anomaly_map, low, high, alpha, desaturate)
-    out = photo.copy()
-    for start in range(0, photo.shape[0], _ROWS):
+    if inspected is not None and inspected.shape != photo.shape[:2]:
+        raise ConfigError(f"heat map: inspected of shape {inspected.shape} for a photo of {photo.shape[:2]}")
+    height, width = photo.shape[:2]
+    band = legend_height(width, height, low, high) if legend else 0
+    # The legend's place is there from the start: a second picture of a large photo would double the memory.
+    picture = np.empty((height + band, width, 3), np.uint8)
+    out = picture[:height]
+    out[:] = photo
+    for start in range(0, height, _ROWS):
         rows = slice(start, start + _ROWS)
         if desaturate > 0:
-            grey = photo[rows].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-            mixed = photo[rows] + desaturate * (grey[..., None] - photo[rows])
-            out[rows] = np.rint(mixed).astype(np.uint8)
+            out[rows] = np.rint(photo[rows] + desaturate * (_grey(photo[rows]) - photo[rows])).astype(np.uint8)
         hot = anomaly_map[rows] > low
         if hot.any():
             position = np.clip((anomaly_map[rows][hot].astype(np.float64) - low) / (high - low), 0, 1)
             opacity = (alpha * np.sqrt(position))[:, None].astype(np.float32)
             below = out[rows][hot]
             out[rows][hot] = np.rint(below * (1 - opacity) + ramp(position) * opacity).astype(np.uint8)
+        if inspected is not None and not inspected[rows].all():
+            unseen = ~inspected[rows]
+            out[rows][unseen] = _hatched(photo[rows], start, max(height, width))[unseen]
     if map_threshold is not None:
-        out[outline(anomaly_map > map_threshold)] = OUTLINE
-    if legend:
-        out = add_legend(out, anomaly_map, low, high, map_threshold)
-    return out
+        above = anomaly_map > map_threshold
+        line = outline(above if inspected is None else above & inspected)
+        out[line if inspected is None else line & inspected] = OUTLINE
+    if band:
+        picture[height:] = draw_legend(width, height, low, high, map_threshold, hatched=inspected is not None)
+    return picture
+
+
+def _grey(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w, 1) luma of (h, w, 3) RGB."""
+    return (photo.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+
+
+def _hatched(photo: NDArray[np.uint8], first_row: int, long_edge: int) -> NDArray[np.uint8]:
+    """The photo as it looks where nobody looked: pale grey with diagonal lines, (h, w, 3) uint8."""
+    grey = 150 + 0.35 * (_grey(photo) - 128)
+    rows, columns = np.arange(first_row, first_row + photo.shape[0])[:, None], np.arange(photo.shape[1])[None]
+    step = max(8, long_edge // 60)
+    dark = (rows + columns) % step < max(2, step // 5)
+    return (
+        np.rint(np.broadcast_to(np.where(dark[..., None], grey - 70, grey), photo.shape)).clip(0, 255).astype(np.uint8)
+    )
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -90,26 +123,18 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return (np.asarray(grown) > 0) & ~mask
 
 
-def save_heatmap(
-    path: Path | str,
-    photo: NDArray[np.uint8],
-    anomaly_map: NDArray[np.floating],
-    low: float,
-    high: float,
-    *,
-    map_threshold: float | None = None,
-    alpha: float = 0.8,
-    desaturate: float = 0.0,
-    legend: bool = True,
-    quality: int = 90,
-) -> None:
-    """Write :func:`overlay` at the photo's own size as PNG or JPEG, chosen by the ending of ``path``.
+def save_heatmap(path: Path | str, picture: NDArray[np.uint8], *, quality: int = 90) -> Path:
+    """Write what :func:`overlay` drew as PNG or JPEG, chosen by the ending of ``path``, complete or not at all.
 
-    The file appears complete or not at all. ``quality`` is for JPEG, 1 to 95.
+    Args:
+        picture: (H, W, 3) uint8 RGB. quality: of the JPEG, 1 to 95.
+
+    Returns:
+        The file: ``path``, or the same name with ``.png`` where the picture has an edge that no JPEG can have (more than
+        :data:`JPEG_EDGE` pixels).
 
     Raises:
-        ConfigError: the ending is neither .png, .jpg nor .jpeg, the picture does not fit into a JPEG file
-            (65535 pixels an edge), or as :func:`overlay`.
+        ConfigError: the ending is neither .png, .jpg nor .jpeg. DataError: the file cannot be written.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -117,28 +142,23 @@ def save_heatmap(
         raise ConfigError(
             f"{shown(path)}: heat map with the ending {ending!r}, expected .png, .jpg or .jpeg; rename it"
         )
-    if ending != ".png" and max(photo.shape[:2]) > 65535:
-        raise ConfigError(
-            f"{shown(path)}: heat map of {photo.shape[1]}x{photo.shape[0]}, a JPEG ends at 65535; use .png"
-        )
-    picture = Image.fromarray(
-        overlay(
-            photo,
-            anomaly_map,
-            low,
-            high,
-            map_threshold=map_threshold,
-            alpha=alpha,
-            desaturate=desaturate,
-            legend=legend,
-        )
-    )
+    if max(picture.shape[:2]) > JPEG_EDGE:
+        path, ending = path.with_suffix(".png"), ".png"
     buffer = io.BytesIO()
-    if ending == ".png":
-        picture.save(buffer, "PNG", compress_level=4)
-    else:  # no chroma subsampling: it would blur the coloured edges
-        picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    image = Image.fromarray(picture)
+    try:
+        if ending == ".png":
+            image.save(buffer, "PNG", compress_level=4)
+        else:  # no chroma subsampling: it would blur the coloured edges
+            image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    except (OSError, ValueError) as error:
+        height, width = picture.shape[:2]
+        raise DataError(
+            f"{shown(path)}: a heat map of {width}x{height} cannot be written as {ending} ({one_line(error)}); "
+            "try the other format, or scale the photo down"
+        ) from error
     write_atomic(path, buffer.getvalue())
+    return path
 
 
 def save_map(
@@ -159,6 +179,7 @@ def save_map(
 
     Raises:
         ConfigError: another ending, a map that is not two-dimensional and finite, or ``low`` above ``high``.
+        DataError: the file cannot be written.
     """
     path = Path(path)
     if anomaly_map.ndim != 2 or anomaly_map.size == 0 or not np.isfinite(anomaly_map).all():
@@ -180,7 +201,10 @@ def save_map(
         info = PngImagePlugin.PngInfo()
         info.add_text(_LOW, repr(bottom))
         info.add_text(_HIGH, repr(top))
-        Image.fromarray(steps).save(buffer, "PNG", pnginfo=info)
+        try:
+            Image.fromarray(steps).save(buffer, "PNG", pnginfo=info)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{shown(path)}: map cannot be written ({one_line(error)}); try .npy") from error
     else:
         raise ConfigError(f"{shown(path)}: map with the ending {path.suffix!r}, expected .npy or .png; rename it")
     write_atomic(path, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""The legend on a heat map: the colour bar with its numbers, inside the picture."""
+"""The legend of a heat map: a strip below the picture with the colour bar and its numbers. It hides nothing of the photo."""
 
 from __future__ import annotations
 
@@ -9,68 +9,102 @@ from PIL import Image, ImageDraw, ImageFont
 from promptad.report.colours import OUTLINE, ramp
 
 SMALLEST = 96
-"""A picture with an edge shorter than this gets no legend: the numbers could not be read."""
+"""A picture narrower than this gets no legend: the numbers could not be read."""
+
+_BACK, _TEXT, _UNSEEN = (18, 20, 24), (255, 255, 255), ((150, 150, 150), (80, 80, 80))
 
 
-def add_legend(
-    picture: NDArray[np.uint8],
-    anomaly_map: NDArray[np.floating],
+def _font_size(width: int, height: int) -> int:
+    """Of the photo's size, within bounds: 9 to 64 pixels."""
+    return int(min(64, max(9, round(min(width, height * 1.5) / 38), round(width / 90))))
+
+
+def _texts(low: float, high: float) -> tuple[str, str]:
+    return f"{low:.3g}", f"{high:.3g} or more"
+
+
+def legend_height(width: int, height: int, low: float, high: float) -> int:
+    """Height in pixels of the legend of a picture of ``width`` x ``height``; 0 where its numbers would not fit."""
+    if width < SMALLEST:
+        return 0
+    size = _font_size(width, height)
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    font = ImageFont.load_default(size)
+    needed = sum(draw.textlength(text, font=font) for text in _texts(low, high)) + 3 * size
+    return round(3.2 * size) if needed <= width else 0
+
+
+def draw_legend(
+    width: int,
+    height: int,
     low: float,
     high: float,
     map_threshold: float | None = None,
+    *,
+    hatched: bool = False,
 ) -> NDArray[np.uint8]:
-    """Draw the colour bar with its numbers at the bottom edge of a picture.
-
-    The bar goes to the top edge instead when it would cover values above ``low`` at the bottom and none at
-    the top, so that no finding is hidden behind it. The size of the picture does not change.
+    """The legend of a picture of ``width`` x ``height``.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, not changed. With an edge under 96 pixels it comes back as it is.
-        anomaly_map: (H, W), larger = more anomalous.
         low, high: the ends of the colour scale, in units of the map.
         map_threshold: marked on the bar when it lies on the scale.
+        hatched: say what hatching means.
 
     Returns:
-        (H, W, 3) uint8 RGB, a new array (or ``picture`` itself when it is too small).
+        (:func:`legend_height`, width, 3) uint8 RGB.
     """
-    height, width = picture.shape[:2]
-    if min(height, width) < SMALLEST:
-        return picture
-    size = max(9, round(min(width, height * 1.5) / 38))
+    size = _font_size(width, height)
     font = ImageFont.load_default(size)
-    pad = max(3, size // 2)
-    bar_height = max(4, round(size * 0.55))
-    band = pad + bar_height + pad // 2 + round(size * 1.2) + pad // 2
-    box_width = min(width, max(round(width * 0.5), size * 16))
-
-    hot = anomaly_map > low
-    on_top = bool(hot[height - band :, :box_width].any()) and not bool(hot[:band, :box_width].any())
-    top = 0 if on_top else height - band
-
-    canvas = Image.fromarray(picture).convert("RGB")
-    shade = Image.new("RGB", (box_width, band), (18, 20, 24))
-    area = (0, top, box_width, top + band)
-    canvas.paste(Image.blend(canvas.crop(area), shade, 0.82), area)
-
-    left, right = pad, box_width - pad
-    colours = ramp(np.linspace(0, 1, right - left)).astype(np.uint8)
-    bar = np.broadcast_to(colours[None], (bar_height, right - left, 3))
-    canvas.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, top + pad))
-
+    pad, bar_height = max(3, size // 2), max(4, round(size * 0.7))
+    canvas = Image.new("RGB", (width, legend_height(width, height, low, high)), _BACK)
     draw = ImageDraw.Draw(canvas)
-    text_top = top + pad + bar_height + pad // 2
-    white = (255, 255, 255)
-    draw.text((left, text_top), f"{low:.3g}", font=font, fill=white)
-    draw.text((right, text_top), f"{high:.3g} or more", font=font, fill=white, anchor="ra")
+    low_text, high_text = _texts(low, high)
+    bar_width = min(width - 2 * pad, max(size * 28, round(width * 0.5)))
+    left, right = pad, pad + bar_width
+
+    colours = ramp(np.linspace(0, 1, bar_width)).astype(np.uint8)
+    bar = np.broadcast_to(colours[None], (bar_height, bar_width, 3))
+    canvas.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, pad))
+    text_top = pad + bar_height + max(1, size // 4)
+    draw.text((left, text_top), low_text, font=font, fill=_TEXT)
+    draw.text((right, text_top), high_text, font=font, fill=_TEXT, anchor="ra")
+
     if map_threshold is not None and low <= map_threshold <= high:
-        x = left + round((map_threshold - low) / (high - low) * (right - left))
+        x = left + round((map_threshold - low) / (high - low) * bar_width)
         line = max(2, size // 6)
-        draw.line((x, top + pad // 2, x, top + pad + bar_height + pad // 2), fill=white, width=line + 2)
-        draw.line((x, top + pad // 2, x, top + pad + bar_height + pad // 2), fill=OUTLINE, width=line)
+        ends = (x, pad - pad // 2, x, pad + bar_height + pad // 2)
+        draw.line(ends, fill=_TEXT, width=line + 2)
+        draw.line(ends, fill=OUTLINE, width=line)
         label = f"limit {map_threshold:.3g}"
-        start = left + draw.textlength(f"{low:.3g}", font=font) + size
-        end = right - draw.textlength(f"{high:.3g} or more", font=font) - size
+        start = left + draw.textlength(low_text, font=font) + size
+        end = right - draw.textlength(high_text, font=font) - size
         length = draw.textlength(label, font=font)
         if end - start >= length:
-            draw.text((min(max(x - length / 2, start), end - length), text_top), label, font=font, fill=white)
+            draw.text((min(max(x - length / 2, start), end - length), text_top), label, font=font, fill=_TEXT)
+    if hatched:
+        _say_hatched(draw, font, size, right + 2 * size, pad, bar_height, width)
     return np.array(canvas)
+
+
+def _say_hatched(
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: int,
+    left: int,
+    top: int,
+    height: int,
+    width: int,
+) -> None:
+    """A hatched swatch with its words, right of the bar, where there is room."""
+    text = "not inspected"
+    swatch = 3 * size
+    if left + swatch + size / 2 + draw.textlength(text, font=font) > width:
+        return
+    pale, dark = _UNSEEN
+    draw.rectangle((left, top, left + swatch, top + height), fill=pale)
+    step = max(4, size // 2)
+    for x in range(left, left + swatch, step):
+        draw.line(
+            (x, top + height, min(x + height, left + swatch), top + max(0, x + height - left - swatch)), fill=dark
+        )
+    draw.text((left + swatch + size / 2, top - size // 6), text, font=font, fill=_TEXT)

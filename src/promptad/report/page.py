@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import os
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,7 @@ from promptad.data.files import shown, write_atomic
 from promptad.errors import PhotoError
 from promptad.report.colours import css_gradient
 from promptad.report.histogram import histogram_svg
-from promptad.report.rows import Row, worst_first
-from promptad.report.table import TOP_DEFECTS
+from promptad.report.rows import TOP_DEFECTS, VERDICTS, Row, counted, worst_first
 from promptad.report.thumbnails import Thumbnail, thumbnail
 
 
@@ -54,6 +54,8 @@ class PageSummary:
         map_threshold: the pixel level of the outlines.
         command: the command line that made the page.
         metrics: shown when labels are known.
+        words: the defect words that photos were compared with.
+        notices: what was assumed, left out or not used, a line each (:mod:`promptad.notices`).
         notes: further remarks, a paragraph each ("12 of 40 photos were taken from an earlier run").
         version: of promptad.
         created: date and time as text; now by default.
@@ -69,6 +71,8 @@ class PageSummary:
     map_threshold: float | None = None
     command: str = ""
     metrics: tuple[Metric, ...] = ()
+    words: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     version: str = __version__
     created: str = field(default_factory=lambda: datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
@@ -76,7 +80,7 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class _View:
-    """A row as the template shows it."""
+    """A row as the template shows it. Links lead from the page to the files; "" where there is none."""
 
     row: Row
     rank: int
@@ -88,6 +92,8 @@ class _View:
     place: float | None  # of the score between the smallest and the largest, 0 to 100
     photo: Thumbnail | None
     heatmap: Thumbnail | None
+    photo_link: str
+    heatmap_link: str
     picture_error: str
     shown_width: int  # of both pictures in the table, in CSS pixels
 
@@ -104,12 +110,14 @@ def write_page(
 ) -> None:
     """Write the page for a run, complete or not at all.
 
-    Photos come worst first. Pictures are read, made small and written one at a time, so memory does not grow
-    with the size of the photos. A photo that cannot be read any more is said to be so in its row.
+    Photos come worst first. The page shows small pictures that are part of it and links to photos and heat maps at full
+    size, which it opens beside each other where they lie at the end of their links. Pictures are read, made small and
+    written one at a time, so memory does not grow with the size of the photos. A photo that cannot be read any more is
+    said to be so in its row.
 
     Args:
         path: the HTML file.
-        rows: one for each photo, any order; failed ones get a section of their own.
+        rows: one for each photo, any order; failed photos and skipped files get sections of their own.
         title: heading of the page.
         summary: the head of the page.
         max_pictures: only so many of the worst photos are shown with pictures.
@@ -119,10 +127,10 @@ def write_page(
     Raises:
         DataError: the file cannot be written.
     """
+    base = Path(path).parent
     ordered = worst_first(rows)
     scored = [row for row in ordered if row.score is not None]
-    failed = [row for row in ordered if row.score is None]
-    folder = _common_folder([row.photo for row in ordered])
+    folder, home = _folder(ordered)
     scores = [row.score or 0.0 for row in scored]
     labels = [row.label for row in scored]
     seconds = [row.seconds for row in scored if row.seconds is not None]
@@ -133,12 +141,17 @@ def write_page(
     parts = template.generate(
         title=title,
         summary=summary,
-        folder=shown(folder),
-        counts=Counter(row.verdict for row in ordered),
-        total=len(ordered),
-        views=_views(scored, folder, summary.threshold, max_pictures, max_rows, edge),
+        folder=shown(home),
+        counts=counted(ordered),
+        verdicts=VERDICTS,
+        total=sum(row.verdict != "skipped" for row in ordered),
+        views=_views(scored, base, folder, summary.threshold, max_pictures, max_rows, edge),
         limit_place=None if summary.threshold is None else _placer(scores, summary.threshold)(summary.threshold),
-        failed=[(shown(_inside(row.photo, folder)), row.error) for row in failed],
+        unread={
+            verdict: [(shown(_inside(row.photo, folder)), row.error) for row in ordered if row.verdict == verdict]
+            for verdict in ("failed", "skipped")
+        },
+        partly=[row.inspected for row in scored if row.inspected is not None and row.inspected < 1],
         listed=min(len(scored), max_rows),
         scored=len(scored),
         pictured=min(len(scored), max_rows, max_pictures),
@@ -160,13 +173,13 @@ def write_page(
 
 
 def _views(
-    rows: list[Row], folder: str, threshold: float | None, max_pictures: int, max_rows: int, edge: int
+    rows: list[Row], base: Path, folder: str, threshold: float | None, max_pictures: int, max_rows: int, edge: int
 ) -> Iterator[_View]:
     scores = [row.score or 0.0 for row in rows]
     number = _formatter(scores)
     place = _placer(scores, threshold)
     for rank, (row, score) in enumerate(zip(rows[:max_rows], scores, strict=False), start=1):
-        photo, heatmap, problem = _pictures(row, edge) if rank <= max_pictures else (None, None, "")
+        photo, heatmap, problem = _pictures(row, base, edge) if rank <= max_pictures else (None, None, "")
         relative = _inside(row.photo, folder)
         yield _View(
             row=row,
@@ -179,28 +192,39 @@ def _views(
             place=place(score),
             photo=photo,
             heatmap=heatmap,
+            photo_link=_link(row.photo_file(base), base) if row.photo else "",
+            heatmap_link=_link(base / row.heatmap, base) if row.heatmap else "",
             picture_error=problem,
             shown_width=sum(min(150, round(112 * p.width / p.height)) + 4 for p in (photo, heatmap) if p),
         )
 
 
-def _pictures(row: Row, edge: int) -> tuple[Thumbnail | None, Thumbnail | None, str]:
+def _pictures(row: Row, base: Path, edge: int) -> tuple[Thumbnail | None, Thumbnail | None, str]:
     """The small photo, the small heat map, and why one of them is missing."""
-    photo: Thumbnail | None = None
-    heatmap: Thumbnail | None = None
+    photo, heatmap = row.picture, row.heatmap_picture
     problem = ""
-    try:
-        photo = thumbnail(row.photo if row.photo_array is None else row.photo_array, edge)
-    except PhotoError as error:
-        problem = str(error)
-    try:
-        if row.heatmap_array is not None:
-            heatmap = thumbnail(row.heatmap_array, edge)
-        elif row.heatmap is not None:
-            heatmap = thumbnail(row.heatmap, edge)
-    except PhotoError as error:
-        problem = problem or str(error)
+    if photo is None:
+        try:
+            photo = thumbnail(row.photo_file(base), edge)
+        except PhotoError as error:
+            problem = str(error)
+    if heatmap is None and row.heatmap is not None:
+        try:
+            heatmap = thumbnail(base / row.heatmap, edge, crop=row.size)
+        except PhotoError as error:
+            problem = problem or str(error)
     return photo, heatmap, problem
+
+
+def _link(target: Path, base: Path) -> str:
+    """A link from a page in ``base`` to a file, relative where there is such a way, so that it survives a move."""
+    full = os.path.abspath(target)
+    try:
+        relative = os.path.relpath(full, os.path.abspath(base))
+    except ValueError:  # another drive
+        return Path(full).as_uri()
+    # A first segment with a colon would read as a scheme.
+    return "./" + urllib.parse.quote(os.fsencode(Path(relative).as_posix()))
 
 
 def _outcome(row: Row) -> str:
@@ -223,12 +247,16 @@ def _placer(scores: Sequence[float], threshold: float | None) -> Callable[[float
     return lambda value: 100 * (value - low) / (high - low) if low <= value <= high and high > low else None
 
 
-def _common_folder(photos: list[str]) -> str:
-    """The deepest folder that holds all photos, "" when there is none."""
+def _folder(rows: list[Row]) -> tuple[str, str]:
+    """The deepest folder that all photos share, "" when there is none, as their paths begin and as the page tells it."""
+    roots = {row.root for row in rows}
     try:
-        return os.path.commonpath([os.path.dirname(photo) for photo in photos])
+        common = os.path.commonpath([os.path.dirname(row.photo) for row in rows])
     except ValueError:  # no photos, other drives, or absolute paths mixed with relative ones
-        return ""
+        common = ""
+    if len(roots) != 1 or None in roots:
+        return common, common
+    return common, os.path.normpath(os.path.join(str(roots.pop()), common))
 
 
 def _inside(photo: str, folder: str) -> str:

@@ -39,18 +39,28 @@ def small(picture: NDArray[np.uint8], edge: int = 360) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def thumbnail(source: str | os.PathLike[str] | NDArray[np.uint8], edge: int = 360, quality: int = 80) -> Thumbnail:
+def thumbnail(
+    source: str | os.PathLike[str] | NDArray[np.uint8],
+    edge: int = 360,
+    quality: int = 80,
+    *,
+    crop: tuple[int, int] | None = None,
+) -> Thumbnail:
     """A photo file or array as a small JPEG.
 
     Args:
         source: a path, or (H, W, 3) uint8 RGB.
         edge: largest long edge in pixels.
         quality: of the JPEG, 1 to 95.
+        crop: (H, W) of what is shown, from the top left; for heat maps, whose legend lies below.
 
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
-    picture = small(source if isinstance(source, np.ndarray) else _read_reduced(source, edge), edge)
+    picture = source if isinstance(source, np.ndarray) else _read_reduced(source, edge)
+    if crop is not None:  # the file may have been read at reduced size
+        picture = picture[: max(1, round(crop[0] * picture.shape[1] / max(1, crop[1])))]
+    picture = small(picture, edge)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)
     code = base64.b64encode(buffer.getvalue()).decode("ascii")

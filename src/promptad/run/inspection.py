@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import heapq
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from promptad.data.files import shown, write_atomic
-from promptad.data.photos import read_photo
+from promptad.data.files import sha256_file, shown, write_atomic
+from promptad.data.lock import only_one
 from promptad.detector import Detector
-from promptad.errors import DataError, PromptadError
-from promptad.prediction import Prediction
-from promptad.report.heatmap import overlay, save_heatmap, save_map
+from promptad.errors import DataError
+from promptad.notices import collected_notices, notice
+from promptad.report.log import ResultLog, run_key
 from promptad.report.page import Metric, PageSummary, write_page
-from promptad.report.rows import Row, worst_first
-from promptad.report.table import ResultLog, run_key, write_csv
-from promptad.report.thumbnails import small
+from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
+from promptad.report.table import write_csv
+from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge
+from promptad.run.naming import common_folder, picture_names, relative_path
+from promptad.run.remarks import SIZE_REMARK, UNWRITTEN, size_remark
+
+LeftOut = Sequence[tuple[Path, str]]
+"""Paths that no photo came of, with the reason for each."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Output:
     """
 
     folder: Path
-    heatmaps: str = "jpg"
-    maps: str = "none"
+    heatmaps: HeatmapKind = "jpg"
+    maps: MapKind = "none"
     max_pictures: int = 200
     fresh: bool = False
     command: str = ""
@@ -42,7 +47,14 @@ class Output:
 
 @dataclass
 class Report:
-    """What a run gave: rows worst first, the files, and whether it was interrupted."""
+    """What a run gave.
+
+    Attributes:
+        rows: worst first, failed photos and skipped files last. csv, log, page: the files.
+        reused: photos whose score is that of an earlier run. interrupted: by Ctrl-C; the rest is missing.
+        unwritten: judged photos of which a file that was asked for could not be written; their rows say why.
+        notices: lines that were said during the run.
+    """
 
     rows: list[Row]
     csv: Path
@@ -50,7 +62,18 @@ class Report:
     page: Path
     reused: int = 0
     interrupted: bool = False
-    failed: list[Row] = field(default_factory=list)
+    unwritten: int = 0
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Row]:
+        """Rows of photos that could not be read or judged."""
+        return [row for row in self.rows if row.verdict == "failed"]
+
+    @property
+    def counts(self) -> dict[RowVerdict, int]:
+        """How many rows have each verdict, as page, table and log tell it too."""
+        return counted(self.rows)
 
 
 def inspect(
@@ -58,127 +81,245 @@ def inspect(
     photos: Sequence[Path],
     output: Output,
     *,
-    skipped: Sequence[tuple[Path, str]] = (),
-    unreadable: Sequence[tuple[Path, str]] = (),
+    skipped: LeftOut = (),
+    unreadable: LeftOut = (),
     labels: Mapping[Path, int] | None = None,
     metrics: Callable[[], Sequence[Metric]] | None = None,
-    seen: Callable[[Path, Prediction], None] | None = None,
+    seen: Seen | None = None,
     progress: Callable[[int, int], None] | None = None,
     failed: Callable[[str], None] | None = None,
 ) -> Report:
     """Judges photos one after the other and writes everything under `output.folder`.
 
     A photo that cannot be judged gets a row with its reason; the rest goes on. Every finished photo is on disk at once,
-    so an interrupted run loses at most the photo it was at, and the next run with the same detector goes on from there.
+    so an interrupted run loses at most the photo it was at, and the next run with the same detector goes on from there,
+    wherever the folder and the photos have been moved to together. Another threshold judges the same scores anew.
 
     Args:
-        photos: in the order in which they are judged. skipped: files that are no photos, with reasons.
-        unreadable: what should have been read and cannot be (broken links, folders without rights), with reasons; failed.
+        photos: in the order in which they are judged. skipped: files that are no photos. unreadable: photos and folders
+            that could not be read and so failed; both with reasons.
         labels: 0 good, 1 anomalous where known. metrics: called at the end, shown on the page.
         seen: called with every new prediction, its map included; switches resuming off, since maps are not kept.
-        progress: photos done and in all. failed: called with one line for each photo that cannot be judged.
+        progress: photos done and in all. failed: called with one line for each photo that could not be judged, and for
+            each file that could not be written.
 
     Raises:
-        DataError: the folder cannot be written. KeyboardInterrupt is caught: the report then says `interrupted`.
+        DataError: the folder cannot be written, or another run is at work in it. KeyboardInterrupt is caught: the report
+            then says `interrupted`.
     """
-    folder = output.folder
-    files = Report([], folder / "results.csv", folder / "results.jsonl", folder / "report.html")
-    prepare(folder)
-    if output.fresh or seen is not None:
-        files.log.unlink(missing_ok=True)
-    key = run_key({"detector": detector.identity(), "heatmaps": output.heatmaps, "maps": output.maps})
-    names = picture_names(photos)
-    rows = [Row.failed(path, f"skipped: {reason}") for path, reason in skipped]
-    rows += [Row.failed(path, f"{shown(path)}: {reason}") for path, reason in unreadable]
-    with ResultLog(files.log, key) as log:
+    prepare(output.folder)
+    with only_one(output.folder), collected_notices() as notices:
+        run = _Run(detector, photos, output, labels or {}, seen, failed)
+        if output.fresh or seen is not None:
+            run.forget()
+        with ResultLog(run.report.log, run.key, earlier=run.earlier) as log:
+            run.judge_all(log, photos, skipped, unreadable, progress)
+            run.finish(log, notices, metrics)
+    return run.report
+
+
+class _Run:
+    """What a run knows from its first photo to its last."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        photos: Sequence[Path],
+        output: Output,
+        labels: Mapping[Path, int],
+        seen: Seen | None,
+        failed: Callable[[str], None] | None,
+    ) -> None:
+        folder = output.folder
+        self.detector, self.output, self.labels, self.seen, self.failed = detector, output, labels, seen, failed
+        self.report = Report([], folder / "results.csv", folder / "results.jsonl", folder / "report.html")
+        self.earlier = folder / "earlier.jsonl"
+        self.key = run_key(detector.identity())
+        self.folder = common_folder(photos)
+        self.root = relative_path(self.folder, folder)
+        self.names = picture_names(photos, self.folder)
+        # Pictures that photos of this run own: no other photo's result may point to them.
+        self.owners = {path: name for name in self.names.values() for path in self._pictures(name)}
+        self.total = len(photos)
+        self.judged = 0
+        self.good_sizes = detector.good_sizes
+        self.words: tuple[str, ...] = ()
+        self.recoloured: set[Scale] = set()
+        self._worst: list[tuple[float, int]] = []  # heap of the rows whose pictures the page shows
+
+    def forget(self) -> None:
+        """Removes what an earlier run left behind for resuming."""
+        for path in (self.report.log, self.earlier):
+            path.unlink(missing_ok=True)
+
+    def judge_all(
+        self,
+        log: ResultLog,
+        photos: Sequence[Path],
+        skipped: LeftOut,
+        unreadable: LeftOut,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """A row for every photo and every file that was left out, each in the log as soon as it is known."""
+        left_out: list[tuple[RowVerdict, Path, str]] = [
+            *(("failed", path, reason) for path, reason in unreadable),
+            *(("skipped", path, reason) for path, reason in skipped),
+        ]
+        for verdict, path, reason in left_out:
+            known = {"photo": self._place(path), "root": self.root, "run": self.key}
+            self._add(log, Row.failed(error=f"{shown(path)}: {reason}", verdict=verdict, **known))
         try:
-            for index, path in enumerate(photos):
-                row = log.finished(path)
-                if row is not None:
-                    files.reused += 1
-                else:
-                    row = _one(detector, path, names[path], output, (labels or {}).get(path), seen)
-                    log.append(row)
-                    if row.verdict == "failed" and failed is not None:
-                        failed(row.error)
-                rows.append(row)
-                if len(rows) > 2 * output.max_pictures:
-                    rows = _without_hidden_pictures(rows, output.max_pictures)
+            for done, path in enumerate(photos, start=1):
+                self._add(log, self._row(log, path))
+                self.judged = done
                 if progress is not None:
-                    progress(index + 1, len(photos))
+                    progress(done, self.total)
         except KeyboardInterrupt:
-            files.interrupted = True
-    files.rows = worst_first(rows)
-    files.failed = [row for row in files.rows if row.verdict == "failed"]
-    write_csv(files.csv, files.rows)
-    calibration = detector.calibration
-    mapped = any(row.hottest is not None for row in files.rows)
-    low, high = color_scale(detector) if mapped else (None, None)
-    notes = [f"{files.reused} of {len(photos)} photos were taken from an earlier run."] if files.reused else []
-    if files.interrupted:
-        notes.append(
-            f"The run was interrupted: {len(rows) - len(skipped) - len(unreadable)} of {len(photos)} photos are shown."
+            self.report.interrupted = True
+
+    def finish(self, log: ResultLog, notices: list[str], metrics: Callable[[], Sequence[Metric]] | None) -> None:
+        """Says what concerns many photos, and writes log, table and page."""
+        report = self.report
+        report.rows = worst_first(report.rows)
+        self._say_what_concerns_many()
+        report.notices = list(notices)
+        log.settle(report.rows, complete=not report.interrupted)
+        write_csv(report.csv, report.rows)
+        measured = tuple(metrics()) if metrics is not None and not report.interrupted else ()
+        write_page(
+            report.page,
+            report.rows,
+            title=self.output.title,
+            summary=self._summary(measured),
+            max_pictures=self.output.max_pictures,
         )
-    summary = PageSummary(
-        object=detector.object,
-        method=f"{detector.entry.title}, preset {detector.preset}",
-        backbone=detector.backbone.identity,
-        threshold=calibration.threshold if calibration else None,
-        threshold_note=calibration.note
-        if calibration
-        else "Good photos (--good) set a threshold; --threshold gives one by hand.",
-        map_low=low,
-        map_high=high,
-        map_threshold=calibration.map_threshold if calibration else None,
-        command=output.command,
-        metrics=tuple(metrics()) if metrics is not None and not files.interrupted else (),
-        notes=tuple(notes),
-    )
-    write_page(files.page, files.rows, title=output.title, summary=summary, max_pictures=output.max_pictures)
-    return files
+
+    def _row(self, log: ResultLog, path: Path) -> Row:
+        """The row of one photo: of an earlier run where there is one, else judged now."""
+        place = self._place(path)
+        known: dict[str, Any] = {"photo": place, "root": self.root, "run": self.key, "label": self.labels.get(path)}
+        files = Files(self.output.folder, self.output.heatmaps, self.output.maps, self.names[path])
+        try:
+            known["sha256"] = sha256_file(path)
+        except DataError as error:
+            return self._said(Row.failed(error=error, **known))
+        row = None if self.seen is not None else log.find(place, known["sha256"])
+        if row is not None and self._fits(row, files):
+            return self._taken_over(row, known)
+        row = judge(self.detector, path, files, known, pictured=self._pictured, seen=self.seen)
+        if row.size is not None and (remark := size_remark(row.size, self.good_sizes)):
+            row = replace(row, remarks=(remark, *row.remarks))
+        return self._said(row)
+
+    def _fits(self, row: Row, files: Files) -> bool:
+        """Whether the files that are asked for exist from an earlier run, and are still of this photo."""
+        if row.hottest is None:  # a method without maps
+            return True
+        for wanted, there in ((files.heatmap, row.heatmap), (files.map_file, row.map_file)):
+            if wanted is None:
+                continue
+            if there is None or not (self.output.folder / there).is_file():
+                return False
+            endings = {Path(wanted).suffix, ".png"} if wanted == files.heatmap else {Path(wanted).suffix}
+            if Path(there).suffix not in endings or self.owners.get(there, files.name) != files.name:
+                return False
+        return True
+
+    def _taken_over(self, row: Row, known: Mapping[str, Any]) -> Row:
+        """The row of an earlier run as this one tells it."""
+        self.report.reused += 1
+        calibration = self.detector.calibration
+        threshold, level = (calibration.threshold, calibration.map_threshold) if calibration else (None, None)
+        if row.scale is not None and row.scale != color_scale(self.detector, level):
+            self.recoloured.add(row.scale)
+        remarks = [remark for remark in row.remarks if not remark.startswith(SIZE_REMARK)]
+        if row.size is not None and (remark := size_remark(row.size, self.good_sizes)):
+            remarks.insert(0, remark)
+        there = {name: getattr(row, name) for name in ("heatmap", "map_file")}
+        kept = {name: path if path and (self.output.folder / path).is_file() else None for name, path in there.items()}
+        changes: dict[str, Any] = {**known, **kept, "remarks": tuple(remarks)}
+        return replace(row.judged(threshold, level), **changes)
+
+    def _add(self, log: ResultLog, row: Row) -> None:
+        """Puts a row into the log, and what table and page need of it into the report."""
+        log.append(row)
+        if row.defects and not self.words:
+            self.words = tuple(sorted((word.words for word in row.defects), key=str.lower))
+        rows = self.report.rows
+        rows.append(row.shortened())
+        if row.score is None:
+            return
+        heapq.heappush(self._worst, (row.score, 1 - len(rows)))  # of equal scores the later photo goes
+        if len(self._worst) > self.output.max_pictures:
+            hidden = -heapq.heappop(self._worst)[1]
+            rows[hidden] = replace(rows[hidden], picture=None, heatmap_picture=None)
+
+    def _pictured(self, score: float) -> bool:
+        """Whether the page would show a photo of this score with pictures, were it written now."""
+        return len(self._worst) < self.output.max_pictures or score > self._worst[0][0]
+
+    def _said(self, row: Row) -> Row:
+        """The row, with a line for the caller when it failed or a file about it is missing."""
+        lines = [remark for remark in row.remarks if remark.startswith(UNWRITTEN)]
+        self.report.unwritten += bool(lines)
+        for line in [row.error] if row.verdict == "failed" else [f"{shown(row.photo)}: {line}" for line in lines]:
+            if self.failed is not None:
+                self.failed(line)
+        return row
+
+    def _place(self, path: Path) -> str:
+        return relative_path(path, self.folder)
+
+    def _pictures(self, name: str) -> list[str]:
+        """All paths that pictures of that name may have."""
+        return [f"heatmaps/{name}.jpg", f"heatmaps/{name}.png", f"maps/{name}.npy", f"maps/{name}.png"]
+
+    def _say_what_concerns_many(self) -> None:
+        other = [row for row in self.report.rows if any(remark.startswith(SIZE_REMARK) for remark in row.remarks)]
+        if other:
+            good = sorted({f"{width}x{height}" for height, width in self.good_sizes})
+            sizes = sorted({f"{row.size[1]}x{row.size[0]}" for row in other if row.size})
+            notice(
+                f"{len(other)} of {self.total} photos differ clearly in shape or size from the good photos "
+                f"({_some(sizes)} against {_some(good)}); their scores may not compare: take or crop them alike, or add "
+                "good photos like them"
+            )
+        if self.recoloured:
+            ends = _some(sorted(f"{scale.low:.3g} to {scale.high:.3g}" for scale in self.recoloured))
+            notice(
+                f"some heat maps are those of an earlier run and keep its colours and outlines ({ends}, as their legends "
+                "say); --fresh draws them anew"
+            )
+
+    def _summary(self, metrics: tuple[Metric, ...]) -> PageSummary:
+        report, detector = self.report, self.detector
+        calibration = detector.calibration
+        mapped = any(row.hottest is not None for row in report.rows)
+        scale = color_scale(detector) if mapped else None
+        notes = [f"{report.reused} of {self.total} photos were taken from an earlier run."] if report.reused else []
+        if report.interrupted:
+            notes.append(f"The run was interrupted: {self.judged} of {self.total} photos are shown.")
+        return PageSummary(
+            object=detector.object,
+            method=f"{detector.entry.title}, preset {detector.preset}",
+            backbone=detector.backbone.identity,
+            threshold=calibration.threshold if calibration else None,
+            threshold_note=calibration.note
+            if calibration
+            else "Good photos (--good) set a threshold; --threshold gives one by hand.",
+            map_low=scale.low if scale else None,
+            map_high=scale.high if scale else None,
+            map_threshold=calibration.map_threshold if calibration else None,
+            command=self.output.command,
+            metrics=metrics,
+            words=self.words,
+            notices=tuple(report.notices),
+            notes=tuple(notes),
+        )
 
 
-def _one(
-    detector: Detector,
-    path: Path,
-    name: str,
-    output: Output,
-    label: int | None,
-    seen: Callable[[Path, Prediction], None] | None,
-) -> Row:
-    """Judges one photo and writes its pictures; a photo that cannot be judged gives a failed row."""
-    try:
-        began = time.perf_counter()
-        photo = read_photo(path)
-        read = time.perf_counter()
-        features = detector.encode(photo)
-        encoded = time.perf_counter()
-        prediction = detector.predict_features(features, path=path)
-    except PromptadError as error:
-        return Row.failed(path, error, label=label)
-    except MemoryError:
-        return Row.failed(path, f"{path}: not enough memory for a photo of this size; make it smaller", label=label)
-    done = time.perf_counter()
-    prediction.timings.update(read=read - began, encode=encoded - read, score=done - encoded)
-    if seen is not None:
-        seen(path, prediction)
-    heatmap, thumb = None, None
-    if prediction.map is not None:
-        low, high = color_scale(detector)
-        level = prediction.map_threshold
-        if output.heatmaps != "none":
-            heatmap = output.folder / "heatmaps" / f"{name}.{output.heatmaps}"
-            save_heatmap(heatmap, photo, prediction.map, low, high, map_threshold=level)
-        if output.maps != "none":
-            save_map(output.folder / "maps" / f"{name}.{output.maps}", prediction.map, *detector.entry.map_bounds)
-        thumb = small(overlay(photo, prediction.map, low, high, map_threshold=level))
-    return Row.of(prediction, label=label, heatmap=heatmap, photo_array=small(photo), heatmap_array=thumb)
-
-
-def color_scale(detector: Detector) -> tuple[float, float]:
-    """(low, high) of the heat maps' colours: fixed for a detector, never stretched per photo."""
-    calibration = detector.calibration
-    return (calibration.map_low, calibration.map_high) if calibration else detector.entry.map_range
+def _some(texts: Sequence[str], most: int = 3) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def prepare(folder: Path) -> None:
@@ -194,26 +335,3 @@ def prepare(folder: Path) -> None:
     probe = folder / f".promptad-{os.getpid()}"
     write_atomic(probe, b"")
     probe.unlink(missing_ok=True)
-
-
-def picture_names(photos: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each photo's pictures: its path below the common folder, unique without regard to case."""
-    if not photos:
-        return {}
-    absolute = {path: Path(os.path.abspath(path)) for path in photos}
-    common = Path(os.path.commonpath([p.parent for p in absolute.values()]))
-    names: dict[Path, str] = {}
-    used: set[str] = set()
-    for path, full in absolute.items():
-        name = full.relative_to(common).as_posix()
-        if name.lower() in used:
-            name += "-" + hashlib.sha256(os.fsencode(full)).hexdigest()[:8]
-        used.add(name.lower())
-        names[path] = name
-    return names
-
-
-def _without_hidden_pictures(rows: list[Row], shown: int) -> list[Row]:
-    """Drops the small pictures that the page will not show, which bounds the memory of a long run."""
-    ordered = worst_first(rows)
-    return ordered[:shown] + [replace(row, photo_array=None, heatmap_array=None) for row in ordered[shown:]]

@@ -1,0 +1,87 @@
+"""One process at a time in a folder: a lock that the operating system lets go when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from promptad.data.files import one_line, shown
+from promptad.errors import DataError
+from promptad.notices import notice
+
+LOCK_NAME = ".promptad.lock"
+"""File in the folder that carries the lock. It stays there; only a lock on it means that somebody is at work."""
+
+_REFUSALS = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Inside, no other process and no other thread is inside for the same folder.
+
+    Args:
+        folder: exists and can be written.
+
+    Raises:
+        DataError: another one is; the line says which process on which machine, and since when.
+    """
+    path = folder / LOCK_NAME
+    try:
+        file = open(path, "a+b")  # noqa: SIM115 - closed below, which lets the lock go
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); choose another folder") from error
+    with file:
+        try:
+            _lock(file)
+        except OSError as error:
+            if error.errno in _REFUSALS:
+                raise DataError(
+                    f"{shown(folder)}: another run is at work here ({_holder(file)}); wait until it ends, or choose "
+                    "another folder"
+                ) from None
+            notice(
+                f"{shown(folder)}: this file system knows no locks ({one_line(error)}); take care that no second run "
+                "writes into the folder"
+            )
+        file.truncate(0)
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.write(json.dumps(holder).encode())
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _holder(file: BinaryIO) -> str:
+    """Who holds the lock, as far as the file tells."""
+    try:
+        file.seek(0)
+        holder = json.loads(file.read(1000))
+        return f"process {holder['process']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return "it does not say which"
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    # Beyond the text that says who holds it: Windows lets nobody read locked bytes.
+    _BYTE = 1 << 30
+
+    def _lock(file: BinaryIO) -> None:
+        file.seek(_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

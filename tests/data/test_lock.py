@@ -1,0 +1,87 @@
+"""One process at a time in a folder, and a crash leaves nothing stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from promptad.data.lock import LOCK_NAME, only_one
+from promptad.errors import DataError
+from promptad.notices import PromptadNotice
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from promptad.data.lock import only_one
+with only_one(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_process_is_told_who_holds_the_folder(holder, tmp_path):
+    with pytest.raises(DataError) as refused, only_one(tmp_path):
+        pass
+    assert f"process {holder.pid} on " in str(refused.value) and "since 20" in str(refused.value)
+    assert "wait until it ends" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_lock_goes_with_its_holder_however_that_ends(holder, tmp_path, how):
+    holder.send_signal(how)
+    holder.wait(timeout=30)
+    with only_one(tmp_path):
+        pass
+
+
+def test_a_lock_serves_one_after_the_other_and_not_two_at_once(tmp_path):
+    for _ in range(2):
+        with only_one(tmp_path), pytest.raises(DataError, match=f"process {os.getpid()} on "), only_one(tmp_path):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+    assert (tmp_path / LOCK_NAME).read_bytes() == b""
+
+
+def test_an_error_inside_lets_the_lock_go(tmp_path):
+    with pytest.raises(ZeroDivisionError), only_one(tmp_path):
+        raise ZeroDivisionError
+    with only_one(tmp_path):
+        pass
+
+
+def test_text_in_the_lock_file_that_nobody_wrote_is_no_problem(tmp_path):
+    with only_one(tmp_path):
+        (tmp_path / LOCK_NAME).write_bytes(b"\xff{")
+        with pytest.raises(DataError, match="does not say which"), only_one(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def unsupported(file):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("promptad.data.lock._lock", unsupported)
+    with pytest.warns(PromptadNotice, match="knows no locks"), only_one(tmp_path):
+        pass
+
+
+def test_a_folder_that_is_not_there_gives_one_line(tmp_path):
+    with pytest.raises(DataError, match="choose another folder"), only_one(tmp_path / "none"):
+        pass
