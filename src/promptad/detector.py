@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from promptad import __version__
 from promptad.calibration.bounds import check_rate
@@ -24,16 +23,17 @@ from promptad.data.folder import each_photo, is_folder
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
+from promptad.judging import JudgedViews
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
-from promptad.methods.contract import EpochHook, Scores, Trained
+from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, config_words, words_digest
 from promptad.notices import notice
-from promptad.prediction import DefectWord, Prediction
+from promptad.prediction import Prediction
 from promptad.prompts.words import WordsInUse
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned
-from promptad.scoring.maps import inspected_pixels, photo_map
+from promptad.scoring.maps import inspected_pixels
 
 Progress = Callable[[int, int], None]
 if TYPE_CHECKING:
@@ -271,9 +271,8 @@ class Detector:
         """
         if not self._fitted:
             raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
-        score, scores = self._judge(photo)
+        views = JudgedViews.of(self.method, photo)
         size = map_size or photo.size
-        which = _deciding(scores)
         calibration = self.calibration
         inspected = inspected_pixels(photo.views, photo.size, size)
         if inspected is not None:
@@ -283,15 +282,15 @@ class Detector:
             )
         return Prediction(
             path=path,
-            score=score,
+            score=views.score(self.config.view_score),
             threshold=calibration.threshold if calibration else None,
-            map=self._map(photo, scores, size) if maps else None,
+            map=views.map(self.config, self._square, size) if maps else None,
             map_threshold=calibration.map_threshold if calibration else None,
-            defects=self._defects(photo, scores),
+            defects=views.defects(self.method),
             size=size,
             backbone=self.backbone.identity,
             method=f"{self.entry.title}, preset {self.preset}",
-            parts={name: float(value[0]) for name, value in scores[which].parts.items()},
+            parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
             inspected=inspected,
         )
 
@@ -326,45 +325,16 @@ class Detector:
         """(H, W) in pixels of the good photos; empty where none is known, as for detectors saved by 0.1.0."""
         return [(int(entry["size"][0]), int(entry["size"][1])) for entry in self.good if "size" in entry]
 
-    def _judge(self, photo: PhotoFeatures, leave_out: int | None = None) -> tuple[float, list[Scores]]:
-        scores = [self.method.score(features, leave_out=leave_out) for features in photo.features]
-        values = [float(s.image[0]) for s in scores]
-        return (max(values) if self.config.view_score == "max" else sum(values) / len(values)), scores
-
     def _judge_good(self, photo: PhotoFeatures, leave_out: int | None) -> Judged:
-        score, scores = self._judge(photo, leave_out)
-        values = self._map(photo, scores, _coarse(photo.size))
+        views = JudgedViews.of(self.method, photo, leave_out=leave_out)
+        values = views.map(self.config, self._square, _coarse(photo.size))
+        score = views.score(self.config.view_score)
         return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
 
-    def _map(self, photo: PhotoFeatures, scores: Sequence[Scores], size: tuple[int, int]) -> NDArray[np.float32] | None:
-        if any(s.map is None for s in scores):
-            return None
-        return photo_map(
-            photo.views,
-            [cast(Tensor, s.map)[0] for s in scores],
-            photo.size,
-            square=self.preprocess.size // self.preprocess.patch,
-            map_size=self.config.map_size,
-            sigma=self.config.smoothing,
-            out_size=size,
-        )
-
-    def _defects(self, photo: PhotoFeatures, scores: Sequence[Scores]) -> tuple[DefectWord, ...]:
-        which = _deciding(scores)
-        found = self.method.words(photo.features[which])
-        if found is None:
-            return ()
-        values = scores[which].map
-        hottest = 0 if values is None else int(values[0].flatten().argmax())
-        region = None if found.patches is None else found.patches[0, hottest].tolist()
-        # A source may list the same words twice: their probabilities belong together.
-        shares: dict[str, list[float]] = {}
-        for i, name in enumerate(found.words):
-            share = shares.setdefault(name, [0.0, 0.0])
-            share[0] += float(found.image[0, i])
-            share[1] += region[i] if region else 0.0
-        ordered = sorted(shares.items(), key=lambda item: sum(item[1]), reverse=True)
-        return tuple(DefectWord(name, whole, part if region else None) for name, (whole, part) in ordered)
+    @property
+    def _square(self) -> int:
+        """Patches along the side of a square input."""
+        return self.preprocess.size // self.preprocess.patch
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -448,11 +418,6 @@ def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> 
 def load(path: str | Path, **options: Any) -> Detector:
     """Reads a saved detector; see :meth:`Detector.load`."""
     return Detector.load(path, **options)
-
-
-def _deciding(scores: Sequence[Scores]) -> int:
-    """The view with the highest score."""
-    return max(range(len(scores)), key=lambda i: float(scores[i].image[0]))
 
 
 def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
