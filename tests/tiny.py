@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
 from promptad.clip.backbone import Backbone, random_backbone
@@ -22,3 +23,24 @@ SIZES = ClipSizes(
 def tiny_backbone(seed: int = 0) -> Backbone:
     """Random weights; 48-pixel input, 6 x 6 patches of 8 pixels."""
     return random_backbone(SIZES, clip_tokenizer(), seed)
+
+
+_OPENCLIP = {"attention.out": "attn.out_proj", "mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"}
+
+
+def openclip(vision: torch.nn.Module, text: torch.nn.Module) -> dict[str, Tensor]:
+    """Our towers under the names of an OpenCLIP state dict."""
+    out = {"logit_scale": torch.tensor(4.6)}
+    tops = {"patch_embedding.weight": "conv1.weight", "position_embedding": "positional_embedding"}
+    for tower, prefix in ((vision, "visual."), (text, "")):
+        for name, tensor in tower.state_dict().items():
+            if name == "projection.weight":
+                out["visual.proj" if prefix else "text_projection"] = tensor.T.contiguous()
+                continue
+            if name.startswith("blocks."):
+                _, number, rest = name.split(".", 2)
+                stem, kind = rest.rsplit(".", 1)
+                part = f"attn.in_proj_{kind}" if stem == "attention.qkv" else f"{_OPENCLIP.get(stem, stem)}.{kind}"
+                name = f"transformer.resblocks.{number}.{part}"
+            out[prefix + tops.get(name, name)] = tensor
+    return out

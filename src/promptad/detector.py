@@ -15,6 +15,7 @@ from promptad.calibration.bounds import check_rate
 from promptad.calibration.good_photos import read_good_photos
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
 from promptad.calibration.threshold import Calibration, by_hand
+from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
@@ -59,6 +60,7 @@ class Detector:
         preset: "clean" (recommended), "paper" or "release"; see the method's page.
         backbone: zoo name, weights file, model folder, or a loaded :class:`Backbone`.
         precision: "fp32" or "bf16" of the towers. device: "cpu", "cuda", ...
+        activation: "quick_gelu" or "gelu", for weights files of which neither the zoo nor a config says.
         cache: keeps features of photo files on disk; None encodes every time.
         weights: file of trained prompts (`promptad train`), for methods that are trained once; None takes those of the
             package, which exist for the starter backbone. Their preset and settings come from the file.
@@ -79,6 +81,7 @@ class Detector:
         backbone: str | Path | Backbone = "starter",
         precision: Precision = "fp32",
         device: str = "cpu",
+        activation: Activation | None = None,
         cache: FeatureStore | None = None,
         weights: str | Path | Learned | None = None,
         **settings: Any,
@@ -88,9 +91,15 @@ class Detector:
         if defects:
             settings["defects"] = tuple(defects)
         self.object = object
-        clip = (
-            backbone if isinstance(backbone, Backbone) else load_backbone(backbone, precision=precision, device=device)
-        )
+        if isinstance(backbone, Backbone):
+            clip = backbone
+            if activation not in (None, clip.sizes.activation):
+                raise ConfigError(
+                    f"the backbone is loaded with {clip.sizes.activation} already; give activation={activation!r} to "
+                    "load_backbone"
+                )
+        else:
+            clip = load_backbone(backbone, precision=precision, device=device, activation=activation)
         learned = choose_learned(method, preset, weights, clip)
         name = learned.method if learned else method or "promptad"
         self.preset = learned.preset if learned else preset or "clean"
@@ -313,8 +322,7 @@ class Detector:
             "object": self.object,
             "config": config_dict(self.config),
             "words": words_digest(self.config),
-            "backbone": [self.backbone.sha256, self.backbone.precision, self.backbone.sizes.activation],
-            "positions": self.backbone.vision.position_resize,
+            "backbone": self.backbone.fingerprint,
             "version": __version__,
             # Where they only set the threshold, no score depends on them.
             "good": [] if self.entry.good_photos == "unused" else [entry.get("sha256", "array") for entry in self.good],

@@ -108,12 +108,7 @@ def train_prompts(
     identity: dict[str, Any] = {
         "method": [name, preset],
         "config": config_dict(config),
-        "backbone": [
-            backbone.sha256,
-            backbone.precision,
-            backbone.vision.position_resize,
-            backbone.sizes.activation,
-        ],
+        "backbone": backbone.fingerprint,
         "data": data.fingerprint if data else None,
         "version": __version__,
     }

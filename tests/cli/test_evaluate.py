@@ -183,7 +183,7 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--set", "epoch=3"], "did you mean 'epochs'"),
         (["--set", "seed=first"], "expected a whole number"),
         (["--method", "clip", "--oracle-test"], "--oracle-test"),
-        (["--device", "moon"], "--device moon"),
+        (["--device", "moon"], "device 'moon': not usable here"),
         (["--shots", "4"], "nothing could be evaluated"),
     ],
 )

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tokenizers
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import models, pre_tokenizers
 
 from promptad.clip.architecture import Block, activation_function
-from promptad.clip.backbone import CLIP_MEAN, CLIP_STD, Backbone, load_backbone, random_backbone
+from promptad.clip.backbone import Backbone, load_backbone, random_backbone, reopen
+from promptad.clip.facts import CLIP_MEAN, CLIP_STD
+from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer
 from promptad.clip.vision import FeatureRequest, LocalStream
-from promptad.errors import TextError, WeightsError
+from promptad.detector import Detector
+from promptad.errors import ConfigError, TextError, WeightsError
+from promptad.learning.features import Encoder, FeatureStore
+from promptad.notices import PromptadNotice
 from tiny import SIZES, tiny_backbone
 
 _BLOCK = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp_in": "mlp.fc1", "mlp_out": "mlp.fc2",
@@ -136,7 +146,7 @@ def test_bf16_halves_the_weights_and_gives_close_float32_features(tiny, tmp_path
 def test_an_unknown_precision_or_activation_is_an_error_of_one_line(tiny, tmp_path):
     path = hugging_face_file(tiny, tmp_path / "model.safetensors")
     for options in ({"precision": "fp8"}, {"activation": "relu"}):
-        with pytest.raises(WeightsError, match=next(iter(options.values()))) as caught:
+        with pytest.raises(ConfigError, match=next(iter(options.values()))) as caught:
             load_backbone(path, **options)
         assert "\n" not in str(caught.value)
     assert load_backbone(path, activation="gelu").sizes.activation == "gelu"
@@ -154,8 +164,9 @@ def test_activations_and_heads_that_do_not_fit():
 def test_another_vocabulary_takes_the_tokenizer_beside_the_weights(tiny, tmp_path):
     path = hugging_face_file(tiny, tmp_path / "model.safetensors")
     small_vocabulary(tmp_path / "tokenizer.json", 40)
-    # CLIP's own vocabulary is used where the table has its size, whatever lies beside the file.
-    assert load_backbone(path).tokenizer.vocab_size == 49408
+    # CLIP's own vocabulary is used where the table has its size; what lies beside and does not fit is named.
+    with pytest.warns(PromptadNotice, match=r"tokenizer\.json: has 40 tokens.*so it is not used"):
+        assert load_backbone(path).tokenizer.vocab_size == 49408
     from safetensors.torch import load_file
 
     tensors = load_file(path)
@@ -171,3 +182,95 @@ def test_another_vocabulary_takes_the_tokenizer_beside_the_weights(tiny, tmp_pat
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(WeightsError, match=r"put its tokenizer\.json beside it"):
         load_backbone(path)
+
+
+def test_a_backbone_of_a_file_is_pickled_as_where_it_lies_and_comes_back_the_same(tiny, tmp_path):
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    backbone = load_backbone(path, precision="bf16", activation="gelu", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    backbone.vision.position_resize = "bilinear"
+    content = pickle.dumps(backbone)
+    assert len(content) < 2000 < path.stat().st_size  # no weights inside
+    again = pickle.loads(content)
+    assert again.decides() == backbone.decides() and again.fingerprint == backbone.fingerprint
+    assert (again.name, again.path.resolve(), again.device) == (backbone.name, path.resolve(), backbone.device)
+    images = torch.randn(2, 3, 64, 48)
+    assert torch.equal(again.vision(images).image, backbone.vision(images).image)
+    assert torch.equal(again.encode_texts(["a bent nut"]), backbone.encode_texts(["a bent nut"]))
+    assert copy.deepcopy(backbone) is backbone
+    assert json.loads(json.dumps(backbone.source)) == backbone.source
+
+
+def test_a_backbone_of_no_file_is_pickled_with_its_weights(tiny):
+    again = pickle.loads(pickle.dumps(tiny))
+    assert again.fingerprint == tiny.fingerprint
+    for name, tensor in tiny.vision.state_dict().items():
+        assert torch.equal(again.vision.state_dict()[name], tensor)
+    assert torch.equal(again.encode_texts(["a bent nut"]), tiny.encode_texts(["a bent nut"]))
+    with pytest.raises(WeightsError, match="lies in no file"):
+        reopen({**tiny.source, "name": None})
+
+
+def test_a_backbone_whose_file_moved_is_opened_there_and_a_changed_one_is_refused(tiny, tmp_path):
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    source = load_backbone(path).source
+    (tmp_path / "elsewhere").mkdir()
+    for name in (path.name, "config.json"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    with pytest.raises(WeightsError, match="no weights at"):
+        reopen(source)
+    assert (
+        reopen(source, given=tmp_path / "elsewhere").fingerprint == reopen(source, tmp_path / "elsewhere").fingerprint
+    )
+    hugging_face_file(tiny_backbone(5), path)
+    with pytest.raises(WeightsError, match="sha256 differ") as caught:
+        reopen(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_changed_since_is_noticed(tiny, tmp_path):
+    """Heads are no part of the weights: the same file with another config beside it is another model."""
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    source = load_backbone(path).source
+    (tmp_path / "config.json").write_text('{"vision_config": {"num_attention_heads": 4}, "text_config": {}}')
+    with pytest.raises(WeightsError, match="sizes differ"):
+        reopen(source)
+
+
+def test_the_fingerprint_is_of_everything_that_decides_a_feature(tiny, tmp_path):
+    """What caches are kept under; the activation was once missing there, so GELU features served QuickGELU."""
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    grey = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    variants = [{}, {"activation": "gelu"}, {"precision": "bf16"}, grey]
+    prints = [load_backbone(path, **options).fingerprint for options in variants]
+    other = load_backbone(path)
+    other.vision.position_resize = "bilinear"
+    (tmp_path / "config.json").write_text('{"vision_config": {"num_attention_heads": 4}, "text_config": {}}')
+    prints += [other.fingerprint, load_backbone(path).fingerprint]
+    assert len(set(prints)) == len(prints)
+
+
+def test_features_on_disk_belong_to_one_activation(tiny, tmp_path):
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    store, photo = FeatureStore(tmp_path / "cache"), tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(photo)
+    found = []
+    for activation in ("quick_gelu", "gelu"):
+        backbone = load_backbone(path, activation=activation)
+        encoder = Encoder(backbone, Preprocess(48, 8), FeatureRequest(), cache=store)
+        found.append(encoder.encode_files([photo])[0].features[0].image)
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu", "hpu", "meta", "nonsense", "cpu:x", "", "cuda:-1"])
+def test_a_device_that_is_not_there_is_one_line(tiny, tmp_path, device):
+    """From Python as from a command: no AssertionError of torch, and no tensors that hold nothing."""
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    try:
+        torch.ones(1, device=device).sum().item()
+    except Exception:
+        for call in (lambda: load_backbone(path, device=device), lambda: Detector(backbone=path, device=device)):
+            with pytest.raises(ConfigError, match=f"device {device!r}: not usable here") as caught:
+                call()
+            assert "\n" not in str(caught.value) and "use cpu" in str(caught.value) and len(str(caught.value)) < 200
+    else:
+        assert load_backbone(path, device=device).device.type == torch.device(device).type

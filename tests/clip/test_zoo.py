@@ -247,22 +247,16 @@ def test_a_file_placed_in_the_cache_by_hand_is_found(home: Path) -> None:
     assert zoo.status(located.checkpoint) == "in cache"
 
 
-def test_locate_pulls_only_when_allowed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from promptad.clip import pull
-
-    asked = []
-
-    def fake_pull(name: str, progress: zoo.Progress | None = None) -> Path:
-        asked.append(name)
-        return put(home / "models" / E32.replace("/", "--") / E32_FILE)
-
-    monkeypatch.setattr(pull, "pull", fake_pull)
-    with pytest.raises(WeightsError):
-        zoo.locate("B16+240")
-    assert asked == []
-    assert zoo.locate("B16+240", allow_pull=True).weights.name == E32_FILE
-    zoo.locate("B16+240", allow_pull=True)
-    assert asked == [E32]  # the second time it is there
+def test_other_files_of_the_same_weights_are_known_by_their_checksum(tmp_path: Path, monkeypatch) -> None:
+    """OpenAI's own .pt files have no row of files to pull, but their checksum is published."""
+    known = {c.name: file.sha256 for c in zoo.list_checkpoints() for file in c.known}
+    assert set(known) == {"ViT-B-16/openai", L14} and all(len(sha256) == 64 for sha256 in known.values())
+    weights = put(tmp_path / "some name.pt")
+    assert zoo.locate(weights).checkpoint is None
+    monkeypatch.setattr(zoo, "weights_sha256", lambda path: known[L14])
+    assert zoo.locate(weights).checkpoint.name == L14
+    monkeypatch.setattr(zoo, "file_sha256", lambda path: known[L14])
+    assert zoo.verify(weights, zoo.find_checkpoint(L14)).status == "ok"
 
 
 def test_locate_takes_files_and_folders(tmp_path: Path) -> None:

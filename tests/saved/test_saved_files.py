@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,18 @@ def test_prompts_with_mutated_headers_load_or_give_one_line(tmp_path, part):
             refused += 1
             assert "\n" not in str(error)
     assert refused > 40
+
+
+def test_a_detector_is_tied_to_how_its_weights_are_read(path, detector, tmp_path):
+    """The same weights with another activation, other heads or another normalisation are another backbone."""
+    clip = detector.backbone
+    for change in (
+        {"mean": (0.5, 0.5, 0.5)},
+        {"sizes": replace(clip.sizes, activation="gelu")},
+        {"sizes": replace(clip.sizes, vision=replace(clip.sizes.vision, heads=4))},
+        {"input_size": 64},
+    ):
+        with pytest.raises(WeightsError, match=r"read otherwise \(.* differ") as caught:
+            load(path, backbone=replace(clip, **change))
+        assert "\n" not in str(caught.value)
+    assert load(path, backbone=replace(clip)).backbone.fingerprint == clip.fingerprint

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -323,11 +323,6 @@ def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence
         "run": unit.run,
         "test": fingerprint,
         "eval_size": protocol.eval_size,
-        "backbone": [
-            backbone.sha256,
-            backbone.precision,
-            backbone.vision.position_resize,
-            asdict(backbone.sizes),
-        ],
+        "backbone": backbone.fingerprint,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

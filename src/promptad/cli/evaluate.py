@@ -84,6 +84,7 @@ def evaluate(
     ] = False,
     setting: options.Settings = [],  # noqa: B006 - typer copies it
     backbone: options.BackboneName = None,
+    activation: options.ActivationName = None,
     precision: options.PrecisionName = "fp32",
     device: options.Device = "cpu",
     output: Annotated[
@@ -103,7 +104,6 @@ def evaluate(
     seed 111 + r; --set seed=N changes the 111.
     """
     from promptad.bench.protocol import DEFAULT_SEED, Protocol, make_variants
-    from promptad.clip.backbone import load_backbone
     from promptad.data.datasets import load_dataset
 
     values = options.parse_settings(setting)
@@ -114,8 +114,7 @@ def evaluate(
         if "promptad" not in names(method):
             raise ConfigError("--oracle-test chooses an epoch of promptad's fit; add --method promptad")
         values["selection"] = "oracle_test"
-    usable = options.check_device(device)
-    clip = load_backbone(backbone or "starter", precision=precision, device=usable)  # type: ignore[arg-type]
+    clip = options.open_backbone(backbone, precision, device, activation)
     learned = trained_prompts(names(method), weights, clip)
     for one in learned:
         if preset is not None and one.preset not in names(preset):

@@ -25,6 +25,7 @@ def fit(
     held_out: options.HeldOut = [],  # noqa: B006
     false_alarms: options.FalseAlarms = None,
     backbone: options.BackboneName = None,
+    activation: options.ActivationName = None,
     precision: options.PrecisionName = "fp32",
     device: options.Device = "cpu",
     setting: options.Settings = [],  # noqa: B006
@@ -45,6 +46,7 @@ def fit(
         words=words,
         preset=preset,
         backbone=backbone,
+        activation=activation,
         precision=precision,
         device=device,
         settings=setting,

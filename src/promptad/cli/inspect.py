@@ -55,6 +55,7 @@ def inspect(
         bool, typer.Option("--fresh", help="Judge every photo again, whatever an earlier run left.")
     ] = False,
     backbone: options.BackboneName = None,
+    activation: options.ActivationName = None,
     precision: options.PrecisionName = "fp32",
     device: options.Device = "cpu",
     setting: options.Settings = [],  # noqa: B006
@@ -83,7 +84,7 @@ def inspect(
     prepare(output)
     found, skipped, unreadable = find_photos(photos)
     if model is not None:
-        if good or defect or words or setting or weights or method or preset:
+        if good or defect or words or setting or weights or method or preset or activation:
             raise ConfigError("--model brings its own method, words and settings; give either --model or the others")
         from promptad.detector import Detector
 
@@ -106,6 +107,7 @@ def inspect(
             words=words,
             preset=preset,
             backbone=backbone,
+            activation=activation,
             precision=precision,
             device=device,
             settings=setting,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from promptad.errors import ConfigError
 
 if TYPE_CHECKING:
+    from promptad.clip.architecture import Activation
+    from promptad.clip.backbone import Backbone, Precision
     from promptad.detector import Detector
 
 Object = Annotated[str, typer.Option("--object", help='What the photos show, in words: "metal nut".')]
@@ -42,6 +44,13 @@ BackboneName = Annotated[
     str | None,
     typer.Option(
         "--backbone", help="CLIP weights: a name from `promptad models`, a file or a folder. Default: starter."
+    ),
+]
+ActivationName = Annotated[
+    str | None,
+    typer.Option(
+        "--activation",
+        help="quick_gelu (OpenAI's own weights) or gelu: for weights files of which neither the zoo nor a config says.",
     ),
 ]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
@@ -92,6 +101,7 @@ def new_detector(
     settings: list[str],
     seed: int | None = None,
     weights: Path | None = None,
+    activation: str | None = None,
 ) -> Detector:
     """A detector from the options of `fit` and `inspect`."""
     from promptad.cli.console import warn
@@ -111,9 +121,7 @@ def new_detector(
         object=object_name,
         defects=defects,
         preset=preset,
-        backbone=backbone or "starter",
-        precision=precision,  # type: ignore[arg-type]
-        device=check_device(device),
+        backbone=open_backbone(backbone, precision, device, activation),
         weights=weights,
         **values,
     )
@@ -122,20 +130,31 @@ def new_detector(
     return detector
 
 
+def open_backbone(backbone: str | None, precision: str, device: str, activation: str | None) -> Backbone:
+    """The backbone from the options of a command; their values are checked there.
+
+    Raises:
+        WeightsError: not there, or damaged. ConfigError: an unknown precision or activation, or a device that is not there.
+    """
+    from promptad.clip.backbone import load_backbone
+
+    return load_backbone(
+        backbone or "starter",
+        precision=cast("Precision", precision),
+        device=check_device(device),
+        activation=cast("Activation | None", activation),
+    )
+
+
 def check_device(device: str) -> str:
     """The device, if torch can compute there.
 
     Raises:
         ConfigError: no such device on this machine.
     """
-    import torch
+    from promptad.clip.device import usable_device
 
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise ConfigError(f"--device {device}: not usable here ({reason}); use --device cpu") from error
-    return device
+    return str(usable_device(device))
 
 
 def good_photos(paths: list[Path]) -> list[Path]:

@@ -42,6 +42,7 @@ def train(
         int, typer.Option("--seeds", help="Train this many times, with seeds one apart, into FILE-SEED.", min=1)
     ] = 1,
     backbone: options.BackboneName = None,
+    activation: options.ActivationName = None,
     precision: options.PrecisionName = "fp32",
     device: options.Device = "cpu",
     setting: options.Settings = [],  # noqa: B006
@@ -90,11 +91,9 @@ def train(
         )
         for i, path in enumerate(on)
     ]
-    usable = options.check_device(device)
-    from promptad.clip.backbone import load_backbone
     from promptad.learning.features import default_store
 
-    clip = load_backbone(backbone or "starter", precision=precision, device=usable)  # type: ignore[arg-type]
+    clip = options.open_backbone(backbone, precision, device, activation)
     cache = None if no_cache else default_store()
     outputs = [output]
     if seeds > 1:

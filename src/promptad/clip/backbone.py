@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from promptad.clip.architecture import ClipSizes
+from promptad.clip.architecture import Activation, ClipSizes
 from promptad.clip.checkpoints import load_state
+from promptad.clip.device import usable_device
+from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
 from promptad.clip.text import TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer
-from promptad.clip.vision import VisionTower
-from promptad.clip.zoo import locate, weights_sha256
-from promptad.errors import WeightsError
+from promptad.clip.vision import PositionResize, VisionTower
+from promptad.clip.zoo import Checkpoint, locate, verify, weights_sha256
+from promptad.errors import ConfigError, WeightsError
+from promptad.notices import notice
 
 Precision = Literal["fp32", "bf16"]
-# Normalisation of every CLIP so far, RGB in [0, 1] units.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -37,6 +38,10 @@ class Backbone:
         input_size: side in pixels of the square input that we recommend.
         mean, std: RGB normalisation in [0, 1] units.
         precision: "fp32" or "bf16", of the towers; features always come out as float32.
+        path: the weights file; None for weights that lie in no file.
+        told_by: what shapes cannot tell ("activation", "mean", ...) -> who said it, "assumed" where nobody did.
+
+    A backbone from a file is pickled as its :attr:`source` and opened again from there.
     """
 
     name: str
@@ -46,10 +51,11 @@ class Backbone:
     text: TextTower
     tokenizer: Tokenizer
     input_size: int
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: RGB = CLIP_MEAN
+    std: RGB = CLIP_STD
     precision: Precision = "fp32"
     path: Path | None = field(default=None, compare=False)
+    told_by: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -60,6 +66,41 @@ class Backbone:
     def identity(self) -> str:
         """One line for reports: name, first eight digits of the SHA-256, precision."""
         return f"{self.name} (sha256 {self.sha256[:8]}, {self.precision})"
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """JSON-ready: where the weights are, and everything that decides a feature; :func:`reopen` takes it.
+
+        "name", "path" (None for weights in no file) and "device" say where; the rest is :meth:`decides`.
+        """
+        path = str(self.path.resolve()) if self.path else None
+        return {"name": self.name, "path": path, "device": str(self.device), **self.decides()}
+
+    def decides(self) -> dict[str, Any]:
+        """JSON-ready: everything that decides a feature, and nothing else."""
+        return {
+            "sha256": self.sha256,
+            "precision": self.precision,
+            "sizes": self.sizes.to_dict(),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "input_size": self.input_size,
+            "positions": self.vision.position_resize,
+            "tokenizer": self.tokenizer.digest,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of :meth:`decides`: equal where features are equal. What caches and results are kept under."""
+        return hashlib.sha256(json.dumps(self.decides(), sort_keys=True).encode()).hexdigest()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Weights in a file are not copied into a pickle; those in no file (random ones) are."""
+        return super().__reduce_ex__(protocol) if self.path is None else (reopen, (self.source,))
+
+    def __deepcopy__(self, _: Any) -> Backbone:
+        """Itself: it is frozen, and its weights would be read again."""
+        return self
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -108,58 +149,147 @@ def load_backbone(
     *,
     precision: Precision = "fp32",
     device: str | torch.device = "cpu",
-    activation: str | None = None,
+    activation: Activation | None = None,
+    mean: RGB | None = None,
+    std: RGB | None = None,
 ) -> Backbone:
     """Loads a CLIP by zoo name, weights file or model folder.
+
+    What shapes of tensors cannot tell (activation, heads, normalisation) is taken from the arguments, the zoo, a config in
+    or beside the file, or OpenAI's buffers, in that order; what none of them says is assumed, with a notice.
 
     Args:
         name: "starter" (in the package), a name that `promptad models` lists, a file, or a folder.
         precision: "fp32", or "bf16" for half the memory.
         device: where the towers run.
-        activation: overrides what the zoo or the config says; needed only for files of neither.
+        activation: "quick_gelu" (OpenAI's own weights) or "gelu"; needed only where nothing else says.
+        mean, std: normalisation of RGB in [0, 1] units; needed only where nothing else says.
 
     Raises:
         WeightsError: not found, not pulled yet, damaged, or not a CLIP ViT.
+        ConfigError: a device that is not there, or an unknown precision or activation.
     """
-    found = locate(str(name))
-    entry = found.checkpoint
-    if precision not in _DTYPES:
-        raise WeightsError(f"precision {precision!r} is unknown; expected 'fp32' or 'bf16'")
-    sizes, tensors, _ = load_state(found.weights, activation or (entry.activation if entry else None))
+    for what, value, allowed in (("precision", precision, Precision), ("activation", activation, Activation)):
+        if value is not None and value not in get_args(allowed):
+            raise ConfigError(f"{what} {value!r} is unknown; expected {' or '.join(map(repr, get_args(allowed)))}")
+    claims = [Claim("given", activation, mean=_given_rgb("mean", mean), std=_given_rgb("std", std))]
+    place = usable_device(device)
+    located = locate(name)
+    entry = located.checkpoint
+    if entry is not None:
+        _say_unlike(located.weights, entry)
+        claims.append(_zoo_claim(entry))
+    loaded = load_state(located.weights, claims)
+    sizes, facts = loaded.sizes, loaded.facts
     vision, text = build_towers(sizes, "meta")
     dtype = _DTYPES[precision]
     for prefix, tower in (("vision.", vision), ("text.", text)):
-        state = {k.removeprefix(prefix): v.to(dtype) for k, v in tensors.items() if k.startswith(prefix)}
+        state = {k.removeprefix(prefix): v.to(dtype) for k, v in loaded.tensors.items() if k.startswith(prefix)}
         try:
             tower.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            raise WeightsError(f"{found.weights}: {str(error).splitlines()[-1].strip()}") from error
-        tower.to(device=device).requires_grad_(False)
+            raise WeightsError(f"{located.weights}: {str(error).splitlines()[-1].strip()}") from error
+        tower.to(device=place).requires_grad_(False)
     return Backbone(
         name=entry.name if entry else str(name),
-        sha256=weights_sha256(found.weights),
+        sha256=weights_sha256(located.weights),
         sizes=sizes,
         vision=vision,
         text=text,
-        tokenizer=_tokenizer(found.folder, sizes, found.weights),
+        tokenizer=_tokenizer(located.folder, sizes, located.weights),
         input_size=entry.input_size if entry else sizes.vision.image_size,
-        mean=entry.mean if entry else CLIP_MEAN,
-        std=entry.std if entry else CLIP_STD,
+        mean=facts.mean,
+        std=facts.std,
         precision=precision,
-        path=found.weights,
+        path=located.weights,
+        told_by=facts.sources,
     )
 
 
+def reopen(source: Mapping[str, Any], given: str | Path | None = None, device: str | None = None) -> Backbone:
+    """The backbone that a :attr:`Backbone.source` describes, loaded again.
+
+    Args:
+        source: as it was then. given: where its weights lie now, if elsewhere. device: where it is to run, if elsewhere.
+
+    Raises:
+        WeightsError: the weights are not there, or something that decides features is not what it was.
+        ConfigError: the device is not there.
+    """
+    places = [given] if given is not None else [source["path"], source["name"]]
+    place = next((p for p in places if p and Path(p).exists()), places[-1])
+    if place is None:
+        raise WeightsError(f"the backbone {source['name']!r} lies in no file, so it cannot be opened again")
+    backbone = load_backbone(
+        place,
+        precision=source["precision"],
+        device=device or source["device"],
+        activation=source["sizes"]["activation"],
+        mean=tuple(source["mean"]),
+        std=tuple(source["std"]),
+    )
+    positions: PositionResize = source["positions"]
+    backbone.vision.position_resize, backbone.input_size = positions, source["input_size"]
+    backbone.name = source["name"]
+    changed = [what for what, value in backbone.decides().items() if value != source[what]]
+    if changed:
+        raise WeightsError(
+            f"{place}: is not the backbone {source['name']} that it was ({', '.join(changed)} differ: sha256 "
+            f"{backbone.sha256[:8]}, then {source['sha256'][:8]}); give the right weights"
+        )
+    return backbone
+
+
+def _given_rgb(what: str, values: Any) -> RGB | None:
+    """A normalisation that a person or a saved file gave, or None; ConfigError for what can be none."""
+    try:
+        checked = None if values is None else as_rgb(values)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{what} must be three numbers, for red, green and blue; got {str(values)[:60]}") from None
+    if what == "std" and checked is not None and min(checked) <= 0:
+        raise ConfigError(f"std must be three numbers above 0; got {str(values)[:60]}")
+    return checked
+
+
+def _zoo_claim(entry: Checkpoint) -> Claim:
+    """What the zoo says of a checkpoint."""
+    towers = {"vision": entry.vision, "text": entry.text}
+    shapes = {f"{tower}.{name}": size for tower, sizes in towers.items() for name, size in sizes.items()}
+    return Claim(
+        f"the zoo's row of {entry.name}",
+        entry.activation,
+        shapes.pop("vision.heads"),
+        shapes.pop("text.heads"),
+        entry.mean,
+        entry.std,
+        {"embed_dim": entry.embed_dim, **shapes},
+    )
+
+
+def _say_unlike(weights: Path, entry: Checkpoint) -> None:
+    """A notice where a file is taken for a checkpoint by its name alone, and has another checksum than that."""
+    if verify(weights, entry).status == "differs":
+        notice(
+            f"{weights}: is taken for {entry.name} by its name and place, but its sha256 is not the published one; pull it "
+            "again, or rename the file if it is another model"
+        )
+
+
 def _tokenizer(folder: Path | None, sizes: ClipSizes, path: Path) -> Tokenizer:
-    """CLIP's own vocabulary where the table has its size, otherwise the tokenizer.json beside the weights."""
+    """The tokenizer.json beside the weights, or CLIP's own vocabulary where that has the size of the table."""
     length, vocabulary = sizes.text.context_length, sizes.text.vocab_size
     standard = clip_tokenizer(length)
-    if standard.vocab_size == vocabulary:
-        return standard
+    fits = standard.vocab_size == vocabulary
     beside = folder / "tokenizer.json" if folder else None
     if beside is None or not beside.is_file():
+        if fits:
+            return standard
         raise WeightsError(f"{path}: has {vocabulary} text tokens, not CLIP's 49408; put its tokenizer.json beside it")
     own = read_tokenizer(beside, length)
     if own.vocab_size != vocabulary:
-        raise WeightsError(f"{beside}: has {own.vocab_size} tokens, the text tower of {path.name} has {vocabulary}")
-    return own
+        found = f"{beside}: has {own.vocab_size} tokens, the text tower of {path.name} has {vocabulary}"
+        if not fits:
+            raise WeightsError(f"{found}; put the tokenizer.json of the same model there")
+        notice(f"{found}, so it is not used; CLIP's own vocabulary is, which has that size")
+        return standard
+    return standard if own.reads_like(standard) else own

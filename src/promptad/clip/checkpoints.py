@@ -1,25 +1,28 @@
 """Reads CLIP weights of any common naming into our two towers.
 
 Known namings: Hugging Face `CLIPModel` (also the bundled starter, whose linear layers are in 4 bits) and OpenCLIP
-(`visual.*`). Sizes are read from the tensors themselves; a config beside or inside the file adds what shapes cannot
-tell: the number of heads and the activation.
+(`visual.*`), in state dicts, safetensors and TorchScript archives, whatever a training script wrapped around them. Sizes
+are read from the tensors themselves; `facts.py` finds what shapes cannot tell.
 """
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
+from promptad.clip.facts import Claim, Facts, buffers_claim, check_shapes, config_claims, settle, usual_heads
 from promptad.clip.quantised import dequantise_all
+from promptad.clip.torchscript import is_torchscript, read_torchscript
 from promptad.errors import WeightsError
+from promptad.notices import notice
 
 _HF_BLOCK = {
     "layer_norm1": "ln_1",
@@ -59,14 +62,30 @@ _OPENCLIP = {
     "ln_final": "text.ln_final",
     "text_projection": "text.projection.weight",
 }
-# Buffers that carry no weights, and the temperature, which is read apart.
+# Buffers that carry no weights, and the temperature, which decides no ranking.
 _IGNORED = re.compile(r"(position_ids|attn_mask|logit_scale|logit_bias|input_resolution|context_length|vocab_size)$")
+# Where training scripts put the state dict among the rest of what they save.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "clip")
+# Levels that wrappers of torch put into a name, wherever they were applied.
+_LEVELS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_ANCHORS = ("visual.conv1.weight", "vision_model.embeddings.class_embedding")
+"""The tensor by which each naming is known, and before which a wrapper's prefix stands."""
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A CLIP weights file: its sizes, our-named tensors as stored (4-bit ones as float32), and what shapes cannot tell."""
+
+    sizes: ClipSizes
+    tensors: dict[str, Tensor]
+    facts: Facts
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a `.safetensors` file or of a pickled state dict, and the file's metadata.
+    """All tensors of a `.safetensors` file, a pickled state dict or a TorchScript archive, and the file's metadata.
 
-    Pickled files are opened with `weights_only=True`: they can hold tensors, never code.
+    Pickled files can hold tensors, never code: state dicts are opened with `weights_only=True`, and of an archive only the
+    values are read.
 
     Raises:
         WeightsError: missing, truncated, not a weights file, or a pickle that holds more than tensors.
@@ -75,28 +94,71 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             with safe_open(str(path), framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        if is_torchscript(path):
+            return read_torchscript(path), {}
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such weights file") from error
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: a pickle with more than tensors in it (OpenAI's original .pt files are TorchScript programs); "
-            "promptad never runs code from a weights file: use the .safetensors of the same model"
+            f"{path}: a pickle with more than tensors in it; promptad never runs code from a weights file: save its state "
+            "dict alone, or use the .safetensors of the same model"
         ) from error
     except Exception as error:  # a damaged pickle raises anything: struct.error, IndexError, KeyError, ...
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not a readable weights file ({reason}); fetch it again") from error
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    while isinstance(loaded, dict) and (inner := next((k for k in _WRAPPERS if isinstance(loaded.get(k), dict)), "")):
+        loaded = loaded[inner]
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors")
-    tensors = {str(k).removeprefix("module."): v for k, v in loaded.items() if isinstance(v, Tensor)}
-    return tensors, {}
+    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}, {}
+
+
+def unwrap(tensors: dict[str, Tensor], where: str = "weights") -> dict[str, Tensor]:
+    """The tensors by the names that the model itself gave them.
+
+    What wrappers put in front or in between goes: "module." (DataParallel), "_orig_mod." (torch.compile), "model.",
+    "clip_model." and any other prefix that stands before the image tower. Tensors that do not have that prefix are no part
+    of the model, which a notice says.
+
+    Raises:
+        WeightsError: two models in one file, or two tensors of one name.
+    """
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        bare = _LEVELS.sub("", name)
+        if bare in plain:
+            raise WeightsError(
+                f"{where}: holds two tensors that are both {bare!r} without wrappers; save one model alone"
+            )
+        plain[bare] = tensor
+    prefixes = {name.removesuffix(anchor) for name in plain for anchor in _ANCHORS if _ends_with(name, anchor)}
+    if len(prefixes) > 1:
+        raise WeightsError(
+            f"{where}: holds several models ({', '.join(sorted(prefixes))[:100]}); save one of them alone"
+        )
+    prefix = prefixes.pop() if prefixes else ""
+    if prefix:
+        left = [name for name in plain if not name.startswith(prefix)]
+        if left:
+            notice(
+                f"{where}: {len(left)} tensors stand outside {prefix!r} and are not used (first: {left[0]}); the towers are "
+                "loaded without them"
+            )
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+    if "text.token_embedding.weight" in plain and "visual.conv1.weight" in plain:  # OpenCLIP's CustomTextCLIP
+        plain = {name.removeprefix("text."): tensor for name, tensor in plain.items()}
+    return plain
+
+
+def _ends_with(name: str, anchor: str) -> bool:
+    return name == anchor or name.endswith(f".{anchor}")
 
 
 def to_our_names(tensors: dict[str, Tensor], where: str = "weights") -> dict[str, Tensor]:
-    """Maps Hugging Face or OpenCLIP tensors to the names of our towers.
+    """Maps Hugging Face or OpenCLIP tensors to the names of our towers; wrappers were taken off before.
 
     Raises:
         WeightsError: neither naming fits, or a tensor of unknown name (a tower that we would not run as trained).
@@ -162,90 +224,88 @@ def _map(
     return out
 
 
-def read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """The JSON config inside the file, or beside it (`config.json`, `open_clip_config.json`); empty when there is none."""
-    texts: list[str | bytes] = [metadata["config"]] if "config" in metadata else []
-    for name in ("config.json", "open_clip_config.json"):
-        beside = path.parent / name
-        if not texts and beside.is_file():
-            texts.append(beside.read_bytes())
-    if not texts:
-        return {}
-    try:
-        config = json.loads(texts[0])
-    except ValueError as error:
-        raise WeightsError(f"{path}: its config is not valid JSON ({error})") from error
-    return config if isinstance(config, dict) else {}
+def infer_sizes(tensors: dict[str, Tensor], where: str) -> ClipSizes:
+    """Sizes of the model from its (our-named) tensors; heads and activation are placeholders until the facts are known.
 
-
-def infer_sizes(tensors: dict[str, Tensor], config: dict[str, Any], activation: str | None, where: str) -> ClipSizes:
-    """Sizes of the model from its (our-named) tensors; heads and activation from the config where it has them."""
+    Raises:
+        WeightsError: a tensor is missing, or the position table is of no square grid.
+    """
     try:
         conv = tensors["vision.patch_embedding.weight"]
         text_positions = tensors["text.position_embedding"]
         vision = _tower_sizes(tensors, "vision")
         text = _tower_sizes(tensors, "text")
-        side = round((tensors["vision.position_embedding"].shape[0] - 1) ** 0.5)
+        positions = tensors["vision.position_embedding"].shape[0]
         vocab = tensors["text.token_embedding.weight"].shape[0]
         embed_dim = tensors["vision.projection.weight"].shape[0]
     except KeyError as error:
         raise WeightsError(f"{where}: tensor {error} is missing; the file is incomplete or of another model") from error
-    try:
-        heads = {tower: _heads(config, tower, width) for tower, (width, _, _) in (("vision", vision), ("text", text))}
-        fits = all(width % heads[tower] == 0 for tower, (width, _, _) in (("vision", vision), ("text", text)))
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
-        fits = False
-    if not fits:
-        raise WeightsError(f"{where}: its config gives no number of heads that fits; use the config of the same model")
+    except (ValueError, IndexError) as error:
+        raise WeightsError(f"{where}: a tensor has another number of dimensions than in a CLIP model") from error
+    side = round(max(0, positions - 1) ** 0.5)
+    if side * side + 1 != positions or not side:
+        raise WeightsError(
+            f"{where}: vision.position_embedding has {positions} rows, expected 1 and those of a square grid, such as 197; "
+            "this architecture is not one that promptad runs"
+        )
     return ClipSizes(
         embed_dim=embed_dim,
-        activation=activation or _activation(config),  # type: ignore[arg-type]
-        vision=VisionSizes(vision[0], vision[1], heads["vision"], vision[2], conv.shape[-1], side * conv.shape[-1]),
-        text=TextSizes(text[0], text[1], heads["text"], text[2], text_positions.shape[0], vocab),
+        activation="gelu",
+        vision=VisionSizes(*vision, patch_size=conv.shape[-1], image_size=side * conv.shape[-1]),
+        text=TextSizes(*text, context_length=text_positions.shape[0], vocab_size=vocab),
     )
 
 
-def _tower_sizes(tensors: dict[str, Tensor], tower: str) -> tuple[int, int, int]:
+def _tower_sizes(tensors: dict[str, Tensor], tower: str) -> tuple[int, int, int, int]:
+    """Width, layers, heads of the usual width, and width of the MLP."""
     numbers = {int(n.split(".")[2]) for n in tensors if n.startswith(f"{tower}.blocks.")}
     layers = max(numbers, default=-1) + 1
     if layers != len(numbers):
         raise KeyError(f"{tower}.blocks.{min(set(range(layers)) - numbers)}")
     mlp, width = tensors[f"{tower}.blocks.0.mlp_in.weight"].shape
-    return width, layers, mlp
+    return width, layers, usual_heads(width), mlp
 
 
-def _heads(config: dict[str, Any], tower: str, width: int) -> int:
-    """From any of the three config dialects; every CLIP so far has heads of 64."""
-    openclip = config.get("model_cfg", {}).get(f"{tower}_cfg", {})
-    if "heads" in openclip:
-        return int(openclip["heads"])
-    if "head_width" in openclip:
-        return width // int(openclip["head_width"])
-    section = config.get(f"{tower}_config") or config.get(tower) or {}
-    return int(section.get("num_attention_heads", max(1, width // 64)))
-
-
-def _activation(config: dict[str, Any]) -> str:
-    if "model_cfg" in config:
-        return "quick_gelu" if config["model_cfg"].get("quick_gelu") else "gelu"
-    found = config.get("hidden_act") or (config.get("vision_config") or {}).get("hidden_act")
-    # transformers leaves out values equal to its defaults, and CLIPConfig's default is quick_gelu.
-    if found is None:
-        return "quick_gelu" if "vision_config" in config else "gelu"
-    return "quick_gelu" if found == "quick_gelu" else "gelu"
-
-
-def load_state(path: Path, activation: str | None = None) -> tuple[ClipSizes, dict[str, Tensor], dict[str, Any]]:
-    """Sizes, our-named tensors (as stored; 4-bit ones as float32) and config of a CLIP weights file.
+def load_state(path: Path, first: Sequence[Claim] = ()) -> LoadedWeights:
+    """Reads a CLIP weights file, with what the configs in and beside it say.
 
     Args:
-        path: `.safetensors`, `.bin` or `.pt`.
-        activation: "quick_gelu" or "gelu"; None takes the config's, and "gelu" where nothing says.
+        path: `.safetensors`, `.bin` or `.pt`: a state dict, wrapped or not, or a TorchScript archive.
+        first: what is known of the model from elsewhere; believed before what lies at the file.
 
     Raises:
         WeightsError: anything that keeps the file from being a complete CLIP model.
     """
+    where = str(path)
     tensors, metadata = read_tensors(path)
-    config = read_config(path, metadata)
-    ours = to_our_names(dequantise_all(tensors), str(path))
-    return infer_sizes(ours, config, activation, str(path)), ours, config
+    plain = unwrap(tensors, where)
+    ours = to_our_names(dequantise_all(plain), where)
+    sizes = infer_sizes(ours, where)
+    widths = (sizes.vision.width, sizes.text.width)
+    buffers = buffers_claim(plain, widths, where)
+    claims = [*first, *config_claims(path, metadata), *([buffers] if buffers else [])]
+    check_shapes(claims, _named_sizes(sizes), where)
+    facts = settle(claims, widths, where)
+    for tower, width, heads in zip(("vision", "text"), widths, (facts.vision_heads, facts.text_heads), strict=True):
+        if width % heads:
+            raise WeightsError(
+                f"{where}: the {tower} tower is {width} wide, which {heads} attention heads (by "
+                f"{facts.sources[f'{tower}_heads']}) do not divide; put the config of the same model beside it"
+            )
+    sizes = replace(
+        sizes,
+        activation=facts.activation,
+        vision=replace(sizes.vision, heads=facts.vision_heads),
+        text=replace(sizes.text, heads=facts.text_heads),
+    )
+    return LoadedWeights(sizes, ours, facts)
+
+
+def _named_sizes(sizes: ClipSizes) -> dict[str, int]:
+    """The sizes that tensors tell, under the names of :attr:`Claim.shapes`."""
+    towers = {"vision": sizes.to_dict()["vision"], "text": sizes.to_dict()["text"]}
+    named = {f"{tower}.{name}": value for tower, values in towers.items() for name, value in values.items()}
+    return {
+        "embed_dim": sizes.embed_dim,
+        **{name: value for name, value in named.items() if not name.endswith("heads")},
+    }

@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,8 +27,11 @@ from typing import BinaryIO
 from promptad import __version__
 from promptad.clip import zoo
 from promptad.clip.pins import Pin, file_sha256, read_pin, write_pin
-from promptad.clip.zoo import Checkpoint, Progress
+from promptad.clip.zoo import Checkpoint
 from promptad.errors import WeightsError
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in all (None where the server does not say)."""
 
 ATTEMPTS = 4
 """Consecutive failures without a new byte before giving up."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -35,6 +36,15 @@ class Tokenizer:
         self.start, self.end, self.context_length = start, end, context_length
         self.vocab_size = backend.get_vocab_size()
         self._backend = backend
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the vocabulary, the merges and every step of reading, hexadecimal."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
+
+    def reads_like(self, other: Tokenizer) -> bool:
+        """Whether both have the same vocabulary with the same numbers."""
+        return bool(self._backend.get_vocab() == other._backend.get_vocab())
 
     def words(self, text: str) -> list[int]:
         """Token ids of `text` alone, without start and end."""

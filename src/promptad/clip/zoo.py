@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +18,6 @@ from typing import Any, Literal
 
 from promptad.clip.pins import file_sha256, read_pin
 from promptad.errors import WeightsError
-
-Progress = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in all (None where the server does not say)."""
 
 STARTER_FOLDER = Path(__file__).with_name("starter")
 WEIGHTS_NAMES = (
@@ -48,6 +45,7 @@ class Checkpoint:
     Attributes:
         vision, text: sizes under the names of ``architecture.VisionSizes`` and ``architecture.TextSizes``.
         recommended_size: side in pixels that we give photos, 0 where it is what the tower was trained on.
+        known: other files of the same weights, by their checksum alone.
         mean, std: normalisation of RGB values in [0, 1].
     """
 
@@ -70,6 +68,7 @@ class Checkpoint:
     url: str = ""
     alternatives: tuple[str, ...] = ()
     recommended_size: int = 0
+    known: tuple[ZooFile, ...] = ()
 
     @property
     def input_size(self) -> int:
@@ -128,7 +127,7 @@ def list_checkpoints() -> tuple[Checkpoint, ...]:
 
 def _from_table(name: str, row: Mapping[str, Any]) -> Checkpoint:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-    for key in ("files", "companions"):
+    for key in ("files", "companions", "known"):
         values[key] = tuple(ZooFile(**entry) for entry in row.get(key, ()))
     for key in ("vision", "text"):
         values[key] = MappingProxyType(row[key])
@@ -194,17 +193,12 @@ def status(checkpoint: Checkpoint) -> Literal["bundled", "in cache", "not pulled
     return "in cache" if weights_in(checkpoint, folder_of(checkpoint)) else "not pulled"
 
 
-def locate(
-    name_or_path: str | Path = "starter", *, allow_pull: bool = False, progress: Progress | None = None
-) -> Located:
+def locate(name_or_path: str | Path = "starter") -> Located:
     """Find weights on this machine by zoo name, file or folder.
 
     A zoo name wins over a file of the same name; write ``./starter`` for the file. The starter is compared
-    with its checksums, a pulled file only with its size; :func:`check` hashes any file.
-
-    Args:
-        allow_pull: fetch a checkpoint that is not in the cache, instead of raising.
-        progress: told about the bytes when something is fetched.
+    with its checksums, a pulled file only with its size; :func:`check` hashes any file. Nothing is fetched;
+    ``pull.py`` does.
 
     Raises:
         WeightsError: nothing there, several candidates, or a damaged file; the message names the way out.
@@ -216,16 +210,12 @@ def locate(
     elif checkpoint.source == "bundled":
         weights = _intact_bundled(checkpoint)
     else:
-        found = weights_in(checkpoint, folder_of(checkpoint))
-        if found is None and not allow_pull:
+        pulled = weights_in(checkpoint, folder_of(checkpoint))
+        if pulled is None:
             raise missing(checkpoint)
-        if found is None:
-            from promptad.clip.pull import pull
-
-            found = pull(checkpoint.name, progress=progress)
-        weights = found
+        weights = pulled
     _require_pinned_size(weights)
-    extras = ("config.json", "open_clip_config.json", "tokenizer.json")
+    extras = ("config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json")
     folder = weights.parent if any((weights.parent / name).is_file() for name in extras) else None
     return Located(checkpoint, weights, folder)
 
@@ -271,13 +261,15 @@ def _only_weights_in(folder: Path) -> Path:
 
 
 def recognise(weights: Path) -> Checkpoint | None:
-    """The checkpoint that a local file is, by its pin, its place or the name of a release file, or None.
+    """The checkpoint that a local file is, by its pin, its checksum, its place or the name of a release file, or None.
 
     The zoo row matters even for a local file: the activation cannot be told from the weights.
     """
     pin = read_pin(weights)
     if pin is not None and (pinned := _find(pin.checkpoint)):
         return pinned
+    if by_content := _by_checksum(weights):
+        return by_content
     for checkpoint in list_checkpoints():
         if weights.name not in [one.name for one in checkpoint.files]:
             continue
@@ -290,24 +282,35 @@ def recognise(weights: Path) -> Checkpoint | None:
     return None
 
 
+def _by_checksum(weights: Path) -> Checkpoint | None:
+    """The checkpoint one of whose published checksums the file has; leading digits alone prove nothing."""
+    sha256 = weights_sha256(weights)
+    for checkpoint in list_checkpoints():
+        whole = [file.sha256 for file in (*checkpoint.files, *checkpoint.known) if len(file.sha256) == 64]
+        if sha256 in whole:
+            return checkpoint
+    return None
+
+
 def verify(path: Path, checkpoint: Checkpoint | None = None) -> Verdict:
     """Hash a file anew and compare it with the zoo's checksum and with its pin, where there are any.
 
     Raises:
         WeightsError: the file cannot be read.
     """
-    found = file_sha256(path)
-    known = (*checkpoint.files, *checkpoint.companions) if checkpoint else ()
-    expected = next((one.sha256 for one in known if one.name == path.name), "")
+    sha256 = file_sha256(path)
+    known = (*checkpoint.files, *checkpoint.companions, *checkpoint.known) if checkpoint else ()
+    expected = next((file.sha256 for file in known if file.sha256 == sha256), "")
+    expected = expected or next((file.sha256 for file in known if file.name == path.name), "")
     pin = read_pin(path)
-    if expected and not found.startswith(expected):
-        return Verdict(path, "differs", found, expected, "zoo")
+    if expected and not sha256.startswith(expected):
+        return Verdict(path, "differs", sha256, expected, "zoo")
     if pin is not None:
-        return Verdict(path, "ok" if found == pin.sha256 else "differs", found, pin.sha256, f"pin of {pin.date}")
+        return Verdict(path, "ok" if sha256 == pin.sha256 else "differs", sha256, pin.sha256, f"pin of {pin.date}")
     if expected:
         scope = "zoo" if len(expected) == 64 else f"zoo, first {len(expected)} digits"
-        return Verdict(path, "ok", found, expected, scope)
-    return Verdict(path, "unknown", found)
+        return Verdict(path, "ok", sha256, expected, scope)
+    return Verdict(path, "unknown", sha256)
 
 
 def check(name_or_path: str | Path) -> list[Verdict]:

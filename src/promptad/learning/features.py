@@ -136,13 +136,11 @@ class Encoder:
         return out
 
     def key(self, path: Path, reference: bool = False) -> str:
-        """What the features of a file depend on: backbone, precision, layout, request, and the file's content."""
+        """What the features of a file depend on: backbone, layout, request, and the file's content."""
         swapped = reference and self.preprocess.channels != "rgb"
         described = [
             _FORMAT,
-            self.backbone.sha256,
-            self.backbone.precision,
-            self.backbone.vision.position_resize,
+            self.backbone.fingerprint,
             asdict(self.preprocess),
             asdict(self.request),
             sha256_file(path),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from promptad import __version__
 from promptad.annotations import check_fields, checked_value, shortened
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.vision import PositionResize
 from promptad.data.files import one_line, shown
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
 from promptad.errors import ConfigError, PromptadError, WeightsError
@@ -32,6 +33,7 @@ class SavedDetector:
         good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone.
         trained: card of the trained prompts, for methods that are trained once. tensors: the method's state, none where
             it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
+        decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class SavedDetector:
     tensors: dict[str, Tensor]
     fitted: bool = True
     words: tuple[tuple[str, ...], str] | None = None
+    decides: Mapping[str, Any] = field(default_factory=dict)
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -72,11 +75,24 @@ class SavedDetector:
                 precision=self.made_with["precision"],
                 device=device,
                 activation=self.made_with["activation"],
+                mean=self.decides.get("mean"),
+                std=self.decides.get("std"),
             )
+            if self.decides.get("positions") in get_args(PositionResize):
+                loaded.vision.position_resize = self.decides["positions"]
         if loaded.sha256 != self.made_with["sha256"]:
             raise WeightsError(
                 f"{self.path}: made with backbone {self.made_with['name']} (sha256 {self.made_with['sha256'][:8]}), but "
                 f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights with --backbone, or fit again"
+            )
+        here = {**loaded.decides(), "activation": loaded.sizes.activation}
+        then = {**self.decides, "activation": self.made_with["activation"]}
+        # Another precision is a choice that a loaded backbone may have been made with; scores differ in the third digit.
+        changed = [what for what, value in then.items() if what != "precision" and here.get(what) != value]
+        if changed:
+            raise WeightsError(
+                f"{self.path}: made with the weights of {loaded.name}, but read otherwise ({', '.join(changed)[:100]} differ "
+                "from what the config beside them or the arguments say now); load them as then, or fit again"
             )
         return loaded
 
@@ -88,6 +104,7 @@ def detector_bytes(header: Mapping[str, Any], backbone: Backbone, tensors: Mappi
         "sha256": backbone.sha256,
         "precision": backbone.precision,
         "activation": backbone.sizes.activation,
+        "decides": backbone.decides(),
     }
     full = {"kind": "detector", "version": __version__, **header, "backbone": made_with, "torch": torch.__version__}
     return saved_bytes(full, tensors)
@@ -129,6 +146,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             saved.tensors,
             checked_value("fitted", bool, header.get("fitted", True)),
             _words(header["words"]) if "words" in header else None,
+            checked_value("backbone", dict, header["backbone"].get("decides", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)

@@ -259,7 +259,7 @@ def encode_side(
     Args:
         tick: called with the number of sentences of every batch, or of all at once where they were kept.
     """
-    key = (backbone.sha256, backbone.precision, str(backbone.device), words, side, guide)
+    key = (backbone.fingerprint, str(backbone.device), words, side, guide)
     if key in _encoded:
         _encoded.move_to_end(key)
         if tick is not None:
