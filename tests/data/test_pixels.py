@@ -69,9 +69,6 @@ def test_32_bit_integers_are_16_bit_values_or_an_error(tmp_path: Path) -> None:
         ([0.0, 0.5, 1.0], [0, 128, 255]),
         ([0.2, 0.4, 0.6], [51, 102, 153]),
         ([0.0, 99.6, 255.0], [0, 100, 255]),
-        ([-10.0, 0.0, 10.0], [0, 128, 255]),
-        ([1000.0, 1500.0, 3000.0], [0, 64, 255]),
-        ([300.0, 300.0, 300.0], [0, 0, 0]),
     ],
 )
 def test_float_tiff_ranges(tmp_path: Path, values: list[float], expected: list[int]) -> None:

@@ -1,24 +1,27 @@
 """Photos and masks from disk or memory to arrays: upright, 8-bit RGB, or a clear :class:`PhotoError`.
 
-How depths, colour modes and transparency become 8-bit RGB is written in :mod:`promptad.data.pixels`. Every
-photo is turned upright by its EXIF orientation. Of files with several frames (GIF, TIFF, WebP) the first
-frame is the photo.
+How depths, colour modes and transparency become 8-bit RGB is written in :mod:`promptad.data.pixels`, how masks are read
+in :mod:`promptad.data.mask_values`. Every photo is turned upright by its EXIF orientation. Of files with several frames
+(GIF, TIFF, WebP) the first frame is the photo, with a notice. A file that holds fewer pixels than its header says is cut
+off (:mod:`promptad.data.complete`).
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -27,7 +30,6 @@ from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
-    ImageOps,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,
     PpmImagePlugin,  # noqa: F401
@@ -36,12 +38,19 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from promptad.data.complete import require_complete, require_room, require_tiles
 from promptad.data.files import one_line, shown
-from promptad.data.pixels import Mask, Rgb, nonzero_from_image, rgb_from_array, rgb_from_image
-from promptad.errors import PhotoError
+from promptad.data.mask_values import read_values
+from promptad.data.pixels import Mask, Rgb, Source, grey_values, rgb_from_array, rgb_from_image, upright
+from promptad.data.samples import black_is_zero, has_deep_colour, low_bytes, samples_of
+from promptad.errors import ConfigError, PhotoError
+from promptad.notices import notice
 
-MAX_PIXELS = 200_000_000
-"""Largest photo that is decoded by default, in pixels (200 megapixels: about 0.6 GB as RGB)."""
+MAX_PIXELS = 100_000_000
+"""Largest photo that is decoded by default, in pixels. Reading takes 6 to 11 bytes a pixel, WebP 17: 1.1 GB for this many, WebP 1.7."""
+
+FULL_SHARE = 0.9
+"""A mask that marks more than this share of its photo gets a notice."""
 
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
@@ -59,23 +68,35 @@ _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
-def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Rgb:
+def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: float | None = None) -> Rgb:
     """One photo as ``(H, W, 3)`` uint8 RGB, 0..255, upright.
 
     Args:
         path: a JPEG, PNG, BMP, TIFF, WebP, GIF or PPM/PGM file (HEIC where pillow-heif is installed). What
             counts is the content, not the suffix.
-        max_pixels: a photo with more pixels is refused before it is decoded.
+        max_pixels: a photo with more pixels is refused before it is decoded. It bounds the memory that a photo takes:
+            6 to 11 bytes a pixel while it is read (WebP 17), 3 afterwards.
+        input_range: the value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose
+            files have 16; None takes it from the file's metadata, and else assumes the full range, with a notice
+            where no value comes near it.
 
     Raises:
         PhotoError: the file is missing, a folder, empty, unreadable, cut off, no photo, of another format,
-            without pixels, larger than ``max_pixels``, or holds NaN or infinity.
+            without pixels, larger than ``max_pixels``, or holds NaN, infinity or values above its white.
     """
-    with _opened(path, max_pixels) as image:
-        return rgb_from_image(_upright(image), shown(path))
+    _require_range(input_range)
+    with _opened(path, max_pixels) as (image, file, zero_is_white):
+        name, place = shown(path), shown(Path(path).parent)
+        source = Source(name, place, samples_of(image, file, zero_is_white), input_range)
+        deep = has_deep_colour(image)
+        _decode(image, file, name, place)
+        low = _low_bytes(image, file, source) if deep else None
+        if deep and low is None:  # its high bytes are all that counts
+            source = replace(source, input_range=None)
+        return rgb_from_image(image, source, _orientation(image), low)
 
 
-def as_photo(photo: object, max_pixels: int = MAX_PIXELS) -> Rgb:
+def as_photo(photo: object, max_pixels: int = MAX_PIXELS, input_range: float | None = None) -> Rgb:
     """A photo in any common form as ``(H, W, 3)`` uint8 RGB, 0..255.
 
     Args:
@@ -83,42 +104,83 @@ def as_photo(photo: object, max_pixels: int = MAX_PIXELS) -> Rgb:
             array: ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA of uint8, uint16,
             bool, or float 0..1. An array that already has the right form is returned as it is, not copied.
         max_pixels: a photo with more pixels is refused.
+        input_range: as for :func:`read_photo`; of a Pillow image with 16 bits in each of several channels, only the
+            high bytes are left, so it is refused there.
 
     Raises:
         PhotoError: as :func:`read_photo`, or the object is of another type, shape, dtype or range.
     """
+    _require_range(input_range)
     if isinstance(photo, str | os.PathLike):
-        return read_photo(photo, max_pixels)
+        return read_photo(photo, max_pixels, input_range)
     if isinstance(photo, np.ndarray):
         if photo.ndim in (2, 3):
             _require_size(photo.shape[1], photo.shape[0], max_pixels, "photo array")
-        return rgb_from_array(photo, "photo array")
+        return rgb_from_array(photo, Source("photo array", "photo arrays", input_range=input_range))
     if isinstance(photo, Image.Image):
         name = shown(getattr(photo, "filename", "") or "") or "Pillow image"
         _require_size(photo.width, photo.height, max_pixels, name)
         with _decoding(name), _pillow_limit_lifted():
-            return rgb_from_image(_upright(photo), name)
+            if input_range is not None and has_deep_colour(photo):
+                raise PhotoError(f"{name}: Pillow keeps 8 of its 16 bits; give the path instead of the image")
+            source = Source(name, "Pillow images", samples_of(photo), input_range)
+            photo.load()
+            return rgb_from_image(photo, source, _orientation(photo))
     hint = "call .cpu().numpy() on it first" if hasattr(photo, "numpy") else "open the file with Pillow first"
     raise PhotoError(f"photo: found a {type(photo).__name__}; expected a path, a Pillow image or a NumPy array; {hint}")
 
 
-def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Mask:
+MaskFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One mask file, or several whose union is the mask of one photo."""
+
+
+def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Mask:
     """A ground-truth mask as ``(H, W)`` bool, True where there is defect.
 
-    Any non-zero pixel is defect, whatever the depth (VisA stores small labels, MVTec 255). In JPEG masks,
-    whose noise is non-zero as well, a pixel is defect above half of the mask's largest value.
+    What counts as defect follows from the mask's values alone (:mod:`promptad.data.mask_values`): everything above the
+    lower of two levels, every label number but 0, and of soft masks what lies above half of the largest value. Soft
+    masks, masks that mark nothing or nearly everything, and masks without any 0 get a notice.
 
     Args:
-        path: the mask file.
+        path: the mask file, or several files of one photo, whose union is taken.
         size: ``(H, W)`` of its photo, as :func:`photo_size` gives it; None accepts any size.
         max_pixels: a mask with more pixels is refused.
 
     Raises:
-        PhotoError: as :func:`read_photo`, or the mask's size is not ``size``.
+        PhotoError: as :func:`read_photo`, the mask's size is not ``size``, or several masks differ in size.
     """
-    with _opened(path, max_pixels) as image:
-        lossy = image.format in ("JPEG", "MPO")
-        mask = nonzero_from_image(_upright(image), shown(path), lossy)
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one_path) for one_path in path]
+    if not paths:
+        raise PhotoError("mask: no file was given; expected at least one; pass None where a photo has no mask")
+    union: Mask | None = None
+    for file in paths:
+        mask = _one_mask(file, size if union is None else union.shape, max_pixels)
+        union = mask if union is None else union | mask
+    assert union is not None
+    name = shown(paths[0]) if len(paths) == 1 else shown(paths[0].parent)
+    if not union.any():
+        notice(f"{name}: the mask is empty, it marks no defect; draw the defect white, or leave the mask out")
+    elif union.mean() > FULL_SHARE:
+        notice(
+            f"{shown(paths[0].parent)}: holds masks that mark more than {FULL_SHARE:.0%} of their photo; "
+            "defects must be white: turn the masks if they are black"
+        )
+    return union
+
+
+def _one_mask(path: Path, size: tuple[int, ...] | None, max_pixels: int) -> Mask:
+    with _opened(path, max_pixels) as (image, file, zero_is_white):
+        source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
+        _decode(image, file, source.name, source.place)
+        reading = read_values(grey_values(image, source))
+        mask = np.ascontiguousarray(upright(reading.mask, _orientation(image)))
+    if reading.edges_matter:
+        notice(
+            f"{source.place}: masks are soft, with greys between black and white; a pixel counts as defect above half "
+            "of its mask's largest value; save them with two values to decide it"
+        )
+    if reading.kind == "raised":
+        notice(f"{source.place}: masks without any 0; the larger of their two values is taken as defect")
     if size is not None and mask.shape != tuple(size):
         (height, width), (mask_height, mask_width) = size, mask.shape
         way_out = "export the mask at the photo's size"
@@ -142,7 +204,7 @@ def photo_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
     Raises:
         PhotoError: as :func:`read_photo`, as far as the header tells.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, max_pixels) as (image, _, _):
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             # Newer Pillow turns TIFF sizes on opening, older does not: the tags say the same in both.
@@ -171,8 +233,11 @@ def heif_way_out() -> str:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Image]:
-    """The photo with header read and size checked; whatever fails in the block becomes a PhotoError."""
+def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[tuple[Image.Image, IO[bytes], bool]]:
+    """The photo with header read and size checked, its file, and whether zero is white in it though Pillow reads black.
+
+    Whatever fails in the block becomes a PhotoError.
+    """
     name = shown(path)
     _require_file(path, name)
     formats: tuple[str, ...] = _FORMATS
@@ -181,23 +246,37 @@ def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Ima
             raise PhotoError(f"{name}: {heif_way_out()}")
         import_module("pillow_heif").register_heif_opener()
         formats = (*_FORMATS, "HEIF")
-    with (
-        _decoding(name),
-        _pillow_limit_lifted(),
-        open(path, "rb") as file,
-        Image.open(file, formats=formats) as image,
-    ):
-        _require_size(image.width, image.height, max_pixels, name)
-        yield image
+    with _decoding(name, path), _pillow_limit_lifted(), open(path, "rb") as plain:
+        view = black_is_zero(plain)
+        file: IO[bytes] = plain if view is None else cast(IO[bytes], view)
+        with nullcontext() if view is None else view, Image.open(file, formats=formats) as image:
+            _require_size(image.width, image.height, max_pixels, name)
+            yield image, file, view is not None
+
+
+def _decode(image: Image.Image, file: IO[bytes], name: str, place: str) -> None:
+    """Decodes an opened photo, if its file holds all of it."""
+    require_room(image, file, name)
+    require_tiles(image, name)
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        notice(f"{place}: files with several frames or pages; the first of each is the photo, the others are not used")
+        image.seek(0)
+    image.load()
+    require_complete(image, file, name, (str(image.format),))
 
 
 @contextmanager
-def _decoding(name: str) -> Iterator[None]:
+def _decoding(name: str, path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     try:
         yield
     except PhotoError:
         raise
     except UnidentifiedImageError as error:
+        if _is_tiff(path):
+            raise PhotoError(
+                f"{name}: a TIFF of a kind that is not read here (its depth, colours or compression); "
+                "save it as TIFF or PNG with 8 or 16 bits"
+            ) from error
         raise PhotoError(
             f"{name}: not a photo that can be read; expected {_FORMATS_SHOWN}; convert it or leave it out"
         ) from error
@@ -209,6 +288,13 @@ def _decoding(name: str) -> Iterator[None]:
         cut_off = "truncated" in str(error) or isinstance(error, EOFError)
         found = "is cut off" if cut_off else "is damaged"
         raise PhotoError(f"{name}: {found} ({one_line(error)}); copy or save the photo again") from error
+
+
+def _is_tiff(path: str | os.PathLike[str] | None) -> bool:
+    if path is None:
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _require_file(path: str | os.PathLike[str], name: str) -> None:
@@ -238,13 +324,40 @@ def _require_size(width: int, height: int, max_pixels: int, name: str) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The decoded image turned by its EXIF orientation; with damaged EXIF as it lies, as viewers do."""
-    image.load()
+def _require_range(input_range: float | None) -> None:
+    if input_range is not None and not (math.isfinite(input_range) and input_range > 0):
+        raise ConfigError(
+            f"input range {input_range}: expected the value of white, such as 4095; leave it out for 8 bits"
+        )
+
+
+def _low_bytes(image: Image.Image, file: IO[bytes], source: Source) -> Image.Image | None:
+    """The low bytes of a 16-bit colour photo where they count: where white is not 65535, or no value comes near it."""
+    white = source.input_range or source.samples.white
+    if white == 65535 or (white is None and not _may_be_dark(image)):
+        return None
+    low = low_bytes(file, (str(image.format),)) if image.mode != "CMYK" else None
+    if low is None and white is not None:
+        raise PhotoError(f"{source.name}: 16-bit {image.mode} has no input range here; save the photo as RGB or grey")
+    return low
+
+
+def _may_be_dark(image: Image.Image) -> bool:
+    """Whether no high byte of a colour photo says more than 14 bits."""
+    extrema = image.getextrema()
+    colours = [pair for pair in extrema if isinstance(pair, tuple)][: len(image.getbands()) - ("A" in image.mode)]
+    return max(int(high) for _, high in colours) < 64
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation of a decoded image, 1 to 8; with damaged EXIF 1, as viewers do.
+
+    Pillow turns some TIFFs itself while it decodes, and takes the number away.
+    """
     try:
-        return ImageOps.exif_transpose(image)
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # the pixels are decoded already, so only the EXIF can be at fault
-        return image
+        return 1
 
 
 def _png_without_pixels(file: Any) -> Image.Image:

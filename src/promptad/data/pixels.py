@@ -1,73 +1,111 @@
 """Pixel values of any depth and colour mode to 8-bit RGB, by fixed rules.
 
-The rules never look at how bright one photo happens to be (with one marked exception for floats), because a
-gain that differs from photo to photo would itself look like an anomaly:
+The rules never look at how bright one photo happens to be, because a gain that differs from photo to photo would itself
+look like an anomaly:
 
 * 8 bit: as it is. 1 bit and bool: 0 and 255. Grey is repeated over the three channels.
-* 16-bit grey: ``round(v * 255 / 65535)``, the true range of 16 bits. A 10- or 12-bit camera that does not
-  fill its 16 bits therefore gives a dark photo: scale such data once, by one factor for all photos, before
-  it comes here.
-* 16-bit colour files: Pillow keeps the high byte of each channel, which differs from the rule above by 1 at
-  most.
-* 32-bit integer files: taken as 16-bit values; anything outside 0..65535 is an error.
-* 32-bit float files: values within 0..1 are scaled by 255, else values within 0..255 are rounded, else (the
-  exception) the photo's own minimum..maximum is stretched over 0..255. NaN and infinity are errors.
-* Transparency is composited on white, the usual ground of product photos; a fully opaque alpha channel just
-  goes.
-* CMYK, YCbCr, LAB and HSV are converted by Pillow's formulas; embedded colour profiles are not applied.
+* Deeper: ``round(v * 255 / white)``. White is `input_range` where it is given, else what the file's own metadata state
+  (:mod:`promptad.data.samples`), else 65535 for integers and 1 for floats within 0..1, 255 for floats within 0..255.
+  Where nothing states it and no value comes near it, as with a 12-bit camera in a 16-bit file, a notice says so.
+  Values above white, negative ones, NaN and infinity are errors.
+* 16-bit colour files with white 65535: Pillow keeps the high byte of each channel, which differs from the rule above by 1
+  at most. With another white both bytes are read.
+* Transparency is composited on white, the usual ground of product photos, with a notice; a fully opaque alpha channel
+  just goes.
+* CMYK, YCbCr, LAB and HSV are converted by Pillow's formulas, with a notice for CMYK and LAB; embedded colour profiles are
+  not applied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from promptad.data.samples import Samples, significant_white, turned
 from promptad.errors import PhotoError
+from promptad.notices import notice
 
 Rgb = npt.NDArray[np.uint8]  # (H, W, 3), R first
-Grey = npt.NDArray[np.uint8]  # (H, W)
 Mask = npt.NDArray[np.bool_]  # (H, W), True is defect
 
-_TO_8_BIT: npt.NDArray[np.uint8] = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
+# Rows are converted in bands of about this many pixels, so that only the result and one band lie beside the file's pixels.
+_BAND = 1 << 20
+# Whites of cameras with fewer bits than their files.
+_CAMERA_WHITES = (255, 1023, 4095, 16383)
 
 
-def rgb_from_image(image: Image.Image, name: str) -> Rgb:
+@dataclass(frozen=True)
+class Source:
+    """Where pixels come from.
+
+    Attributes:
+        name: how an error names the photo. place: how a notice names all photos of its folder.
+        samples: what the file says of them. input_range: the value that is white, given by the user, or None.
+    """
+
+    name: str
+    place: str
+    samples: Samples = field(default_factory=Samples)
+    input_range: float | None = None
+
+
+def rgb_from_image(image: Image.Image, source: Source, orientation: int = 1, low: Image.Image | None = None) -> Rgb:
     """Pixels of a decoded Pillow image of any mode as ``(H, W, 3)`` uint8 RGB, by the rules of this module.
 
     Args:
-        image: the image; EXIF orientation is not looked at here.
-        name: how an error names it.
+        image: the image, as it lies in its file.
+        orientation: EXIF's number, 1 to 8; the result is turned by it.
+        low: the low bytes of a colour image with 16 bits a channel, where they count.
 
     Raises:
         PhotoError: values out of range, NaN or infinity, or a colour mode that Pillow cannot convert.
     """
-    if image.mode.startswith("I"):
-        return _three_channels(_grey_from_integers(np.asarray(image), name))
-    if image.mode == "F":
-        return _three_channels(_grey_from_floats(np.asarray(image), name))
+    width, height = image.size
+    out = np.empty((width, height, 3) if orientation in (5, 6, 7, 8) else (height, width, 3), np.uint8)
+    target = _as_stored(out, orientation)
+    if low is not None or image.mode.startswith("I") or image.mode == "F":
+        white = _white(image, low, source)
+        for rows, band in _deep_bands(image, low):
+            target[rows] = _eight_bits(_checked(band, white, source), white)
+        if low is not None and "A" in image.getbands():
+            _composite(target, image, low, white, source.place)
+        return out
+    if source.input_range is not None:
+        notice(f"{source.place}: photos of 8 bits are taken as they are; the input range does not apply to them")
+    if image.mode in ("CMYK", "LAB"):
+        notice(f"{source.place}: {image.mode} photos are converted without their colour profile; save them as RGB")
+    if source.samples.signed and image.mode == "L" and image.getextrema()[1] > 127:  # type: ignore[operator]
+        raise PhotoError(f"{source.name}: signed 8-bit values below 0; expected 0..255; save the photo unsigned")
+    clear = image.has_transparency_data
     try:
-        if image.has_transparency_data:
-            return _on_white(image.convert("RGBA"))
-        return np.array(image.convert("RGB"))
+        for rows in _bands(height, width):
+            strip = image.crop((0, rows.start, width, rows.stop))
+            if clear:
+                target[rows] = on_white(strip.convert("RGBA"), source.place)
+            else:
+                target[rows] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     except ValueError as error:
-        raise PhotoError(f"{name}: colour mode {image.mode} cannot be converted to RGB; save it as RGB") from error
+        raise PhotoError(f"{source.name}: colour mode {image.mode} cannot be converted; save it as RGB") from error
+    return out
 
 
-def rgb_from_array(array: npt.NDArray[Any], name: str) -> Rgb:
+def rgb_from_array(array: npt.NDArray[Any], source: Source) -> Rgb:
     """Pixels of a NumPy array as ``(H, W, 3)`` uint8 RGB; an array that already is that comes back uncopied.
 
     Args:
-        array: ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA; uint8 0..255, uint16
-            0..65535, bool, or float 0..1. Channels in BGR order (OpenCV) cannot be told apart: turn them
-            with ``x[..., ::-1]``.
-        name: how an error names it.
+        array: ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA; uint8 0..255, uint16 0..65535 (or
+            0..`input_range`), bool, or float 0..1 (or 0..`input_range`). Channels in BGR order (OpenCV) cannot be told
+            apart: turn them with ``x[..., ::-1]``.
 
     Raises:
         PhotoError: any other shape, dtype or range, no pixels, NaN or infinity.
     """
+    name = source.name
     shape = "x".join(str(side) for side in array.shape) or "scalar"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         way_out = "convert it to one photo"
@@ -78,92 +116,217 @@ def rgb_from_array(array: npt.NDArray[Any], name: str) -> Rgb:
         raise PhotoError(f"{name}: shape {shape}; expected HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA); {way_out}")
     if array.size == 0:
         raise PhotoError(f"{name}: shape {shape} holds no pixels; expected at least 1x1; check how it was cut")
-    values = _bytes_from_array(array, name)
+    values = _bytes_from_array(array, source)
     if values.ndim == 2 or values.shape[2] == 1:
-        return _three_channels(values.reshape(values.shape[:2]))
+        return np.repeat(values.reshape(*values.shape[:2], 1), 3, axis=2)
     if values.shape[2] == 4:
-        return _on_white(Image.fromarray(np.ascontiguousarray(values)))
+        return on_white(Image.fromarray(np.ascontiguousarray(values)), source.place)
     return np.ascontiguousarray(values)
 
 
-def nonzero_from_image(image: Image.Image, name: str, lossy: bool) -> Mask:
-    """Where a decoded mask image is not black (and not fully transparent), as ``(H, W)`` bool.
+def grey_values(image: Image.Image, source: Source) -> npt.NDArray[Any]:
+    """How strongly each pixel of a decoded mask image is marked, ``(H, W)``: 0 black or transparent, larger is brighter.
 
-    Args:
-        image: the mask in any mode; palette masks are judged by colour, not by index.
-        name: how an error names it.
-        lossy: the mask was stored as JPEG, whose noise around edges is non-zero too; then a pixel counts
-            from half of the mask's largest value on.
+    Of several channels the largest counts; palette images are judged by colour, not by index; partial transparency
+    weakens.
 
     Raises:
-        PhotoError: NaN or infinity in a float mask, or a colour mode that has no conversion.
+        PhotoError: NaN or infinity, or a colour mode that has no conversion.
     """
-    strength: npt.NDArray[Any]
+    if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+        values: npt.NDArray[Any] = np.asarray(image)
+        if image.mode == "F":
+            _require_finite(values, source.name)
+        if source.samples.white_is_zero:
+            white = source.samples.white or _assumed_white(values)
+            values = turned(values, white)
+        return values
+    try:
+        colours = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except ValueError as error:
+        raise PhotoError(f"{source.name}: colour mode {image.mode} of a mask; save it as 8-bit grey") from error
+    brightest: npt.NDArray[Any] = colours[..., :3].max(axis=2)
+    if colours.shape[2] == 4:
+        brightest = np.rint(brightest * (colours[..., 3] / 255)).astype(np.uint8)
+    return brightest
+
+
+def on_white(image: Image.Image, place: str) -> Rgb:
+    """An RGBA image composited on white, as ``(H, W, 3)`` uint8, with a notice where something shines through."""
+    if image.getchannel("A").getextrema()[0] == 255:
+        return np.array(image.convert("RGB"))
+    notice(
+        f"{place}: transparent parts of photos are shown on white; save the photos without transparency to decide it"
+    )
+    ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return np.array(Image.alpha_composite(ground, image).convert("RGB"))
+
+
+def upright(stored: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """A picture ``(H, W[, C])`` as its file stores it, turned by EXIF's number 1 to 8."""
+    if orientation not in range(2, 9):
+        return stored
+    height, width = stored.shape[:2]
+    out = np.empty(((width, height) if orientation >= 5 else (height, width)) + stored.shape[2:], stored.dtype)
+    _as_stored(out, orientation)[...] = stored
+    return out
+
+
+def _as_stored(picture: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """A view of the upright picture in the order in which its file stores it (EXIF 2.3, Orientation)."""
+    turn = picture.swapaxes(0, 1)
+    return {
+        2: picture[:, ::-1],
+        3: picture[::-1, ::-1],
+        4: picture[::-1],
+        5: turn,
+        6: turn[::-1],
+        7: turn[::-1, ::-1],
+        8: turn[:, ::-1],
+    }.get(orientation, picture)
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    step = max(1, _BAND // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, min(height, top + step))
+
+
+def _deep_bands(image: Image.Image, low: Image.Image | None) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+    """Values of an image of more than 8 bits, band by band, without alpha: (rows, W, 1 or 3)."""
+    width, height = image.size
+    for rows in _bands(height, width):
+        box = (0, rows.start, width, rows.stop)
+        values: npt.NDArray[Any] = np.asarray(image.crop(box))
+        if low is not None:
+            values = values[..., :3].astype(np.uint16) * 256 + np.asarray(low.crop(box))[..., :3]
+        yield rows, values if values.ndim == 3 else values[..., None]
+
+
+def _composite(target: Rgb, image: Image.Image, low: Image.Image, white: float, place: str) -> None:
+    """Lays deep colours that are converted already on white, by their alpha of 16 bits or of as many as the colours."""
+    alpha, alpha_low = image.getchannel("A"), low.getchannel("A")
+    deepest = alpha.getextrema()[1]
+    full = white if isinstance(deepest, int) and deepest * 256 <= white else 65535.0
+    for rows in _bands(image.height, image.width):
+        box = (0, rows.start, image.width, rows.stop)
+        values = np.asarray(alpha.crop(box)).astype(np.uint16) * 256 + np.asarray(alpha_low.crop(box))
+        eight = _eight_bits(np.minimum(values, int(full)), full)
+        target[rows] = on_white(Image.fromarray(np.dstack([target[rows], eight])), place)
+
+
+def _white(image: Image.Image, low: Image.Image | None, source: Source) -> float:
+    """The value that is white, with a notice where it is assumed and no value comes near it."""
+    if source.input_range is not None:
+        return source.input_range
+    if source.samples.white is not None:
+        return source.samples.white
+    whites = [65535.0]
+    lowest, highest = np.inf, -np.inf
+    for _, band in _deep_bands(image, low):
+        if band.dtype.kind == "f":
+            _require_finite(band, source.name)
+        lowest, highest = min(lowest, float(band.min())), max(highest, float(band.max()))
+        if band.dtype.kind != "f" and source.samples.significant is not None:
+            whites.append(significant_white(band, source.samples.significant))
     if image.mode == "F":
-        strength = np.asarray(image)
-        _require_finite(strength, name)
-    elif image.mode in ("1", "L") or image.mode.startswith("I"):
-        strength = np.asarray(image)
+        return float_white(lowest, highest, source)
+    white = min(whites) if highest <= min(whites) else 65535.0
+    if white == 65535.0:
+        say_dark(int(highest), source)
+    return white
+
+
+def float_white(lowest: float, highest: float, source: Source) -> float:
+    """1 or 255, the usual whites of floats; the second with a notice.
+
+    Raises:
+        PhotoError: neither fits.
+    """
+    if lowest < 0 or highest > 255:
+        raise PhotoError(
+            f"{source.name}: float values {lowest:g}..{highest:g}; expected 0..1 or 0..255; "
+            "say which value is white, the same for all photos (input_range), or scale them"
+        )
+    if highest <= 1:
+        return 1.0
+    notice(f"{source.place}: float photos with values above 1 are taken as 0..255; say another white as input range")
+    return 255.0
+
+
+def say_dark(highest: int, source: Source) -> None:
+    """Says that 16-bit values end where a camera of fewer bits would end."""
+    camera = next((white for white in _CAMERA_WHITES if highest <= white), None)
+    if camera is not None and highest > 0:
+        notice(
+            f"{source.place}: photos of 16 bits with no value above {camera} are taken as 0..65535, so they are dark; "
+            f"if the camera gives {camera.bit_length()} bits, say so with the input range {camera}"
+        )
+
+
+def _assumed_white(values: npt.NDArray[Any]) -> float:
+    if values.dtype.kind == "f":
+        return 1.0 if float(values.max()) <= 1 else 255.0
+    return 65535.0
+
+
+def _checked(values: npt.NDArray[Any], white: float, source: Source) -> npt.NDArray[Any]:
+    """The values, with black at zero, if all lie within 0..white.
+
+    Raises:
+        PhotoError: they do not.
+    """
+    if values.dtype.kind == "f":
+        _require_finite(values, source.name)
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > white:
+        kind = "float" if values.dtype.kind == "f" else "integer"
+        raise PhotoError(
+            f"{source.name}: {kind} values {lowest:g}..{highest:g}; expected 0..{white:g}; "
+            "give the value of white as input range, or save the photo with 8 or 16 bits"
+        )
+    return turned(values, white) if source.samples.white_is_zero else values
+
+
+def _eight_bits(values: npt.NDArray[Any], white: float) -> npt.NDArray[np.uint8]:
+    scaled: npt.NDArray[np.uint8]
+    if values.dtype.kind == "f":
+        scaled = np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8)
+    elif white <= 65535:
+        scaled = np.rint(np.arange(int(white) + 1) * (255 / white)).astype(np.uint8)[values]
     else:
-        try:
-            rgba = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-        except ValueError as error:
-            raise PhotoError(f"{name}: colour mode {image.mode} of a mask; save it as 8-bit grey") from error
-        strength = rgba[..., :3].max(axis=2)
-        if rgba.shape[2] == 4:
-            strength = np.where(rgba[..., 3] > 0, strength, 0)
-    largest = float(strength.max())
-    mask: Mask = strength > largest / 2 if lossy else strength != 0
-    return mask
+        scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    return scaled
 
 
-def _bytes_from_array(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
+def _bytes_from_array(array: npt.NDArray[Any], source: Source) -> npt.NDArray[np.uint8]:
+    name = source.name
     if array.dtype == np.uint8:
+        if source.input_range is not None:
+            notice(f"{source.place}: photos of 8 bits are taken as they are; the input range does not apply to them")
         return array
     if array.dtype == np.bool_:
         return np.where(array, np.uint8(255), np.uint8(0))
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # either byte order
-        return _eight_bits(array)
+        white = source.input_range or 65535.0
+        if source.input_range is None:
+            say_dark(int(array.max()), source)
+        return _eight_bits(_checked(array, white, source), white)
     if not np.issubdtype(array.dtype, np.floating):
         raise PhotoError(
             f"{name}: dtype {array.dtype}; expected uint8, uint16, bool or float in 0..1; "
             "convert it, for values 0..255 with x.astype(numpy.uint8)"
         )
+    if source.input_range is not None:
+        return _eight_bits(_checked(array, source.input_range, source), source.input_range)
     _require_finite(array, name)
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 1:
         raise PhotoError(
             f"{name}: float values {low:g}..{high:g}; expected 0..1; "
-            "scale or clip them, or pass 0..255 as uint8, without any CLIP normalisation"
+            "say which value is white (input_range), or pass 0..255 as uint8, without any CLIP normalisation"
         )
-    scaled: npt.NDArray[np.uint8] = np.rint(array.astype(np.float32) * np.float32(255)).astype(np.uint8)
-    return scaled
-
-
-def _grey_from_integers(values: npt.NDArray[Any], name: str) -> Grey:
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise PhotoError(
-            f"{name}: integer grey values {low}..{high}; expected 0..65535; save the photo with 8 or 16 bits"
-        )
-    return _eight_bits(values)
-
-
-def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    scaled: npt.NDArray[np.uint8] = _TO_8_BIT[values]
-    return scaled
-
-
-def _grey_from_floats(values: npt.NDArray[Any], name: str) -> Grey:
-    _require_finite(values, name)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    span = high - low  # 0 only where one constant lies outside 0..255; it becomes black
-    scaled = (values.astype(np.float64) - low) * (255 / span) if span else np.zeros(values.shape)
-    return np.rint(scaled).astype(np.uint8)
+    return _eight_bits(array, 1.0)
 
 
 def _require_finite(values: npt.NDArray[Any], name: str) -> None:
@@ -172,14 +335,3 @@ def _require_finite(values: npt.NDArray[Any], name: str) -> None:
         raise PhotoError(
             f"{name}: {bad} of {values.size} values are NaN or infinite; expected finite ones; replace them"
         )
-
-
-def _on_white(image: Image.Image) -> Rgb:
-    if image.getchannel("A").getextrema()[0] == 255:
-        return np.array(image.convert("RGB"))
-    ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return np.array(Image.alpha_composite(ground, image).convert("RGB"))
-
-
-def _three_channels(grey: Grey) -> Rgb:
-    return np.repeat(grey[:, :, None], 3, axis=2)

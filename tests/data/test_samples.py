@@ -1,0 +1,292 @@
+"""Depths and polarities of files: the same picture however it is stored, checked with tifffile's files and NumPy."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from odd_photos import png_chunk
+from promptad.data.photos import as_photo, photo_size, read_mask, read_photo
+from promptad.data.samples import samples_of, significant_white
+from promptad.errors import ConfigError, PhotoError
+from promptad.notices import PromptadNotice, collected_notices
+
+tifffile = pytest.importorskip("tifffile")
+
+RAMP = np.linspace(0, 1, 24 * 40).reshape(24, 40)
+EIGHT = np.rint(RAMP * 255).astype(np.uint8)
+
+
+def silent(read: Callable[..., np.ndarray], *given: object, **options: object) -> np.ndarray:
+    """What `read` gives, if it says nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PromptadNotice)
+        return read(*given, **options)
+
+
+def notices_of(read: Callable[..., np.ndarray], *given: object, **options: object) -> list[str]:
+    with collected_notices() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptadNotice)
+        read(*given, **options)
+    return lines
+
+
+def stored(dtype: str, order: str) -> tuple[np.ndarray, float]:
+    """The ramp in a dtype and byte order, and its white."""
+    kind = np.dtype(dtype)
+    white = 1.0 if kind.kind == "f" else {1: 255.0}.get(kind.itemsize, 65535.0)
+    values = RAMP * white
+    return (values if kind.kind == "f" else np.rint(values)).astype(kind.newbyteorder(order)), white
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True], ids=["black", "white"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize("big", [False, True], ids=["tiff", "bigtiff"])
+def test_every_depth_order_and_polarity_is_the_same_picture(
+    tmp_path: Path, dtype: str, order: str, zero_is_white: bool, big: bool
+) -> None:
+    values, white = stored(dtype, order)
+    path = tmp_path / "ramp.tif"
+    tifffile.imwrite(
+        path,
+        (white - values).astype(values.dtype) if zero_is_white else values,
+        photometric="miniswhite" if zero_is_white else "minisblack",
+        byteorder=order,
+        bigtiff=big,
+    )
+    try:
+        photo = silent(read_photo, path)
+    except PhotoError as error:  # refused, never a negative
+        assert "a TIFF of a kind that is not read here" in str(error)
+        assert dtype in ("u4", "i4", "f8") or (big and order == ">")
+        return
+    assert np.abs(photo[..., 0].astype(int) - EIGHT).max() <= 1
+    assert photo_size(path) == (24, 40)
+
+
+def test_the_common_depths_are_read_and_not_refused(tmp_path: Path) -> None:
+    for order in "<>":
+        for dtype in ("u1", "u2", "f4"):
+            for zero_is_white in (False, True):
+                values, white = stored(dtype, order)
+                tifffile.imwrite(
+                    tmp_path / "ramp.tif",
+                    (white - values).astype(values.dtype) if zero_is_white else values,
+                    photometric="miniswhite" if zero_is_white else "minisblack",
+                    byteorder=order,
+                )
+                assert read_photo(tmp_path / "ramp.tif").shape == (24, 40, 3), (order, dtype, zero_is_white)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_white_is_zero_in_compressed_files(tmp_path: Path, compression: str | None) -> None:
+    values, _ = stored("u2", "<")
+    options = {"compression": compression} if compression else {}
+    path = tmp_path / "ramp.tif"
+    Image.fromarray(65535 - values).save(path, tiffinfo={262: 0}, **options)
+    assert tifffile.TiffFile(path).pages[0].photometric == 0
+    assert np.abs(read_photo(path)[..., 0].astype(int) - EIGHT).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("order", "<>")
+def test_masks_in_which_zero_is_white(tmp_path: Path, dtype: str, order: str) -> None:
+    truth = np.zeros((24, 40), bool)
+    truth[5:11, 7:20] = True
+    full = 1 if dtype == "f4" else np.iinfo(dtype).max
+    path = tmp_path / "mask.tif"
+    values = np.where(truth, 0, full).astype(np.dtype(dtype).newbyteorder(order))
+    tifffile.imwrite(path, values, photometric="miniswhite", byteorder=order)
+    np.testing.assert_array_equal(silent(read_mask, path), truth)
+
+
+def test_a_pillow_image_in_which_zero_is_white(tmp_path: Path) -> None:
+    values, _ = stored("u2", "<")
+    tifffile.imwrite(tmp_path / "ramp.tif", 65535 - values, photometric="miniswhite", byteorder="<")
+    with Image.open(tmp_path / "ramp.tif") as image:
+        np.testing.assert_array_equal(as_photo(image), read_photo(tmp_path / "ramp.tif"))
+
+
+# -- ranges ---------------------------------------------------------------------------------------------------
+
+TWELVE = np.rint(RAMP * 4095).astype(np.uint16)
+DARK = "no value above 4095"
+
+
+def twelve_bit_colour() -> np.ndarray:
+    return np.dstack([TWELVE, TWELVE[:, ::-1], TWELVE[::-1]])
+
+
+def png16(values: np.ndarray, significant: int | None = None) -> bytes:
+    """A 16-bit PNG, which Pillow cannot write in colour, with an sBIT chunk if wanted."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+    channels = {0: 1, 4: 2, 2: 3, 6: 4}[colour]
+    sbit = png_chunk(b"sBIT", bytes([significant]) * channels) if significant else b""
+    return b"\x89PNG\r\n\x1a\n" + header + sbit + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", "big-endian.tif", "lzw.tif"])
+def test_twelve_bits_in_sixteen_are_said_and_scaled_by_a_given_range(tmp_path: Path, kind: str, suffix: str) -> None:
+    values = TWELVE if kind == "grey" else twelve_bit_colour()
+    path = tmp_path / f"photo{suffix}"
+    if suffix == ".png":
+        path.write_bytes(png16(values))
+    elif suffix == "lzw.tif":
+        pytest.importorskip("imagecodecs") if kind == "colour" else None
+        Image.fromarray(values).save(path, compression="tiff_lzw")
+    else:
+        tifffile.imwrite(
+            path,
+            values,
+            photometric="minisblack" if kind == "grey" else "rgb",
+            byteorder=">" if "big" in suffix else "<",
+        )
+    lines = notices_of(read_photo, path)
+    assert len(lines) == 1 and DARK in lines[0] and str(tmp_path) in lines[0] and "input range 4095" in lines[0]
+    photo = silent(read_photo, path, input_range=4095)
+    expected = np.rint(values * (255 / 4095)).astype(np.uint8)
+    np.testing.assert_array_equal(photo, expected if kind == "colour" else np.repeat(expected[..., None], 3, 2))
+    with pytest.raises(PhotoError, match=r"4095; expected 0\.\.1023"):
+        read_photo(path, input_range=1023)
+
+
+def test_the_same_line_for_all_photos_of_a_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png16(TWELVE + number - 2 * (number > 0)))
+    with collected_notices() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(3):
+            read_photo(tmp_path / f"{number}.png")
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+@pytest.mark.parametrize("tag", [281, 341])
+def test_a_range_that_a_tiff_states_is_used(tmp_path: Path, kind: str, tag: int) -> None:
+    values = TWELVE if kind == "grey" else twelve_bit_colour()
+    path = tmp_path / "photo.tif"
+    channels = 1 if kind == "grey" else 3
+    tifffile.imwrite(
+        path,
+        values,
+        photometric="minisblack" if kind == "grey" else "rgb",
+        extratags=[(tag, "H", channels, 4095 if channels == 1 else (4095,) * 3, True)],
+    )
+    expected = np.rint(values * (255 / 4095)).astype(np.uint8)
+    photo = silent(read_photo, path)
+    np.testing.assert_array_equal(photo if kind == "colour" else photo[..., 0], expected)
+
+
+def test_a_statistic_of_one_photo_is_no_range(tmp_path: Path) -> None:
+    """TIFF 6.0 calls MaxSampleValue a statistic; only a full scale is taken for one."""
+    tifffile.imwrite(tmp_path / "photo.tif", np.maximum(TWELVE, 7) - 7, extratags=[(281, "H", 1, 4088, True)])
+    assert DARK in notices_of(read_photo, tmp_path / "photo.tif")[0]
+    assert read_photo(tmp_path / "photo.tif").max() == 16
+
+
+def test_twelve_bits_white_is_zero_with_a_stated_range(tmp_path: Path) -> None:
+    path = tmp_path / "photo.tif"
+    tifffile.imwrite(path, 4095 - TWELVE, photometric="miniswhite", extratags=[(281, "H", 1, 4095, True)])
+    assert np.abs(silent(read_photo, path)[..., 0].astype(int) - EIGHT).max() <= 1
+
+
+@pytest.mark.parametrize("stored_as", ["repeated", "shifted", "multiplied", "raw"])
+def test_significant_bits_of_a_png(tmp_path: Path, stored_as: str) -> None:
+    values = {
+        "repeated": TWELVE * 16 + TWELVE // 256,
+        "shifted": TWELVE * 16,
+        "multiplied": np.rint(TWELVE * (65535 / 4095)).astype(np.uint16),
+        "raw": TWELVE,
+    }[stored_as].astype(np.uint16)
+    path = tmp_path / "photo.png"
+    path.write_bytes(png16(values, significant=12))
+    assert np.abs(silent(read_photo, path)[..., 0].astype(int) - EIGHT).max() <= 1
+    # A dark photo of the same camera is scaled by the same factor.
+    path.write_bytes(png16(values // 8 if stored_as == "raw" else values // 128 * 16, significant=12))
+    assert abs(int(read_photo(path).max()) - 32) <= 1
+    assert significant_white(values, None) == 65535
+
+
+def test_a_pgm_states_its_range(tmp_path: Path) -> None:
+    (tmp_path / "photo.pgm").write_bytes(b"P5 40 24 4095\n" + TWELVE.astype(">u2").tobytes())
+    photo = silent(read_photo, tmp_path / "photo.pgm")
+    assert np.abs(photo[..., 0].astype(int) - EIGHT).max() <= 1
+
+
+def test_a_range_for_arrays(tmp_path: Path) -> None:
+    assert DARK in notices_of(as_photo, TWELVE)[0]
+    np.testing.assert_array_equal(silent(as_photo, TWELVE, input_range=4095)[..., 0], np.rint(TWELVE * (255 / 4095)))
+    floats = RAMP * 3000
+    with pytest.raises(PhotoError, match="input_range"):
+        as_photo(floats)
+    np.testing.assert_array_equal(silent(as_photo, floats, input_range=3000)[..., 0], np.rint(RAMP * 255))
+
+
+def test_a_range_does_not_touch_eight_bits_and_says_so(tmp_path: Path) -> None:
+    Image.fromarray(EIGHT).save(tmp_path / "photo.png")
+    assert "8 bits are taken as they are" in notices_of(read_photo, tmp_path / "photo.png", input_range=4095)[0]
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png", input_range=4095)[..., 0], EIGHT)
+    np.testing.assert_array_equal(as_photo(EIGHT, input_range=4095)[..., 0], EIGHT)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf")])
+def test_a_range_must_be_a_number_above_zero(tmp_path: Path, wrong: float) -> None:
+    with pytest.raises(ConfigError, match="expected the value of white"):
+        read_photo(tmp_path / "any.png", input_range=wrong)
+
+
+def test_floats_without_a_range(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.array([[0.0, 99.6, 255.0]], np.float32)).save(path)
+    assert "taken as 0..255" in notices_of(read_photo, path)[0]
+    assert read_photo(path)[0, :, 0].tolist() == [0, 100, 255]
+    for values in ([-10.0, 0.0, 10.0], [1000.0, 1500.0, 3000.0]):
+        Image.fromarray(np.array([values], np.float32)).save(path)
+        with pytest.raises(PhotoError, match="say which value is white"):
+            read_photo(path)
+    assert read_photo(path, input_range=3000)[0, :, 0].tolist() == [85, 128, 255]
+
+
+def test_deep_colour_with_alpha_lies_on_white(tmp_path: Path) -> None:
+    for alpha_full in (4095, 65535):
+        alpha = np.full(TWELVE.shape, alpha_full, np.uint16)
+        alpha[:, :5] = 0
+        path = tmp_path / "photo.png"
+        path.write_bytes(png16(np.dstack([twelve_bit_colour(), alpha])))
+        with pytest.warns(PromptadNotice, match="shown on white"):
+            photo = read_photo(path, input_range=4095)
+        assert (photo[:, :5] == 255).all()
+        np.testing.assert_array_equal(photo[:, 5:], np.rint(twelve_bit_colour() * (255 / 4095))[:, 5:])
+
+
+def test_sixteen_bit_colour_that_fills_its_range_says_nothing(tmp_path: Path) -> None:
+    values = np.rint(np.dstack([RAMP, RAMP[::-1], RAMP[:, ::-1]]) * 65535).astype(np.uint16)
+    (tmp_path / "photo.png").write_bytes(png16(values))
+    photo = silent(read_photo, tmp_path / "photo.png")
+    assert np.abs(photo - values * (255 / 65535)).max() <= 1
+    np.testing.assert_array_equal(silent(read_photo, tmp_path / "photo.png", input_range=65535), photo)
+
+
+def test_signed_bytes_below_zero_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "photo.tif", np.array([[-3, 4], [5, 6]], np.int8))
+    with pytest.raises(PhotoError, match=r"below 0|of a kind that is not read"):
+        read_photo(tmp_path / "photo.tif")
+
+
+def test_what_headers_say(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "photo.tif", TWELVE, extratags=[(281, "H", 1, 4095, True)])
+    with Image.open(tmp_path / "photo.tif") as image:
+        samples = samples_of(image)
+    assert (samples.bits, samples.white, samples.white_is_zero) == (16, 4095.0, False)
