@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 Expected = Literal["ok", "error"]
 
@@ -36,7 +38,7 @@ def jpeg_bytes(pixels: np.ndarray, mode: str = "RGB", **options: object) -> byte
 def file_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     """The image as a file of a lossless kind."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.copy().save(buffer, kind, **options)  # a saved image remembers settings of its last format
     return buffer.getvalue()
 
 
@@ -122,4 +124,124 @@ def _broken() -> dict[str, bytes]:
         "float-nan.tif": file_bytes(Image.fromarray(floats), "TIFF"),
         "notes.txt": b"batch 7, second shift\n",
         "photo.heic": b"\x00\x00\x00\x18ftypheic",
+    }
+
+
+def make_odder_photos(folder: Path) -> dict[str, Expected]:
+    """More kinds in the same manner: further formats, odd names and shapes, other damage, links and pipes.
+
+    Names that this file system does not take are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Expected] = {}
+    image = file_bytes(Image.fromarray(gradient()))
+    contents = {
+        **{name: (content, "ok") for name, content in _more_formats().items()},
+        **dict.fromkeys(_odd_names(), (image, "ok")),
+        **{name: (content, "error") for name, content in _more_damage().items()},
+    }
+    for name, (content, expected) in contents.items():
+        with suppress(OSError):
+            (folder / name).write_bytes(content)
+            made[name] = expected
+    (folder / "linked.png").symlink_to("grey8.tif")
+    made["linked.png"] = "ok"
+    (folder / "dead link.jpg").symlink_to("gone.jpg")
+    (folder / "round link.jpg").symlink_to("round link.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    made |= {"dead link.jpg": "error", "round link.jpg": "error", "pipe.jpg": "error"}
+    return made
+
+
+def _more_formats() -> dict[str, bytes]:
+    rgb = gradient()
+    image = Image.fromarray(rgb)
+    grey, second = image.convert("L"), Image.fromarray(255 - rgb)
+    wide16 = np.repeat(rgb.astype(">u2") * 257, 1, axis=0)
+    rows16 = b"".join(b"\x00" + row.tobytes() for row in wide16)
+    return {
+        "grey.jpg": jpeg_bytes(rgb, "L"),
+        "progressive.jpg": jpeg_bytes(rgb, progressive=True),
+        "profile.jpg": jpeg_bytes(rgb, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+        "trailing.jpg": jpeg_bytes(rgb) + b"\x00rubbish" * 50,
+        "camera.jpg": file_bytes(image, "MPO", save_all=True, append_images=[second.copy()]),
+        "lossy.webp": file_bytes(image, "WEBP"),
+        "lossless.webp": file_bytes(image, "WEBP", lossless=True),
+        "moving.webp": file_bytes(image, "WEBP", save_all=True, append_images=[second.copy()]),
+        "plain.bmp": file_bytes(image, "BMP"),
+        "bit1.bmp": file_bytes(grey.convert("1"), "BMP"),
+        "plain.ppm": file_bytes(image, "PPM"),
+        "plain.pgm": file_bytes(grey, "PPM"),
+        "clear.gif": file_bytes(image.quantize(16), "GIF", transparency=3),
+        "grey8.tif": file_bytes(grey, "TIFF"),
+        "lzw.tif": file_bytes(image, "TIFF", compression="tiff_lzw"),
+        "jpeg-in.tif": file_bytes(image, "TIFF", compression="jpeg"),
+        "cmyk.tif": file_bytes(image.convert("CMYK"), "TIFF"),
+        "pages.tif": file_bytes(image, "TIFF", save_all=True, append_images=[second.copy()]),
+        "rgb16.png": raw_png(64, 48, 16, 2, rows16),
+        "grey2.png": raw_png(4, 2, 2, 0, b"\x00\x1b\x00\xe4"),
+        "black.png": file_bytes(Image.new("RGB", (64, 48))),
+        "white.png": file_bytes(Image.new("L", (64, 48), 255)),
+        "column.png": file_bytes(Image.new("RGB", (1, 500), (9, 99, 9))),
+        "longest jpeg edge.png": file_bytes(Image.new("L", (65500, 2), 90)),
+        "beyond jpeg.png": file_bytes(Image.new("L", (65501, 2), 90)),
+        "end of jpeg.png": file_bytes(Image.new("L", (2, 65535), 90)),
+        "beyond any jpeg.png": file_bytes(Image.new("L", (70000, 1), 90)),
+    }
+
+
+def _odd_names() -> list[str]:
+    return [
+        "n" * 240 + ".png",
+        "n" * 248 + ".png",
+        "n" * 251 + ".png",
+        "ü" * 125 + ".png",
+        " space.png",
+        "two\nlines.png",
+        "tab\t.png",
+        "quote'\".png",
+        "percent%41#?&.png",
+        "<b>html</b>.png",
+        "-rf.png",
+        "=1+1.png",
+        "$(false).png",
+        "back\\slash.png",
+        "colon:c.png",
+        "CON.png",
+        "twin.png",
+        "TWIN.png",
+        "caf\u00e9.png",
+        "cafe\u0301.png",
+        "😀.png",
+        os.fsdecode(b"bytes\xff\xfe.png"),
+        "http:..png",
+        "dots...png",
+    ]
+
+
+def _more_damage() -> dict[str, bytes]:
+    rgb = gradient()
+    image = Image.fromarray(rgb)
+    png, jpeg = file_bytes(image), jpeg_bytes(rgb)
+    infinite = np.full((48, 64), np.inf, np.float32)
+    return {
+        "zeros.png": b"\x00" * 1000,
+        "page.jpg": b"<!doctype html><title>404</title>",
+        "drawing.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "archive.png": b"PK\x03\x04" + b"\x00" * 100,
+        "head.jpg": jpeg[:20],
+        "no-rows.png": raw_png(64, 48, 8, 2, b""),
+        "no-data.png": png[: png.index(b"IDAT") - 4] + png_chunk(b"IEND", b""),
+        "wrong-sum.png": png[:29] + b"\x00\x00\x00\x00" + png[33:],
+        "no-width.png": raw_png(0, 48, 8, 0, b""),
+        "cut.gif": file_bytes(image.quantize(16), "GIF")[:60],
+        "cut.webp": file_bytes(image, "WEBP")[:40],
+        "cut.tif": file_bytes(image, "TIFF")[:30],
+        "loop.tif": b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00",
+        "cut.bmp": file_bytes(image, "BMP")[:80],
+        "infinite.tif": file_bytes(Image.fromarray(infinite), "TIFF"),
+        "raw.CR2": b"II*\x00\x10\x00\x00\x00CR\x02\x00",
+        "layers.psd": b"8BPS\x00\x01",
+        "without suffix": png,
+        "table.csv": b"photo,verdict\n",
     }

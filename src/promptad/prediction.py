@@ -22,7 +22,7 @@ RESULT_VERSION = 2
 """Version of the schema that :meth:`Prediction.to_dict` and the lines of a run's ``results.jsonl`` share."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DefectWord:
     """How well one defect description fits one photo.
 

@@ -11,6 +11,7 @@ from promptad.report.colours import OUTLINE, ramp
 SMALLEST = 96
 """A picture narrower than this gets no legend: the numbers could not be read."""
 
+_HATCHED = "not inspected"
 _BACK, _TEXT, _UNSEEN = (18, 20, 24), (255, 255, 255), ((150, 150, 150), (80, 80, 80))
 
 
@@ -60,6 +61,10 @@ def draw_legend(
     draw = ImageDraw.Draw(canvas)
     low_text, high_text = _texts(low, high)
     bar_width = min(width - 2 * pad, max(size * 28, round(width * 0.5)))
+    if hatched:  # leave room for its words, where the numbers of the bar can spare it
+        words = 6 * size + draw.textlength(_HATCHED, font=font)
+        numbers = draw.textlength(low_text + high_text, font=font) + 2 * size
+        bar_width = min(bar_width, max(round(numbers), round(width - 2 * pad - words)))
     left, right = pad, pad + bar_width
 
     colours = ramp(np.linspace(0, 1, bar_width)).astype(np.uint8)
@@ -96,9 +101,8 @@ def _say_hatched(
     width: int,
 ) -> None:
     """A hatched swatch with its words, right of the bar, where there is room."""
-    text = "not inspected"
     swatch = 3 * size
-    if left + swatch + size / 2 + draw.textlength(text, font=font) > width:
+    if left + swatch + size / 2 + draw.textlength(_HATCHED, font=font) > width:
         return
     pale, dark = _UNSEEN
     draw.rectangle((left, top, left + swatch, top + height), fill=pale)
@@ -107,4 +111,4 @@ def _say_hatched(
         draw.line(
             (x, top + height, min(x + height, left + swatch), top + max(0, x + height - left - swatch)), fill=dark
         )
-    draw.text((left + swatch + size / 2, top - size // 6), text, font=font, fill=_TEXT)
+    draw.text((left + swatch + size / 2, top - size // 6), _HATCHED, font=font, fill=_TEXT)

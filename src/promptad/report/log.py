@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +64,7 @@ class ResultLog:
         self.path, self.key, self.earlier = Path(path), key, earlier
         self._rows: dict[tuple[str, str], Row] = {}
         self._by_content: dict[str, Row] = {}
+        self._claims: dict[str, _Place] = {}  # of which photo and detector a saved picture is
         self._here: set[_Place] = set()  # places whose row in `_rows` stands in the log itself
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,12 +162,29 @@ class ResultLog:
         self.close()
 
     def _remember(self, row: Row, here: bool) -> None:
+        for name in ("heatmap", "map_file"):
+            self._claim(name, getattr(row, name), row)
         if row.run != self.key or row.sha256 is None or row.score is None:  # what failed is tried again
             return
         self._rows[row.photo, row.sha256] = row
         self._by_content[row.sha256] = row
         if here:
             self._here.add(_place(row))
+
+    def _claim(self, name: str, file: str | None, row: Row) -> None:
+        """A file that a later line names was written over: the earlier line's photo or detector has it no more."""
+        if file is None:
+            return
+        place = _place(row)
+        before = self._claims.get(file, place)
+        self._claims[file] = place
+        if before == place or before[1] is None or before[2] != self.key:
+            return
+        loser = self._rows.get((before[0], before[1]))
+        if loser is not None and getattr(loser, name) == file:
+            without: dict[str, Any] = {name: None}
+            self._rows[before[0], before[1]] = replace(loser, **without)
+            self._by_content[before[1]] = self._rows[before[0], before[1]]
 
     def _write(self, line: bytes) -> None:
         """Append a line whole or not at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class Scale:
     outline: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """The result for one photo without its anomaly map, or the reason why there is none.
 
@@ -117,7 +118,12 @@ class Row:
 
     def shortened(self) -> Row:
         """What table and page need of the row: a run of many photos keeps its rows in memory."""
-        return self if len(self.defects) <= TOP_DEFECTS else replace(self, defects=self.defects[:TOP_DEFECTS])
+        return replace(
+            self,
+            defects=self.defects[:TOP_DEFECTS],
+            method=sys.intern(self.method),
+            backbone=sys.intern(self.backbone),
+        )
 
     def photo_file(self, folder: Path) -> Path:
         """Where the photo lies, for a report in ``folder``."""

@@ -280,7 +280,7 @@ class _Run:
             good = sorted({f"{width}x{height}" for height, width in self.good_sizes})
             sizes = sorted({f"{row.size[1]}x{row.size[0]}" for row in other if row.size})
             notice(
-                f"{len(other)} of {self.total} photos differ clearly in shape or size from the good photos "
+                f"{len(other)} of {sum(row.score is not None for row in self.report.rows)} judged photos differ clearly in shape or size from the good photos "
                 f"({_some(sizes)} against {_some(good)}); their scores may not compare: take or crop them alike, or add "
                 "good photos like them"
             )
