@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from promptad.bench.protocol import Protocol, make_variants
-from promptad.bench.run import run
+from promptad.bench.protocol import Protocol
+from promptad.bench.run import Evaluation, run
+from promptad.bench.variants import make_variants
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.data.datasets import load_dataset
 from promptad.learning.features import FeatureStore
@@ -138,7 +139,7 @@ def measure(
     for variant, (method, row, sets) in zip(variants, rows, strict=True):
         # One variant a call: two files that differ in their seed alone are rows here, not runs.
         protocol = Protocol((variant,), shots=(0,), runs=1, objects=OBJECTS)
-        outcome = run(protocol, records, clip, out, cache=cache)
+        outcome = run(Evaluation(protocol, records, clip, out, cache=cache))
         for failure in outcome.failures:
             print(f"{name}, {method}, {row}: {failure.reason}", file=sys.stderr)
         for unit in outcome.units:

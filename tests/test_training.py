@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from drawn_data import make_class, photo
-from promptad.bench.protocol import Protocol, make_variants
-from promptad.bench.run import run
+from promptad.bench.protocol import Protocol
+from promptad.bench.run import Evaluation, run
+from promptad.bench.variants import make_variants
 from promptad.bench.tables import make_report, text
 from promptad.clip.backbone import load_backbone
 from promptad.data.datasets import load_dataset
@@ -183,8 +184,8 @@ def test_missing_and_wrong_masks_get_one_line_each(cache, tmp_path):
 def test_a_table_of_zero_shot_and_few_shot_rows(trained, root, cache, tmp_path):
     found = read_learned(trained.path)
     variants = make_variants([found.method, "clip"], learned=[found])
-    protocol = Protocol(variants, shots=(0, 2), runs=2, eval_size=48)
-    outcome = run(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache)
+    protocol = Protocol(variants, shots=(0, 2), runs=2, conventions={"eval_size": 48})
+    outcome = run(Evaluation(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache))
     assert not outcome.failures and not outcome.problems
     shots = sorted((unit["method"], unit["shots"], unit["run"]) for unit in outcome.units)
     few = [(found.method, 2, 0), (found.method, 2, 1)] if METHODS[found.method].good_photos == "optional" else []
@@ -192,7 +193,7 @@ def test_a_table_of_zero_shot_and_few_shot_rows(trained, root, cache, tmp_path):
     shown = text(make_report("cups", protocol, ("tiny", "tiny"), outcome))
     assert "trained elsewhere" in shown and "untrained" in shown and "NOT zero-shot" not in shown
     assert ("trained on drawn (" in shown) == (found.method != "rwda")
-    again = run(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache)
+    again = run(Evaluation(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache))
     assert again.reused == len(outcome.units) and not again.scored
 
 
@@ -241,10 +242,14 @@ def test_settings_that_cannot_be_are_no_fault_of_the_photos(root, cache, tmp_pat
 
 def test_a_table_on_the_training_photos_says_so(root, cache, tmp_path):
     found = read_learned(train("anomalyclip", root, tmp_path / "p.safetensors", cache).path)
-    protocol = Protocol(make_variants(["anomalyclip"], learned=[found]), shots=(0,), runs=1, eval_size=48)
-    outcome = run(protocol, load_dataset(root / "train"), BACKBONE, tmp_path, cache=cache)
+    protocol = Protocol(
+        make_variants(["anomalyclip"], learned=[found]), shots=(0,), runs=1, conventions={"eval_size": 48}
+    )
+    outcome = run(Evaluation(protocol, load_dataset(root / "train"), BACKBONE, tmp_path, cache=cache))
     assert {unit["seen_in_training"] for unit in outcome.units} == {9}
-    assert "NOT zero-shot: 9 of its photos" in text(make_report("drawn", protocol, ("tiny", "tiny"), outcome))
+    made = make_report("drawn", protocol, ("tiny", "tiny"), outcome)
+    assert "NOT zero-shot: 9 of its photos" in text(made)
+    assert all(cell is None for line in made.lines for cell in line.cells.values())  # no mean over what was trained on
 
 
 def test_seeds_are_runs_of_one_row_and_other_settings_are_rows_of_their_own(root, cache, tmp_path):
@@ -253,13 +258,8 @@ def test_seeds_are_runs_of_one_row_and_other_settings_are_rows_of_their_own(root
         files.append(train("rwda", root, tmp_path / f"{name}.safetensors", cache, settings=settings).path)
     variants = make_variants(["rwda"], parts=["guided", "sum"], learned=[read_learned(path) for path in files])
     assert [(v.name, len(v.learned)) for v in variants] == [("a", 2), ("wide", 1)]
-    outcome = run(
-        Protocol(variants, shots=(0,), runs=5, eval_size=48),
-        load_dataset(root / "test"),
-        BACKBONE,
-        tmp_path,
-        cache=cache,
-    )
+    chosen = Protocol(variants, shots=(0,), runs=5, conventions={"eval_size": 48})
+    outcome = run(Evaluation(chosen, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache))
     assert len(outcome.units) == 3 and all(len(unit["rows"]) == 2 for unit in outcome.units)
     lines = make_report("cups", Protocol(variants, shots=(0,)), ("tiny", "tiny"), outcome).lines
     labels = {line.label: line.cells["image_auroc"].runs for line in lines}

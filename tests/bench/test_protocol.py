@@ -10,16 +10,10 @@ from pathlib import Path
 import pytest
 
 from drawn_data import make_class
-from promptad.bench.protocol import (
-    Protocol,
-    Unit,
-    Variant,
-    draw_order,
-    fingerprint_of,
-    make_variants,
-    take_shots,
-    unit_key,
-)
+from promptad.bench.draw import draw_order, take_shots
+from promptad.bench.keys import fingerprint_of, unit_key
+from promptad.bench.protocol import Protocol, Unit
+from promptad.bench.variants import Variant, make_variants
 from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
@@ -73,12 +67,10 @@ def test_unknown_names_are_config_errors(arguments, words) -> None:
 
 
 def test_the_release_preset_chooses_its_epoch_on_the_test_set() -> None:
-    assert [one.oracle for one in make_variants(["promptad", "clip"], ["clean", "release"])] == [
-        False,
-        True,
-        False,
-        False,
-    ]
+    variants = make_variants(["promptad", "clip"], ["clean", "release"])
+    assert [Protocol(variants).oracle(variant) for variant in variants] == [False, True, False, False]
+    chosen = Protocol(variants, conventions={"selection": "oracle_test"})
+    assert [chosen.oracle(variant) for variant in variants] == [True, True, False, False]  # clip has no epochs
 
 
 def test_a_class_has_one_unit_per_k_and_run_and_untrained_methods_have_one() -> None:
@@ -100,8 +92,11 @@ def test_the_run_seeds_the_prompts() -> None:
         ({"shots": (0,)}, "shots"),
         ({"runs": 0}, "runs"),
         ({"base_seed": -1}, "seed"),
-        ({"eval_size": 0}, "evaluation size"),
-        ({"eval_size": "own"}, "evaluation size"),
+        ({"conventions": {"eval_size": 0}}, "eval_size must be at least 1"),
+        ({"conventions": {"eval_size": "own"}}, "eval_size must be a whole number"),
+        ({"conventions": {"masks": "soft"}}, "masks must be one of nearest, nearest_1024, bilinear"),
+        ({"conventions": {"mask": "nearest"}}, "did you mean 'masks'"),
+        ({"limit": -1}, "the limit is -1"),
     ],
 )
 def test_impossible_protocols_are_config_errors(values, words) -> None:
@@ -177,7 +172,7 @@ def test_the_key_says_what_a_result_depends_on(tmp_path: Path) -> None:
         unit_key(unit, protocol, backbone, ["a"], "t"),
         unit_key(replace(unit, run=1), protocol, backbone, ["a"], "t"),
         unit_key(replace(unit, class_name="mug"), protocol, backbone, ["a"], "t"),
-        unit_key(unit, replace(protocol, eval_size="photo"), backbone, ["a"], "t"),
+        unit_key(unit, replace(protocol, conventions={"eval_size": "photo"}), backbone, ["a"], "t"),
         unit_key(unit, replace(protocol, objects={"cup": "tea cup"}), backbone, ["a"], "t"),
         unit_key(unit, protocol, other, ["a"], "t"),
         unit_key(unit, protocol, backbone, ["b"], "t"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drawn_data import SETTINGS, make_class, photo, save
-from promptad.bench.protocol import Protocol, make_variants
-from promptad.bench.run import Outcome, run
+from promptad.bench.protocol import Protocol
+from promptad.bench.run import Evaluation, Outcome, run
 from promptad.bench.tables import make_report, text
 from promptad.bench.testset import TestSet
+from promptad.bench.variants import make_variants
 from promptad.data.datasets import load_dataset
 from promptad.data.files import sha256_file
 from promptad.data.shots import draw_shots, read_manifest
@@ -23,16 +25,23 @@ from tiny import tiny_backbone
 BACKBONE = tiny_backbone()
 
 
-def protocol(*methods: str, parts: tuple[str, ...] = (), shots: tuple[int, ...] = (2,), runs: int = 1, **settings: Any):
+def protocol(
+    *methods: str,
+    parts: tuple[str, ...] = (),
+    shots: tuple[int, ...] = (2,),
+    runs: int = 1,
+    selection: str = "last",
+    **settings: Any,
+) -> Protocol:
     given = {**SETTINGS, **settings}
     if methods == ("clip",):  # it has no epochs and no memory
         given = {key: given[key] for key in ("map_size", "smoothing")}
     variants = make_variants(methods or ["promptad"], settings=given, parts=parts)
-    return Protocol(variants, shots, runs, eval_size=24)
+    return Protocol(variants, shots, runs, conventions={"eval_size": 24, "selection": selection})
 
 
 def evaluate(root: Path, out: Path, chosen: Protocol | None = None, **options: Any) -> Outcome:
-    return run(chosen or protocol(), load_dataset(root), BACKBONE, out, root=root, **options)
+    return run(Evaluation(chosen or protocol(), load_dataset(root), BACKBONE, out, root=root, **options))
 
 
 def metrics(outcome: Outcome, selection: str = "last") -> dict[tuple, dict]:
@@ -72,8 +81,8 @@ def test_a_unit_says_all_that_a_result_needs(cup: Path, out: Path) -> None:
         2,
         111,
     )
-    assert unit["config"]["seed"] == 111 and unit["config"]["epochs"] == 3 and unit["config"]["selection"] == "last"
-    assert unit["eval_size"] == 24 and unit["backbone"]["sha256"] == BACKBONE.sha256
+    assert unit["config"]["seed"] == 111 and unit["config"]["epochs"] == 3
+    assert unit["conventions"]["eval_size"] == 24 and unit["backbone"]["sha256"] == BACKBONE.sha256
     assert unit["photos"]["training"] == 4 and (unit["photos"]["normal"], unit["photos"]["anomalous"]) == (
         3,
         3,
@@ -289,7 +298,7 @@ def test_the_untrained_method_is_evaluated_once_without_good_photos(tmp_path: Pa
 def test_words_for_a_class_reach_the_method(cup: Path, out: Path) -> None:
     chosen = protocol("clip")
     plain = evaluate(cup, out, chosen)
-    named = evaluate(cup, out, Protocol(chosen.variants, eval_size=24, objects={"cup": "tea cup"}))
+    named = evaluate(cup, out, replace(chosen, objects={"cup": "tea cup"}))
     assert named.scored == 1 and named.units[0]["object"] == "tea cup" and plain.units[0]["object"] == "cup"
     assert metrics(named) != metrics(plain)
 
@@ -299,4 +308,4 @@ def test_settings_that_cannot_work_are_said_before_any_work(cup: Path, out: Path
         evaluate(cup, out, protocol(state_bank="nowhere"))
     assert not out.exists()
     with pytest.raises(DataError, match="no photos to evaluate"):
-        run(protocol(), [], BACKBONE, out)
+        run(Evaluation(protocol(), [], BACKBONE, out))

@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
-from promptad.bench.protocol import Protocol, make_variants
+from promptad.bench.files import scores_csv, summary_csv, write_report
+from promptad.bench.protocol import Protocol
 from promptad.bench.published import published
 from promptad.bench.run import Failure, Outcome
 from promptad.bench.summary import by_class, summarise
-from promptad.bench.tables import Report, csv_text, make_report, markdown, tables, text, write_report
+from promptad.bench.tables import Report, make_report, markdown, tables, text
+from promptad.bench.variants import make_variants
+from promptad.methods.registry import find_method
+from promptad.methods.settings import config_dict
 from promptad.metrics.accumulator import METRICS
 
-MVTEC, VISA = published()
+MVTEC, VISA = published()[:2]
+BACKBONE = "ViT-B-16-plus-240/laion400m_e32"
 
 
 def row(
@@ -43,6 +48,7 @@ def row(
         "threshold": threshold,
         "skipped": {},
         "notes": [],
+        "scores": [0.1, 0.4, 0.35, 0.8],
     }
 
 
@@ -52,15 +58,22 @@ def unit(
     run: int = 0,
     method: str = "promptad",
     rows: list | None = None,
+    preset: str = "paper",
+    settings: dict[str, Any] | None = None,
+    seen: int = 0,
     **values: Any,
 ) -> dict:
     counts = MVTEC.classes.get(name, VISA.classes.get(name, (4, 4, 5)))
     return {
         "method": method,
-        "preset": "clean",
+        "preset": preset,
         "name": "",
         "trained": None,
-        "seen_in_training": 0,
+        "seen_in_training": seen,
+        "seed": 111 + run,
+        "config": config_dict(find_method(method).make_config(preset, **(settings or {}))),
+        "test": [{"file": f"{name}/{i}.png", "label": i % 2} for i in range(4)],
+        "learned_from": [],
         "class": name,
         "shots": shots,
         "run": run,
@@ -70,7 +83,7 @@ def unit(
     }
 
 
-def report(units: list[dict], runs: int = 2, backbone: str = MVTEC.backbone, **more: Any) -> Report:
+def report(units: list[dict], runs: int = 2, backbone: str = BACKBONE, **more: Any) -> Report:
     chosen = Protocol(make_variants(["promptad"]), runs=runs)
     return make_report("parts", chosen, (backbone, f"{backbone} (sha256 12345678, fp32)"), Outcome(units, **more))
 
@@ -104,7 +117,7 @@ def test_one_run_has_no_spread() -> None:
     [line] = summarise([unit(image_auroc=0.7)])
     assert line.cells["image_auroc"].std is None
     shown = markdown(report([unit(image_auroc=0.7)], runs=1))
-    assert "| 70.0 |" in shown and "±" not in shown
+    assert "| 70.0 |" in shown and " ± " not in shown.split("## Notes")[0].split("## image level")[1]
 
 
 def test_rates_are_shares_of_normal_and_of_anomalous_photos() -> None:
@@ -131,7 +144,7 @@ def test_a_class_that_lacks_a_run_or_a_metric_is_left_out_of_that_mean_and_named
     [line] = summarise(units)
     assert line.cells["image_auroc"].mean == pytest.approx(0.8) and line.cells["image_auroc"].classes == ("cup",)
     assert line.cells["image_ap"].classes == ("cup", "mug")
-    wanted = "promptad clean, prompts + memory, 2 shots: image AUROC: mean over 1 of 2 classes (without mug)"
+    wanted = "promptad paper, prompts + memory, 2 shots: image AUROC: mean over 1 of 2 classes (without mug)"
     assert wanted in report(units).footer
 
 
@@ -140,15 +153,15 @@ def test_a_class_that_lacks_a_run_or_a_metric_is_left_out_of_that_mean_and_named
 
 def test_all_columns_are_there() -> None:
     shown = markdown(report([unit(alarms=(1, 4))]))
-    key = ["method", "shots", "selection"]
+    key = ["method", "shots", "runs", "selection"]
     f1 = "F1-max (oracle threshold)"
-    assert cells(shown, "image level")[0] == [*key, "AUROC", "AP", f1, "false alarms", "found"]
+    assert cells(shown, "image level")[0] == [*key, "AUROC", "95 %", "AP", f1, "false alarms", "found"]
     assert cells(shown, "pixel level")[0] == [*key, "AUROC", "AP", f1, "AUPRO@0.3", "AUPRO@0.05", "AUPRO-200"]
     assert cells(shown, "image level")[1] == [
-        "promptad clean, prompts + memory",
-        *("2", "last", "50.0", "50.0", "50.0", "25.0", "80.0"),
+        "promptad paper, prompts + memory",
+        *("2", "1", "last", "50.0", "100.0 to 100.0", "50.0", "50.0", "25.0", "80.0"),
     ]
-    assert len(cells(shown, "every class")[0]) == 15
+    assert len(cells(shown, "every class")[0]) == 16
     plain = text(report([unit()]))
     assert "F1-max*" in plain and "* F1-max: at an oracle threshold" in plain
 
@@ -156,8 +169,9 @@ def test_all_columns_are_there() -> None:
 def test_the_header_says_how_it_was_measured() -> None:
     header = dict(report([unit()]).header)
     assert header["backbone"].endswith("(sha256 12345678, fp32)") and header["selection"] == "last epoch"
-    assert header["evaluated"] == "maps and masks at 400 x 400" and header["runs"] == "2, seeds 111 to 112"
-    chosen = Protocol(make_variants(["promptad"], settings={"epochs": 7}), runs=1, eval_size="photo")
+    assert header["evaluated"] == "maps and masks at 400 x 400, masks by nearest neighbour"
+    assert header["seeds"].startswith("run r has seed 111 + r - 1")
+    chosen = Protocol(make_variants(["promptad"], settings={"epochs": 7}), runs=1, conventions={"eval_size": "photo"})
     header = dict(make_report("parts", chosen, ("x", "x"), Outcome([unit()])).header)
     assert header["evaluated"] == "maps and masks at each photo's own size" and header["settings"] == "epochs=7"
 
@@ -168,23 +182,29 @@ def test_oracle_rows_are_marked_everywhere_and_their_gain_is_said() -> None:
         row(selection="oracle_test", image_auroc=0.85, pixel_auroc=0.91),
     ]
     made = report([unit(name, rows=rows) for name in ("cup", "mug")])
-    for table in tables(made, full=True):
+    for table in tables(made, full=True)[:3]:
         marks = [line[table.columns.index("selection")] for line in table.rows]
         assert marks == ["last", "oracle"] if table.title != "every class" else ["last", "last", "oracle", "oracle"]
     plain = [line for line in text(made).splitlines() if " 85.0" in line or " 91.0" in line]
     assert plain and all(" oracle " in line for line in plain)
     for lines in (made.lines, made.class_lines):
-        for entry in csv.DictReader(io.StringIO(csv_text(lines))):
+        for entry in csv.DictReader(io.StringIO(summary_csv(lines))):
             assert (entry["selection"] == "oracle") == (entry["image_auroc"] == "0.850000")
     gap = "oracle minus last epoch of the same runs: image AUROC +5.0, pixel AUROC +1.0"
-    assert f"promptad clean, prompts + memory, 2 shots: {gap}" in made.footer
+    assert f"promptad paper, prompts + memory, 2 shots: {gap}" in made.footer
     assert "oracle" in dict(made.header)["selection"]
 
 
 def test_csv_files_hold_fractions_and_the_number_of_classes(tmp_path: Path) -> None:
     units = [unit(name, run=run, image_auroc=0.6 + run / 10) for name in ("cup", "mug") for run in (0, 1)]
     files = write_report(report(units), tmp_path)
-    assert [path.name for path in files] == ["table.md", "summary.csv", "per-class.csv"]
+    assert [path.name for path in files] == [
+        "table.md",
+        "summary.csv",
+        "per-class.csv",
+        "scores.csv",
+        "comparisons.csv",
+    ]
     [mean] = csv.DictReader(files[1].open(encoding="utf-8"))
     assert (mean["class"], mean["image_auroc"], mean["image_auroc_classes"], mean["runs"]) == (
         "mean",
@@ -199,7 +219,7 @@ def test_csv_files_hold_fractions_and_the_number_of_classes(tmp_path: Path) -> N
 
 def test_names_with_marks_do_not_break_the_page() -> None:
     shown = markdown(report([unit("odd|name")]))
-    assert "odd\\|name" in shown and len(cells(shown.replace("\\|", "/"), "every class")[1]) == 15
+    assert "odd\\|name" in shown and len(cells(shown.replace("\\|", "/"), "every class")[1]) == 16
 
 
 def test_what_was_left_out_is_in_the_footer() -> None:
@@ -217,62 +237,192 @@ def test_what_was_left_out_is_in_the_footer() -> None:
 # -- published ------------------------------------------------------------------------------------------
 
 
-def test_a_whole_data_set_has_the_published_numbers_and_the_difference_beside() -> None:
-    units = [unit(name, shots=1, image_auroc=0.95, pixel_auroc=0.95) for name in MVTEC.classes]
-    made = report(units)
-    image, pixel = (cells(markdown(made), f"{kind} level") for kind in ("image", "pixel"))
-    assert image[0][-2:] == ["published AUROC", "difference"]
-    assert image[1][-2:] == ["94.6 ± 1.7", "+0.4"] and pixel[1][-2:] == ["95.9 ± 0.5", "-0.9"]
-    rows = cells(markdown(made), "published, mean of all 15 classes")
-    source = "PromptAD, CVPR 2024 (AUPR and PRO: its supplement); ViT-B-16-plus-240/laion400m\\_e32"
-    assert ["SPADE", "1", "81.0 ± 2.0", "91.2", "–", "–", source] in rows
-    assert ["PromptAD", "1", "94.6 ± 1.7", "95.9 ± 0.5", "97.1", "87.9", source] in rows
-    assert not any(line[0] == "FastRecon" for line in rows)
+def whole(data_set=MVTEC, shots: int = 1, **values: Any) -> list[dict]:
+    """Units of all classes of a public set, with its numbers of photos."""
+    return [unit(name, shots=shots, **values) for name in data_set.classes]
+
+
+def beside(made: Report) -> list[tuple[str, ...]]:
+    """(metric, here, published, difference) of every row beside a published number."""
+    found = [table for table in tables(made, full=True) if table.title == "beside the published numbers"]
+    return [row[4:8] for row in found[0].rows] if found else []
+
+
+def test_a_whole_data_set_stands_beside_every_metric_that_is_published() -> None:
+    made = report(whole(image_auroc=0.95, pixel_auroc=0.95, image_ap=0.9, aupro_30=0.9))
+    assert beside(made) == [
+        ("image AUROC (image AUROC)", "95.0", "94.6 ± 1.7", "+0.4"),
+        ("image AUPR (image AP)", "90.0", "97.1", "-7.1"),
+        ("pixel AUROC (pixel AUROC)", "95.0", "95.9 ± 0.5", "-0.9"),
+        ("PRO (AUPRO@0.3)", "90.0", "87.9", "+2.1"),
+    ]
+    shown = cells(markdown(made), "published, mean of all 15 classes")
+    assert shown[0] == ["method", "shots", "image AUROC", "image AUPR", "pixel AUROC", "PRO", "source"]
+    rows = {(line[0], line[-1].split(";")[0]): line[2:4] for line in shown[1:]}
+    assert rows["SPADE", "PromptAD, CVPR 2024"][0] == "81.0 ± 2.0"
+    assert rows["PromptAD", "PromptAD, CVPR 2024"] == ["94.6 ± 1.7", "97.1"]
     assert any("F-13" in line for line in made.footer) and any("F-7" in line for line in made.footer)
-    assert any(
-        line.endswith("backbone stand beside it, here it is starter")
-        for line in report(units, backbone="starter").footer
-    )
+
+
+def test_with_another_backbone_the_number_is_shown_and_no_difference() -> None:
+    made = report(whole(), backbone="starter")
+    assert beside(made) and {row[3] for row in beside(made)} == {"other backbone"}
+    assert any(line.endswith("backbone stand beside it, here it is starter") for line in made.footer)
 
 
 def test_zero_shot_rows_stand_beside_the_papers_they_come_from() -> None:
-    units = [
-        unit(name, method="faprompt", shots=0, rows=[row(parts="", image_auroc=0.9, pixel_auroc=0.9)])
-        for name in MVTEC.classes
-    ]
-    made = report(units)
-    image, pixel = (cells(markdown(made), f"{kind} level") for kind in ("image", "pixel"))
-    assert image[1][-2:] == ["91.9", "-1.9"] and pixel[1][-2:] == ["90.6", "-0.6"]
-    assert image[1][2] == "trained elsewhere"
-    rows = cells(markdown(made), "published, mean of all 15 classes")
-    assert ["AnomalyCLIP", "0", "91.5", "91.1", "96.2", "81.4", "FAPrompt, ICCV 2025; ViT-L-14-336/openai"] in rows
+    rows = [row(parts="", image_auroc=0.9, pixel_auroc=0.9, aupro_200=0.8)]
+    made = report(whole(method="faprompt", shots=0, rows=rows), backbone="ViT-L-14-336/openai")
+    found = beside(made)
+    assert found[0] == ("image AUROC (image AUROC)", "90.0", "91.9", "-1.9")
+    assert ("PRO (AUPRO-200)", "80.0", "83.3", "-3.3") in found  # its script's own PRO
     assert not any("F-7" in line for line in made.footer)
 
 
-def test_a_mean_over_some_classes_is_never_set_beside_the_published_one() -> None:
-    made = report([unit("bottle", shots=1)])
-    shown = markdown(made)
-    assert "difference" not in shown and cells(shown, "image level")[0][-1] == "found"
-    assert cells(shown, "published, mean of all 15 classes; not comparable with one of them (bottle)")
-    assert any(line.startswith("published, mean of all 15 classes; not comparable") for line in made.footer)
+# Settings on top of a preset, and whether a number was published for them.
+SETTINGS_OF_ROWS = [
+    ("promptad", "fused", 1, "paper", {}, True),
+    ("promptad", "fused", 1, "release", {}, True),
+    ("promptad", "fused", 1, "clean", {}, False),
+    ("promptad", "fused", 1, "paper", {"epochs": 7}, False),
+    ("promptad", "fused", 3, "paper", {}, False),
+    ("promptad", "text", 1, "paper", {"manual_prompts": False}, True),
+    ("promptad", "fused", 1, "paper", {"manual_prompts": False}, False),
+    ("promptad", "text", 1, "paper", {"semantic_concatenation": False, "margin": False}, True),
+    ("promptad", "text", 1, "paper", {"semantic_concatenation": False}, False),
+    ("rwda", "sum", 0, "paper", {}, True),
+    ("rwda", "sum", 0, "paper", {"fit": "squash"}, False),
+    ("rwda", "sum", 0, "paper-good-broken", {}, False),
+    ("rwda", "sum", 0, "clean", {}, False),
+    ("promptad-zs", "", 0, "paper", {}, True),
+    ("promptad-zs", "", 0, "paper", {"anomalies": 1}, True),
+    ("promptad-zs", "", 0, "paper", {"anomalies": 3}, False),
+]
+
+
+@pytest.mark.parametrize(("method", "parts", "shots", "preset", "settings", "published_for"), SETTINGS_OF_ROWS)
+def test_a_number_stands_beside_the_settings_that_it_belongs_to(
+    method, parts, shots, preset, settings, published_for
+) -> None:
+    units = whole(method=method, shots=shots, preset=preset, settings=settings, rows=[row(parts=parts)])
+    made = report(units)
+    assert bool(beside(made)) is published_for
+    said = any(line.startswith("no published number belongs to: ") for line in made.footer)
+    assert said is not published_for
+
+
+def test_known_and_unknown_objects_have_their_own_numbers() -> None:
+    for known, wanted in ((True, ("93.0 ± 0.3", "92.6")), (False, ("92.2 ± 0.3", "91.5"))):
+        rows = [row(parts="sum"), row(parts="guided")]
+        made = report(whole(method="rwda", shots=0, settings={"name_object": known}, rows=rows))
+        assert tuple(line[2] for line in beside(made) if line[0].startswith("image AUROC")) == wanted
+
+
+def one_class_less(units: list[dict]) -> list[dict]:
+    return units[:-1]
+
+
+def fewer_training_photos(units: list[dict]) -> list[dict]:
+    units[3]["photos"]["training"] = 40
+    return units
+
+
+def fewer_test_photos(units: list[dict]) -> list[dict]:
+    units[0]["photos"]["anomalous"] = 5
+    return units
+
+
+@pytest.mark.parametrize("change", [one_class_less, fewer_training_photos, fewer_test_photos])
+def test_published_numbers_stand_beside_the_whole_public_set_alone(change) -> None:
+    made = report(change(whole()))
+    assert not beside(made) and not any("published" in table.title for table in tables(made, full=True))
+    [line] = [line for line in made.footer if "published" in line]
+    assert line.startswith("no published numbers: ")
 
 
 def test_a_failed_class_makes_the_mean_incomparable_too() -> None:
-    units = [unit(name, shots=1) for name in VISA.classes if name != "pcb4"]
-    units.append(unit("pcb4", shots=1, image_auroc=None))
-    made = report(units)
-    image, pixel = (cells(markdown(made), f"{kind} level") for kind in ("image", "pixel"))
-    assert "difference" not in image[0] and pixel[1][-2] == "96.7 ± 0.4"
+    units = whole(VISA)
+    units[-1]["rows"][0]["metrics"]["image_auroc"] = None
+    metrics = [line[0] for line in beside(report(units))]
+    assert "image AUROC (image AUROC)" not in metrics and "pixel AUROC (pixel AUROC)" in metrics
 
 
-def test_other_data_sets_have_no_published_numbers() -> None:
-    made = report([unit("cup"), unit("bottle")])
-    assert made.published is None and "published" not in " ".join(table.title for table in tables(made, full=True))
+@pytest.mark.parametrize("names", [("cup", "bottle"), ("cup",)])
+def test_other_data_sets_have_no_published_numbers(names) -> None:
+    made = report([unit(name) for name in names])
+    assert "published" not in " ".join(table.title for table in tables(made, full=True))
     assert "no published numbers: these are not classes of MVTec AD or VisA" in made.footer
 
 
-def test_a_data_set_with_other_photos_is_told() -> None:
-    short = unit("bottle")
-    short["photos"]["training"] = 40
-    wanted = "bottle: photos differ from the full MVTec AD: training 40 of 209"
-    assert wanted in report([short]).footer and wanted not in report([unit("bottle")]).footer
+def test_a_persons_own_class_of_a_public_name_is_not_that_set() -> None:
+    own = unit("screw")
+    own["photos"] = {"training": 12, "normal": 5, "anomalous": 7}
+    [line] = [line for line in report([own]).footer if "published" in line]
+    assert line == "no published numbers: those of MVTec AD are means over all its 15 classes, here are 1"
+
+
+def test_contradictions_in_print_reach_the_reader() -> None:
+    rows = [row(parts="")]
+    made = report(whole(method="promptad-zs", shots=0, settings={"anomalies": 1}, rows=rows))
+    assert any(line.startswith("contradiction in print (PromptAD zero-shot") for line in made.footer)
+
+
+# -- rows -----------------------------------------------------------------------------------------------
+
+
+def test_every_row_says_how_many_runs_it_has() -> None:
+    units = [unit(run=run) for run in range(3)] + [unit(method="clip", shots=0, rows=[row(parts="")])]
+    shown = cells(markdown(report(units, runs=5)), "image level")
+    assert [line[2] for line in shown[1:]] == ["1", "3"]
+    assert [entry["runs"] for entry in csv.DictReader(io.StringIO(summary_csv(summarise(units))))] == ["1", "3"]
+    assert [entry["seeds"] for entry in csv.DictReader(io.StringIO(summary_csv(summarise(units))))][1] == "111 112 113"
+
+
+def test_no_mean_counts_a_class_that_was_trained_on() -> None:
+    units = [unit("cup", image_auroc=0.6), unit("mug", image_auroc=1.0, seen=3)]
+    [line] = summarise(units)
+    assert line.cells["image_auroc"].mean == 0.6 and line.cells["image_auroc"].classes == ("cup",)
+    assert line.trained_on == ("mug",)
+    made = report(units)
+    marks = {entry[0]: entry[4] for entry in cells(markdown(made), "every class")[1:]}
+    assert marks == {"cup": "last", "mug": "TRAINED ON IT"}
+    assert any(line.endswith("mean over 1 of 2 classes (without mug)") for line in made.footer)
+    [line] = summarise([unit("cup", seen=1)])
+    assert all(cell is None for cell in line.cells.values())
+
+
+def test_scores_of_every_photo_and_row_are_kept() -> None:
+    units = [unit(run=run, rows=[row("text"), row("fused")]) for run in (0, 1)]
+    entries = list(csv.DictReader(io.StringIO(scores_csv(units))))
+    assert len(entries) == 16
+    assert (entries[1]["photo"], entries[1]["label"], float(entries[1]["score"])) == ("cup/1.png", "1", 0.4)
+    assert {(entry["parts"], entry["run"], entry["seed"]) for entry in entries} == {
+        (parts, run, seed) for parts in ("text", "fused") for run, seed in (("1", "111"), ("2", "112"))
+    }
+
+
+def test_photos_that_were_learned_from_are_named() -> None:
+    copied = unit()
+    copied["learned_from"] = [["test/good/7.png", "train/good/1.png"]]
+    [line] = [line for line in report([copied]).footer if "learned from" in line]
+    assert line == (
+        "promptad paper, 2 shots, run 1: test/good/7.png was learned from (the same photo as train/good/1.png), so it is "
+        "left out of the test"
+    )
+
+
+def test_a_first_look_is_marked() -> None:
+    chosen = Protocol(make_variants(["promptad"]), limit=7)
+    made = make_report("parts", chosen, ("x", "x"), Outcome([unit()]))
+    assert "first look" in made.title and "7" in dict(made.header)["limit"]
+    assert any(line.startswith("first look (--limit 7)") for line in made.footer)
+
+
+def test_presets_measured_in_different_ways_are_told_apart() -> None:
+    chosen = Protocol(make_variants(["promptad"], ["clean", "paper", "release"]))
+    words = dict(make_report("parts", chosen, ("x", "x"), Outcome([unit()])).header)["evaluated"]
+    assert words == (
+        "promptad clean: maps and masks at 400 x 400, masks by nearest neighbour; promptad paper: maps and masks at 400 x 400, "
+        "masks by nearest neighbour, only what the layout looks at (masks cropped too); promptad release: maps and masks at "
+        "400 x 400, masks by nearest neighbour over 1024 x 1024"
+    )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from drawn_data import SETTINGS, SIZE, make_class, photo, save
+from promptad.bench.conventions import Conventions
 from promptad.bench.testset import TestSet, judge, scoring_parts, threshold_from
 from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
@@ -19,6 +20,7 @@ from promptad.learning.features import FeatureStore
 from tiny import tiny_backbone
 
 BACKBONE = tiny_backbone()
+SMALL = Conventions(eval_size=20)
 
 
 def fitted(folder: Path, **settings: object) -> tuple[Detector, list]:
@@ -44,7 +46,7 @@ def test_batched_scores_and_maps_are_those_of_the_detector(tmp_path: Path, eval_
     save(folder / "test/good", "tall.png", photo(8, size=(60, 40)))  # another grid
     detector, _ = fitted(folder, view_score=view_score)
     records = records_of(folder)
-    tests = TestSet(records, detector.encoder, eval_size, {})
+    tests = TestSet(records, detector.encoder, Conventions(eval_size=eval_size), {})
     seen = list(tests.scores(detector))
     assert [record for record, *_ in seen] == records and len(records) == 22
     for record, score, anomaly_map in seen:
@@ -63,7 +65,7 @@ def test_masks_are_brought_to_evaluation_size_by_nearest_neighbour(tmp_path: Pat
     bad = next(one for one in records if one.mask)
     whole = np.random.default_rng(0).random((SIZE, SIZE)) < 0.3
     Image.fromarray(whole.astype(np.uint8) * 255).save(bad.mask)
-    half, own = (TestSet(records, detector.encoder, size, {}) for size in (20, "photo"))
+    half, own = (TestSet(records, detector.encoder, Conventions(eval_size=size), {}) for size in (20, "photo"))
     np.testing.assert_array_equal(own.mask(bad), whole)
     centres = ((np.arange(20) + 0.5) * SIZE / 20).astype(int)
     np.testing.assert_array_equal(half.mask(bad), whole[np.ix_(centres, centres)])
@@ -73,18 +75,19 @@ def test_masks_are_brought_to_evaluation_size_by_nearest_neighbour(tmp_path: Pat
 def test_metrics_are_of_all_pixels_at_evaluation_size_and_aurocs_agree(tmp_path: Path) -> None:
     folder = make_class(tmp_path, "cup")
     detector, _ = fitted(folder)
-    tests = TestSet(records_of(folder), detector.encoder, 20, {})
-    result, alarms = tests.measure(detector)
+    tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
+    measured = tests.measure(detector)
+    result = measured.result
     assert result.n_pixels == 6 * 400 and result.map_sizes == ((20, 20),) and result.n_maps == 6
     assert (result.n_normal, result.n_anomalous, result.n_regions) == (3, 3, 3)
-    assert alarms is None
+    assert measured.alarms is None and len(measured.scores) == 6
     assert tests.aurocs(detector) == {"image": result.image_auroc, "pixel": result.pixel_auroc}
 
 
 def test_without_masks_aurocs_are_of_images_alone(tmp_path: Path) -> None:
     folder = make_class(tmp_path, "cup", masks=False)
     detector, _ = fitted(folder)
-    tests = TestSet(records_of(folder), detector.encoder, 20, {})
+    tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
     found = tests.aurocs(detector)
     assert not tests.has_masks and 0 <= found["image"] <= 1 and np.isnan(found["pixel"])
 
@@ -94,12 +97,12 @@ def test_photos_beyond_memory_are_read_from_the_cache_again(tmp_path: Path) -> N
     detector, _ = fitted(folder)
     detector.encoder.cache = FeatureStore(tmp_path / "store")
     records = records_of(folder)
-    kept, streamed = (TestSet(records, detector.encoder, 20, {}, keep_bytes=room) for room in (2**30, 0))
+    kept, streamed = (TestSet(records, detector.encoder, SMALL, {}, keep_bytes=room) for room in (2**30, 0))
     assert len(kept._kept) == 6 and not streamed._kept
     for first, second in zip(all_scores(kept, detector), all_scores(streamed, detector), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
     detector.encoder.cache = None
-    assert len(TestSet(records, detector.encoder, 20, {}, keep_bytes=0)._kept) == 6  # nowhere else to put them
+    assert len(TestSet(records, detector.encoder, SMALL, {}, keep_bytes=0)._kept) == 6  # nowhere else to put them
 
 
 def test_unusable_photos_and_masks_get_their_line_and_the_rest_is_evaluated(tmp_path: Path) -> None:
@@ -107,11 +110,11 @@ def test_unusable_photos_and_masks_get_their_line_and_the_rest_is_evaluated(tmp_
     (folder / "test/good/001.png").write_bytes(b"this is no photo")
     Image.new("L", (9, 9), 255).save(folder / "ground_truth/stain/001_mask.png")
     detector, _ = fitted(folder)
-    tests = TestSet(records_of(folder), detector.encoder, 20, {})
+    tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
     assert len(tests) == 5 and len(tests.problems) == 2
     assert "test/good/001.png" in tests.problems[0] and "\n" not in tests.problems[0]
     assert "001_mask.png" in tests.problems[1] and "9x9" in tests.problems[1]
-    result, _ = tests.measure(detector)
+    result = tests.measure(detector).result
     assert (result.n_normal, result.n_anomalous, result.n_maps) == (2, 3, 4)
     assert result.notes == ("1 photo labelled anomalous without mask left out of the pixel metrics",)
 
@@ -122,7 +125,7 @@ def test_a_test_set_without_a_readable_photo_is_a_data_error(tmp_path: Path) -> 
     for path in (folder / "test").rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"cup: none of the 2 test photos can be read \(first: .*000\.png"):
-        TestSet(records_of(folder), detector.encoder, 20, {})
+        TestSet(records_of(folder), detector.encoder, SMALL, {})
 
 
 def test_parts_share_what_was_learned_and_are_put_back(tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_the_threshold_is_the_detectors_own(tmp_path: Path) -> None:
 def test_false_alarms_and_found_are_counted_above_the_threshold(tmp_path: Path) -> None:
     folder = make_class(tmp_path, "cup")
     detector, _ = fitted(folder)
-    tests = TestSet(records_of(folder), detector.encoder, 20, {})
+    tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
     found = list(tests.scores(detector, maps=False))
 
     def above(label: int, limit: float) -> int:
@@ -157,6 +160,6 @@ def test_false_alarms_and_found_are_counted_above_the_threshold(tmp_path: Path) 
 
     limits: Sequence[float] = sorted(score for _, score, _ in found)
     for limit in (limits[0] - 1e-3, (limits[2] + limits[3]) / 2, limits[-1] + 1e-3):
-        _, alarms = tests.measure(detector, limit)
+        alarms = tests.measure(detector, limit).alarms
         assert (alarms.false_alarms, alarms.found) == (above(0, limit), above(1, limit))
         assert (alarms.normal, alarms.anomalous, alarms.threshold) == (3, 3, limit)

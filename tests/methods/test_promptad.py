@@ -112,7 +112,7 @@ def test_presets_hold_what_is_printed_and_what_is_released():
     assert (paper.scale, paper.score_scale, paper.margin_distance) == (100.0, 100.0, "euclidean")
     assert (paper.prefixes_image, paper.suffix_position, paper.alignment) == (1, "after", "normalised_mean")
     assert (paper.memory_point, paper.margin_over_patches, paper.prompt_precision) == ("block", False, "fp32")
-    assert (paper.fit, paper.pre_resize, paper.test_channels, paper.selection) == ("crop", 0, "rgb", "last")
+    assert (paper.fit, paper.pre_resize, paper.test_channels) == ("crop", 0, "rgb")
     assert release.scale == release.score_scale == pytest.approx(np.log(100), abs=1e-4)
     assert (release.prefixes_image, release.suffix_position, release.margin_distance) == (
         3,
@@ -122,7 +122,6 @@ def test_presets_hold_what_is_printed_and_what_is_released():
     assert (release.alignment, release.margin_over_patches) == ("mean_of_normalised", True)
     assert (release.memory_point, release.prompt_precision) == ("after_next_attention", "fp16")
     assert (release.fit, release.pre_resize, release.test_channels) == ("squash", 1024, "bgr")
-    assert (release.selection, release.shot_order) == ("oracle_test", "directory")
 
 
 # Loss and scores against slow references ----------------------------------------------------------

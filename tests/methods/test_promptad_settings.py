@@ -17,7 +17,7 @@ from promptad.methods.promptad.method import TASKS, PromptAD
 
 # Read by the detector, the benchmarks and the report, not by the method.
 ELSEWHERE = {"input_size", "fit", "pre_resize", "test_channels", "view_score"}
-ELSEWHERE |= {"selection", "shot_order", "map_size", "smoothing"}
+ELSEWHERE |= {"map_size", "smoothing"}
 # Setting -> another value, with the other settings that it needs to matter.
 OTHERS = {
     "prefixes_image": {"prefixes_image": 2},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptad.bench.published import Published
+from promptad.bench.comparison import spread
 from promptad.bench.summary import Cell, Line
 from promptad.calibration.threshold import DEFAULT_RATE
 from promptad.methods.registry import find_method
@@ -23,6 +23,10 @@ NAMES = {
     "aupro_200": "AUPRO-200",
 }
 F1_NOTE = "F1-max: at an oracle threshold, chosen on the test labels"
+INTERVAL_NOTE = (
+    "95 %: where the image AUROC lies when the test photos are drawn again, 1,000 times, within class and label; good photos and "
+    "trained prompts stay (their part is the ±)"
+)
 
 
 def threshold_note(lines: Sequence[Line]) -> list[str]:
@@ -68,8 +72,8 @@ def _metric_words(metrics: Sequence[str]) -> str:
     for group, name in ((IMAGE_METRICS, "image metrics"), (PIXEL_METRICS, "pixel metrics")):
         if set(group) <= set(left):
             words.append(name)
-            left = [one for one in left if one not in group]
-    return " and ".join([*words, *(NAMES[one] for one in left)])
+            left = [metric for metric in left if metric not in group]
+    return " and ".join([*words, *(NAMES[metric] for metric in left)])
 
 
 def partial_notes(lines: Sequence[Line]) -> list[str]:
@@ -128,46 +132,37 @@ def trained_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
         if trained is None:
             continue
         data = "; ".join(
-            f"{one['name']} ({one['normal']} good, {one['anomalous']} anomalous; {one['licence']})"
-            for one in trained["data"]
+            f"{source['name']} ({source['normal']} good, {source['anomalous']} anomalous; {source['licence']})"
+            for source in trained["data"]
         )
         out[f"{unit['method']}: {trained['file']} was trained on {data or 'words alone'}"] = None
         if unit["seen_in_training"]:
             out[
                 f"{unit['method']}, {unit['class']}: NOT zero-shot: {unit['seen_in_training']} of its photos were "
-                f"among the training photos of {trained['file']}"
+                f"among the training photos of {trained['file']}; no mean counts this class"
             ] = None
     return list(out)
 
 
-def published_notes(
-    known: Published | None, classes: Sequence[str], units: Sequence[Mapping[str, Any]], backbone: str
-) -> list[str]:
-    """What the published numbers are, whether they can be compared, and where photos or backbone differ."""
-    if known is None:
-        return ["no published numbers: these are not classes of MVTec AD or VisA"]
-    out = [
-        f"{known.scope(classes)}: {known.name}; each number's source and backbone stand beside it, here it is {backbone}"
+def contaminated_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Test photos that a unit learned from: which they are, and that they were left out."""
+    out: dict[str, None] = {}
+    for unit in units:
+        for test, shot in unit["learned_from"]:
+            row = f"{unit['method']} {unit['preset']}, {_shots(unit['shots'])}, run {unit['run'] + 1}"
+            same = "" if test == shot else f" (the same photo as {shot})"
+            out[f"{row}: {test} was learned from{same}, so it is left out of the test"] = None
+    return list(out)
+
+
+def limit_note(limit: int) -> list[str]:
+    """That this is a first look."""
+    if not limit:
+        return []
+    return [
+        f"first look (--limit {limit}): at most {limit} normal and {limit} anomalous test photos of each class; the numbers "
+        "are of these alone and are not those of the whole set"
     ]
-    if any(unit["method"] == "promptad" for unit in units):
-        out.append(
-            "published PromptAD numbers: the released code chooses the epoch on the test set (F-7), so the "
-            "oracle rows are their counterpart"
-        )
-        out.append(known.note)
-    counts = {
-        unit["class"]: tuple(unit["photos"][key] for key in ("training", "normal", "anomalous")) for unit in units
-    }
-    return out + known.differing_counts(counts)  # type: ignore[arg-type]
-
-
-def beside(known: Published | None, line: Line, metric: str) -> tuple[str, str]:
-    """The published counterpart of a row and our difference to it; "" where there is none to compare with."""
-    number = known.counterpart(line.method, line.parts, line.shots, metric) if known else None
-    cell = line.cells[metric]
-    if known is None or number is None or cell is None or not known.complete(cell.classes):
-        return "", ""
-    return spread(number.mean, number.std), f"{100 * cell.mean - number.mean:+.1f}"
 
 
 def percent(cell: Cell | None) -> str:
@@ -175,11 +170,6 @@ def percent(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     return spread(100 * cell.mean, None if cell.std is None else 100 * cell.std)
-
-
-def spread(mean: float, std: float | None) -> str:
-    """A mean with its standard deviation, if there is one."""
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
 def _shots(number: int) -> str:

@@ -19,22 +19,47 @@ import numpy as np
 import torch
 
 from promptad import __version__
-from promptad.bench.protocol import Protocol, Unit, draw_order, fingerprint_of, take_shots, unit_key
-from promptad.bench.testset import Masks, TestSet
-from promptad.bench.units import FORMAT, measure_unit, read_unit, trained_on
+from promptad.bench.masks import Masks
+from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit, plan_class
+from promptad.bench.protocol import Protocol, Unit
+from promptad.bench.testset import KEEP_BYTES, TestSet
+from promptad.bench.units import FORMAT, measure_unit, trained_on, unit_path
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
-from promptad.data.files import sha256_file, write_atomic
-from promptad.data.photos import read_photo
+from promptad.data.files import write_atomic
 from promptad.data.records import Record
 from promptad.data.shots import write_manifest
 from promptad.detector import Detector
 from promptad.errors import DataError, PromptadError
-from promptad.learning.features import FeatureStore, PhotoFeatures
+from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 
 Progress = Callable[[int, int], None]
 _Layout = tuple[Preprocess, FeatureRequest]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A protocol on a data set, and where its results go.
+
+    Attributes:
+        records: training and test photos, as `load_dataset` gives them.
+        out: gets ``units/<key>.json`` (results) and ``shots/<key>.json`` (manifest of the good photos) of
+            every unit.
+        root: folder of the data set, for the names in results. cache: keeps features on disk between runs.
+        keep_bytes: features of one class that are kept in memory.
+        fresh: compute every unit again. progress: called with photos done and photos in all.
+    """
+
+    protocol: Protocol
+    records: Sequence[Record]
+    backbone: Backbone
+    out: Path
+    root: Path | None = None
+    cache: FeatureStore | None = None
+    keep_bytes: int = KEEP_BYTES
+    fresh: bool = False
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -63,92 +88,42 @@ class Outcome:
     reused: int = 0
 
 
-@dataclass(frozen=True)
-class _Planned:
-    unit: Unit
-    key: str
-    shots: list[Record]
-    problems: list[str]
-
-
-@dataclass
-class _ClassPlan:
-    name: str
-    records: list[Record]
-    tests: list[Record]
-    fingerprint: str
-    planned: list[_Planned]
-    finished: dict[str, dict[str, Any]]
-
-    @property
-    def pending(self) -> list[_Planned]:
-        return [one for one in self.planned if one.key not in self.finished]
-
-
-def run(
-    protocol: Protocol,
-    records: Sequence[Record],
-    backbone: Backbone,
-    out: Path,
-    *,
-    root: Path | None = None,
-    cache: FeatureStore | None = None,
-    fresh: bool = False,
-    progress: Progress | None = None,
-) -> Outcome:
+def run(evaluation: Evaluation) -> Outcome:
     """Evaluates every class of the records; finished units in ``out/units`` are reused.
 
-    Ctrl-C may come at any time: what is finished lies on disk, and the next run with the same arguments
-    goes on.
-
-    Args:
-        records: training and test photos, as `load_dataset` gives them.
-        out: gets ``units/<key>.json`` (results) and ``shots/<key>.json`` (manifest of the good photos) of
-            every unit.
-        root: folder of the data set, for the manifests. cache: keeps features on disk between runs.
-        fresh: compute every unit again. progress: called with photos done and photos in all.
+    Ctrl-C may come at any time: what is finished lies on disk, and the next run of the same evaluation goes on.
 
     Raises:
         ConfigError, TextError: settings that no unit can be made with. DataError: `out` cannot be written, or
             there is no photo.
     """
-    if not records:
+    if not evaluation.records:
         raise DataError("no photos to evaluate; name a data set that has some")
-    classes = list(dict.fromkeys(record.class_name for record in records))
-    return _Run(protocol, records, backbone, out, root, cache, fresh, progress).execute(classes)
+    return _Run(evaluation).execute()
 
 
 class _Run:
     """The state of one run."""
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        records: Sequence[Record],
-        backbone: Backbone,
-        out: Path,
-        root: Path | None,
-        cache: FeatureStore | None,
-        fresh: bool,
-        progress: Progress | None,
-    ) -> None:
-        self.protocol, self.records, self.backbone = protocol, records, backbone
-        self.out, self.root, self.cache, self.fresh, self.progress = out, root, cache, fresh, progress
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self.protocol, self.backbone = evaluation.protocol, evaluation.backbone
         self.outcome = Outcome()
-        self._readable: dict[Path, str | None] = {}
-        self._hashes: dict[Path, str] = {}
+        self.files = PhotoFiles()
         self._done = self._total = 0
         self._layouts: list[_Layout] = []
 
-    def execute(self, classes: Sequence[str]) -> Outcome:
+    def execute(self) -> Outcome:
+        records = self.evaluation.records
+        classes = list(dict.fromkeys(record.class_name for record in records))
         # Settings that fail would fail in every unit: making the detectors says it once, before any work.
-        made = [self._detector(Unit(variant, classes[0], 0, 0)) for variant in self.protocol.variants]
+        made = [self._detector(Unit(variant, "", 0, 0)) for variant in self.protocol.variants]
         self._layouts = _shared_layouts(made)
         plans = [plan for name in classes if (plan := self._plan(name))]
         self._total = sum(self._work(plan) for plan in plans)
         for plan in plans:
             self._evaluate(plan)
-            self.outcome.units += [plan.finished[one.key] for one in plan.planned if one.key in plan.finished]
+            self.outcome.units += [plan.finished[unit.key] for unit in plan.planned if unit.key in plan.finished]
         lines = [line for unit in self.outcome.units for line in unit["problems"]]
         self.outcome.problems = list(dict.fromkeys([*self.outcome.problems, *lines]))
         return self.outcome
@@ -158,96 +133,66 @@ class _Run:
         if failure not in self.outcome.failures:
             self.outcome.failures.append(failure)
 
-    # -- planning --------------------------------------------------------------------------------------------
-
-    def _plan(self, name: str) -> _ClassPlan | None:
-        """Draws the good photos of all units of a class, and looks which units are finished."""
-        records = [one for one in self.records if one.class_name == name]
-        tests = [one for one in records if one.split == "test"]
-        if not tests:
-            self._fail(name, f"{name}: no test photos; expected some in test/<type>; add them or leave the class out")
+    def _plan(self, name: str) -> ClassPlan | None:
+        records = [record for record in self.evaluation.records if record.class_name == name]
+        finished_in = None if self.evaluation.fresh else self.evaluation.out
+        try:
+            plan = plan_class(name, records, self.protocol, self.backbone, self.files, finished_in)
+        except DataError as error:
+            self._fail(name, error)
             return None
-        plan = _ClassPlan(name, records, tests, fingerprint_of(tests), [], {})
-        for unit in self.protocol.units(name):
-            try:
-                shots, problems = self._draw(unit, records)
-                hashes = [self._hash(shot.path) for shot in shots]
-            except DataError as error:
-                self._fail(name, error)
-                continue
-            key = unit_key(unit, self.protocol, self.backbone, hashes, plan.fingerprint)
-            plan.planned.append(_Planned(unit, key, shots, problems))
-            found = None if self.fresh else read_unit(self._unit_path(key), key)
-            if found is not None:
-                plan.finished[key] = found
-                self.outcome.reused += 1
+        for reason in plan.failures:
+            self._fail(name, reason)
+        self.outcome.reused += len(plan.finished)
         return plan
 
-    def _draw(self, unit: Unit, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-        if not unit.shots:
-            return [], []
-        seed = self.protocol.seed(unit.run)
-        order = getattr(unit.variant.config(seed), "shot_order", "sorted")
-        return take_shots(draw_order(records, seed, order), unit.shots, self._why_unreadable)
-
-    def _why_unreadable(self, path: Path) -> str | None:
-        if path not in self._readable:
-            try:
-                read_photo(path)
-                self._readable[path] = None
-            except PromptadError as error:
-                self._readable[path] = str(error)
-        return self._readable[path]
-
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = sha256_file(path)
-        return self._hashes[path]
-
-    def _work(self, plan: _ClassPlan) -> int:
+    def _work(self, plan: ClassPlan) -> int:
         """Photos that are still to be encoded or scored, every pass counted."""
         passes = 0
-        for one in plan.pending:
-            variant = one.unit.variant
+        for planned in plan.pending:
+            variant = planned.unit.variant
             passes += len(variant.parts)
-            if variant.oracle:
+            if self.protocol.oracle(variant):
                 rows = [part for part in variant.parts if part != "memory"]
                 passes += len(rows) * (1 + int(variant.config().epochs))
-        layouts = {self._layout(one.unit) for one in plan.pending}
+        layouts = {self._layout(planned.unit) for planned in plan.pending}
         return len(plan.tests) * (passes + len(layouts))
 
     def _tick(self, photos: int) -> None:
         self._done += photos
-        if self.progress is not None:
-            self.progress(min(self._done, self._total), self._total)
+        if self.evaluation.progress is not None:
+            self.evaluation.progress(min(self._done, self._total), self._total)
 
     # -- working ---------------------------------------------------------------------------------------------
 
-    def _evaluate(self, plan: _ClassPlan) -> None:
+    def _evaluate(self, plan: ClassPlan) -> None:
         masks: Masks = {}
         good: dict[tuple[_Layout, Path], PhotoFeatures] = {}
         tests: TestSet | None = None
         made_for: _Layout | None = None
-        for one in sorted(plan.pending, key=lambda one: self._layouts.index(self._layout(one.unit))):
-            layout = self._layout(one.unit)
+        for planned in sorted(plan.pending, key=lambda planned: self._layouts.index(self._layout(planned.unit))):
+            layout, variant = self._layout(planned.unit), planned.unit.variant
+            conventions = self.protocol.measured_by(variant)
+            encoder = Encoder(self.backbone, *layout, cache=self.evaluation.cache)
             try:
-                detector = self._detector(one.unit)
-                detector.encoder.request = layout[1]
+                detector = self._detector(planned.unit)
                 if tests is None or layout != made_for:
                     tests = None  # before the next set is made: two of them need not fit into memory
-                    tests = TestSet(plan.tests, detector.encoder, self.protocol.eval_size, masks, tick=self._tick)
+                    keep = self.evaluation.keep_bytes
+                    tests = TestSet(plan.tests, encoder, conventions, masks, keep_bytes=keep, tick=self._tick)
                     made_for = layout
                 shots = []
-                for shot in one.shots:
+                for shot in planned.shots:
                     if (layout, shot.path) not in good:
-                        [encoded] = detector.encoder.encode_files([shot.path], reference=True)
+                        [encoded] = encoder.encode_files([shot.path], reference=True)
                         good[layout, shot.path] = encoded.to(self.backbone.device)
                     shots.append(good[layout, shot.path])
-                content = measure_unit(detector, one.unit.variant, shots, tests, self._tick)
+                left = tests.under(conventions).without({test for test, _ in planned.learned_from})
+                content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self._tick)
             except PromptadError as error:
                 self._fail(plan.name, error if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
-            plan.finished[one.key] = self._write(plan, one, content, tests)
+            plan.finished[planned.key] = self._write(plan, planned, content, left)
             self.outcome.scored += 1
 
     def _layout(self, unit: Unit) -> _Layout:
@@ -256,56 +201,86 @@ class _Run:
     def _detector(self, unit: Unit) -> Detector:
         return Detector(
             unit.variant.method,
-            object=self.protocol.object_of(unit.class_name),
+            object=self.protocol.object_of(unit.class_name) if unit.class_name else "object",
             preset=unit.variant.preset,
             backbone=self.backbone,
-            cache=self.cache,
-            weights=unit.variant.weights(unit.run),
+            weights=unit.variant.weights(unit.run, unit.class_name),
             **unit.variant.overrides(self.protocol.seed(unit.run)),
         )
 
-    def _write(self, plan: _ClassPlan, one: _Planned, content: dict[str, Any], tests: TestSet) -> dict[str, Any]:
-        unit, seed = one.unit, self.protocol.seed(one.unit.run)
-        photos: list[dict[str, Any]] = []
-        if one.shots:
-            manifest = self.out / "shots" / f"{one.key}.json"
-            paths = [Path(os.path.abspath(shot.path)) for shot in one.shots]
-            root = Path(os.path.abspath(self.root)) if self.root is not None else None
-            if root is not None and not all(path.is_relative_to(root) for path in paths):
-                root = None  # a table of photos may name some outside its folder
-            write_manifest(manifest, one.shots, seed=seed, k=unit.shots, root=root)
-            photos = json.loads(manifest.read_text(encoding="utf-8", errors="surrogateescape"))["shots"]
-        labels = [record.label for record in plan.tests]
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def _write(self, plan: ClassPlan, planned: PlannedUnit, content: dict[str, Any], tests: TestSet) -> dict[str, Any]:
+        root = Path(os.path.abspath(self.evaluation.root)) if self.evaluation.root is not None else None
         described: dict[str, Any] = {
             "format": FORMAT,
-            "key": one.key,
-            "method": unit.variant.method,
-            "title": unit.variant.entry.title,
-            "preset": unit.variant.preset,
-            "name": unit.variant.name,
-            "trained": trained_on(unit.variant.weights(unit.run)),
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in unit.variant.settings},
-            "class": plan.name,
-            "object": self.protocol.object_of(plan.name),
+            "key": planned.key,
+            **self._what(planned.unit),
+            "good_photos": self._manifest(planned, root),
+            "photos": self._counts(plan),
+            "limit": self.protocol.limit,
+            "test": [{"file": _name(record.path, root), "label": record.label} for record in tests.records],
+            **content,
+            "problems": [*planned.problems, *tests.problems],
+            "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in planned.learned_from],
+            "seen_in_training": self._seen(planned.unit, plan.records),
+            **self._made_with(),
+        }
+        text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(unit_path(self.evaluation.out, planned.key), text + "\n")
+        unit: dict[str, Any] = json.loads(text)  # as the next run will read it
+        return unit
+
+    def _what(self, unit: Unit) -> dict[str, Any]:
+        variant = unit.variant
+        return {
+            "method": variant.method,
+            "title": variant.entry.title,
+            "preset": variant.preset,
+            "name": variant.name,
+            "trained": trained_on(variant.weights(unit.run, unit.class_name)),
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in variant.settings},
+            "conventions": self.protocol.measured_by(variant).as_dict(),
+            "class": unit.class_name,
+            "object": self.protocol.object_of(unit.class_name),
             "shots": unit.shots,
             "run": unit.run,
-            "seed": seed,
-            "eval_size": self.protocol.eval_size,
-            "good_photos": photos,
-            "photos": {
-                "training": sum(r.split == "train" and r.label == 0 for r in plan.records),
-                "normal": labels.count(0),
-                "anomalous": labels.count(1),
-                "test_sha256": plan.fingerprint,
-            },
+            "seed": self.protocol.seed(unit.run),
+            "given_shots": self.protocol.given.source if self.protocol.given is not None and unit.shots else "",
+        }
+
+    def _manifest(self, planned: PlannedUnit, root: Path | None) -> list[dict[str, Any]]:
+        """Writes the manifest of a unit's good photos, and gives its entries."""
+        if not planned.shots:
+            return []
+        manifest = self.evaluation.out / "shots" / f"{planned.key}.json"
+        paths = [Path(os.path.abspath(shot.path)) for shot in planned.shots]
+        if root is not None and not all(path.is_relative_to(root) for path in paths):
+            root = None  # a table of photos may name some outside its folder
+        seed = self.protocol.seed(planned.unit.run)
+        write_manifest(manifest, planned.shots, seed=seed, k=planned.unit.shots, root=root)
+        entries: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8", errors="surrogateescape"))[
+            "shots"
+        ]
+        return entries
+
+    def _counts(self, plan: ClassPlan) -> dict[str, Any]:
+        labels = [record.label for record in plan.tests]
+        training = sum(record.split == "train" and record.label == 0 for record in plan.records)
+        return {
+            "training": training,
+            "normal": labels.count(0),
+            "anomalous": labels.count(1),
+            "test_sha256": plan.fingerprint,
+        }
+
+    def _made_with(self) -> dict[str, Any]:
+        return {
             "backbone": {
                 "name": self.backbone.name,
                 "sha256": self.backbone.sha256,
                 "precision": self.backbone.precision,
             },
-            **content,
-            "problems": [*one.problems, *tests.problems],
-            "seen_in_training": self._seen(unit, plan.records),
             "versions": {
                 "promptad": __version__,
                 "torch": torch.__version__,
@@ -314,23 +289,18 @@ class _Run:
             },
             "device": str(self.backbone.device),
         }
-        text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomic(self._unit_path(one.key), text + "\n")
-        found: dict[str, Any] = json.loads(text)  # as the next run will read it
-        return found
 
     def _seen(self, unit: Unit, records: Sequence[Record]) -> int:
         """How many of a class's photos the trained prompts of a unit were trained on; any makes its numbers void."""
-        learned = unit.variant.weights(unit.run)
+        learned = unit.variant.weights(unit.run, unit.class_name)
         known = set(learned.photos) if learned else set()
-        return sum(self._hash(one.path) in known for one in records if self._readable_file(one.path)) if known else 0
+        return sum(self.files.hash_or_none(record.path) in known for record in records) if known else 0
 
-    @staticmethod
-    def _readable_file(path: Path) -> bool:
-        return os.access(path, os.R_OK)
 
-    def _unit_path(self, key: str) -> Path:
-        return self.out / "units" / f"{key}.json"
+def _name(path: Path, root: Path | None) -> str:
+    """A photo's name in results: inside the data set's folder, else its whole path."""
+    absolute = Path(os.path.abspath(path))
+    return (absolute.relative_to(root) if root is not None and absolute.is_relative_to(root) else absolute).as_posix()
 
 
 def _shared_layouts(detectors: Sequence[Detector]) -> list[_Layout]:

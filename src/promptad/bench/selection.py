@@ -37,7 +37,7 @@ class OracleSelection:
 
     def __init__(self, detector: Detector, tests: TestSet, parts: Sequence[str], tick: Tick = no_tick) -> None:
         self.detector, self.tests, self.tick = detector, tests, tick
-        self._best = {one: {task: _Best() for task in TASKS} for one in parts if one != "memory"}
+        self._best = {part: {task: _Best() for task in TASKS} for part in parts if part != "memory"}
 
     def __call__(self, epoch: int, method: Method) -> None:
         """Scores the test set with the prompts of this epoch. The first of equally good epochs is kept."""
@@ -53,7 +53,7 @@ class OracleSelection:
     @property
     def parts(self) -> tuple[str, ...]:
         """Rows for which some epoch was kept."""
-        return tuple(one for one, best in self._best.items() if any(b.snapshot for b in best.values()))
+        return tuple(part for part, best in self._best.items() if any(b.snapshot for b in best.values()))
 
     def epochs(self, parts: str) -> dict[str, int | None]:
         """The 1-based epoch kept for each task; None where the last one stays."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from promptad.bench.uncertainty import RowScores, RunScores
 from promptad.metrics.accumulator import METRICS
 
 ALARM_COLUMNS = ("false_alarms", "found")
@@ -32,7 +33,7 @@ class Cell:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """One row of a table.
 
@@ -40,7 +41,9 @@ class Line:
         method, preset, parts, shots, selection: what it is; selection is "last" or "oracle_test".
         name: of its trained prompts, where there are several for a method.
         cells: column -> cell, or None where it does not exist. class_name: "" for the mean over classes.
-        classes: all classes that have units in this row.
+        classes: all classes that have units in this row. trained_on: those of them whose photos its prompts were trained
+            on; no mean counts them.
+        seeds: of its runs. config: the method's, of one unit. scores: of every photo, for intervals and tests.
     """
 
     method: str
@@ -52,12 +55,16 @@ class Line:
     class_name: str = ""
     classes: tuple[str, ...] = ()
     name: str = ""
+    trained_on: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    scores: RowScores = field(default_factory=lambda: RowScores({}))
 
     @property
     def label(self) -> str:
         """The row's name: method, preset, trained prompts, parts."""
         words = (f"{self.method} {self.preset}", self.name, PART_WORDS.get(self.parts, self.parts))
-        return ", ".join(one for one in words if one)
+        return ", ".join(word for word in words if word)
 
     @property
     def oracle(self) -> bool:
@@ -66,18 +73,37 @@ class Line:
 
 
 @dataclass(frozen=True)
+class _Key:
+    shots: int
+    variant: int
+    method: str
+    preset: str
+    name: str
+    parts: str
+    selection: str
+
+
+@dataclass(frozen=True)
 class _Value:
-    key: tuple[int, int, str, str, str, str, str]  # shots, order of the variant, method, preset, parts, selection, name
-    class_name: str
-    run: int
+    key: _Key
+    unit: Mapping[str, Any]
+    row: Mapping[str, Any]
     values: Mapping[str, float | None]
+
+    @property
+    def class_name(self) -> str:
+        return str(self.unit["class"])
+
+    @property
+    def contaminated(self) -> bool:
+        return bool(self.unit["seen_in_training"])
 
 
 def summarise(units: Sequence[Mapping[str, Any]]) -> list[Line]:
     """One line a row, by shots: mean over runs of the mean over classes.
 
     A class counts in a column only if all runs have its value, so that the spread over runs is of one
-    quantity.
+    quantity. A class whose photos the prompts were trained on counts in no mean.
     """
     return _lines(_values(units), lambda _: "")
 
@@ -94,8 +120,8 @@ def _values(units: Sequence[Mapping[str, Any]]) -> list[_Value]:
         method, preset, name = unit["method"], unit["preset"], unit["name"]
         order = variants.index((method, preset, name))
         for row in unit["rows"]:
-            key = (unit["shots"], order, method, preset, row["parts"], row["selection"], name)
-            out.append(_Value(key, unit["class"], unit["run"], {**row["metrics"], **_rates(row["threshold"])}))
+            key = _Key(unit["shots"], order, method, preset, name, row["parts"], row["selection"])
+            out.append(_Value(key, unit, row, {**row["metrics"], **_rates(row["threshold"])}))
     return out
 
 
@@ -107,30 +133,61 @@ def _rates(threshold: Mapping[str, Any] | None) -> dict[str, float | None]:
 
 
 def _lines(values: Sequence[_Value], name_of: Callable[[_Value], str]) -> list[Line]:
-    groups: dict[tuple[Any, str], list[_Value]] = {}
+    groups: dict[tuple[_Key, str], list[_Value]] = {}
     for value in values:
         groups.setdefault((value.key, name_of(value)), []).append(value)
-    parts = list(dict.fromkeys(value.key[4] for value in values))
-    # By shots, then variants and parts in the order that was asked for, the last epoch before the oracle's.
-    ordered = sorted(groups, key=lambda g: (g[0][0], g[0][1], parts.index(g[0][4]), g[0][5] != "last"))
-    lines = []
-    for key, name in ordered:
-        members = groups[key, name]
-        shots, _, method, preset, part, selection, trained = key
-        cells = {column: _cell(members, column) for column in COLUMNS}
-        classes = _once(one.class_name for one in members)
-        lines.append(Line(method, preset, part, shots, selection, cells, name, classes, trained))
-    return lines
+    parts = list(dict.fromkeys(value.key.parts for value in values))
+
+    def order(group: tuple[_Key, str]) -> tuple[Any, ...]:
+        # By shots, then variants and parts in the order that was asked for, the last epoch before the oracle's.
+        key = group[0]
+        return key.shots, key.variant, parts.index(key.parts), key.selection != "last"
+
+    return [_line(key, name, groups[key, name]) for key, name in sorted(groups, key=order)]
+
+
+def _line(key: _Key, class_name: str, members: Sequence[_Value]) -> Line:
+    counted = members if class_name else [value for value in members if not value.contaminated]
+    return Line(
+        key.method,
+        key.preset,
+        key.parts,
+        key.shots,
+        key.selection,
+        {column: _cell(counted, column) for column in COLUMNS},
+        class_name,
+        _once(value.class_name for value in members),
+        key.name,
+        _once(value.class_name for value in members if value.contaminated),
+        _once(value.unit["seed"] for value in members),
+        members[0].unit["config"],
+        _scores(counted),
+    )
+
+
+def _scores(values: Sequence[_Value]) -> RowScores:
+    """The scores of the classes that every run has."""
+    runs = {value.unit["run"] for value in values}
+    classes: dict[str, dict[int, RunScores]] = {}
+    for value in values:
+        photos = value.unit["test"]
+        known = [place for place, photo in enumerate(photos) if photo["label"] is not None]
+        classes.setdefault(value.class_name, {})[value.unit["run"]] = RunScores(
+            tuple(photos[place]["file"] for place in known),
+            tuple(photos[place]["label"] for place in known),
+            tuple(value.row["scores"][place] for place in known),
+        )
+    return RowScores({name: by_run for name, by_run in classes.items() if len(by_run) == len(runs)})
 
 
 def _cell(values: Sequence[_Value], column: str) -> Cell | None:
-    runs = _once(value.run for value in values)
-    found: dict[str, dict[int, float]] = {}
+    runs = _once(value.unit["run"] for value in values)
+    by_class: dict[str, dict[int, float]] = {}
     for value in values:
         number = value.values[column]
         if number is not None:
-            found.setdefault(value.class_name, {})[value.run] = number
-    whole = {name: by_run for name, by_run in found.items() if len(by_run) == len(runs)}
+            by_class.setdefault(value.class_name, {})[value.unit["run"]] = number
+    whole = {name: by_run for name, by_run in by_class.items() if len(by_run) == len(runs)}
     if not whole:
         return None
     means = [statistics.fmean(by_run[run] for by_run in whole.values()) for run in runs]

@@ -1,25 +1,24 @@
-"""The result of an evaluation as tables: text for a terminal, a Markdown page, and CSV files."""
+"""The result of an evaluation as tables: text for a terminal, and a Markdown page."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from promptad import __version__
 from promptad.bench import notes
+from promptad.bench.comparison import Standing, published_rows, spread, stand
 from promptad.bench.protocol import Protocol
-from promptad.bench.published import Published, recognise
+from promptad.bench.published import METRICS
 from promptad.bench.run import Outcome
-from promptad.bench.summary import COLUMNS, Line, by_class, summarise
-from promptad.data.files import write_atomic
+from promptad.bench.summary import Line, by_class, summarise
+from promptad.bench.uncertainty import Comparison, compare
 from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import PIXEL_METRICS
 
 F1 = "F1-max (oracle threshold)"
+INTERVAL = "95 %"
 IMAGE_COLUMNS = {
     "AUROC": "image_auroc",
     "AP": "image_ap",
@@ -35,7 +34,9 @@ PIXEL_COLUMNS = {
     "AUPRO@0.05": "aupro_05",
     "AUPRO-200": "aupro_200",
 }
-_KEYS = ("method", "shots", "selection")
+_KEYS = ("method", "shots", "runs", "selection")
+# More pairs than these are in comparisons.csv alone.
+_SHOWN_PAIRS = 15
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Report:
 
     Attributes:
         title: the data set. header: (name, words) lines above the tables. footer: sentences below them.
-        lines: means over classes. class_lines: every class.
-        published: numbers of the data set, if it was recognised. classes: classes that were evaluated.
+        lines: means over classes. class_lines: every class. pairs: differences between rows, see :func:`compared`.
+        standing: what is published of this data set. classes: classes that were evaluated. units: what it is made from.
     """
 
     title: str
@@ -62,8 +63,10 @@ class Report:
     footer: tuple[str, ...]
     lines: tuple[Line, ...]
     class_lines: tuple[Line, ...]
-    published: Published | None
+    pairs: tuple[tuple[Line, Line, Comparison], ...]
+    standing: Standing
     classes: tuple[str, ...]
+    units: Sequence[Mapping[str, Any]]
 
 
 def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outcome: Outcome) -> Report:
@@ -74,51 +77,66 @@ def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outco
     """
     lines, units = summarise(outcome.units), outcome.units
     classes = tuple(dict.fromkeys(unit["class"] for unit in units))
-    known = recognise(classes)
-    size = protocol.eval_size
-    oracle = any(line.oracle for line in lines)
-    last = protocol.seed(protocol.runs - 1)
-    settings = {f"{k}={v}": None for variant in protocol.variants for k, v in variant.settings}
-    header = [
-        ("classes", f"{len(classes)}: {', '.join(classes)}" if classes else "none"),
-        ("backbone", backbone[1]),
-        ("selection", _selection_words(oracle)),
-        (
-            "evaluated",
-            "maps and masks at each photo's own size" if size == "photo" else f"maps and masks at {size} x {size}",
-        ),
-        (
-            "runs",
-            f"{protocol.runs}, seeds {protocol.base_seed} to {last}" if protocol.runs > 1 else f"1, seed {last}",
-        ),
-        ("settings", ", ".join(settings)),
-        (
-            "numbers",
-            "percent; mean over classes" + (" ± sample standard deviation over runs" if protocol.runs > 1 else ""),
-        ),
-        ("promptad", __version__),
-    ]
+    standing = stand(units, lines, backbone[0])
     footer = [
+        *notes.limit_note(protocol.limit),
         notes.F1_NOTE,
+        notes.INTERVAL_NOTE,
         *notes.threshold_note(lines),
         *notes.oracle_notes(lines),
         *notes.unused_notes(lines),
         *notes.trained_notes(units),
+        *notes.contaminated_notes(units),
         *notes.skipped_notes(units),
         *notes.partial_notes(lines),
         *(f"not evaluated: {failure.reason}" for failure in outcome.failures),
         *(f"left out: {line}" for line in outcome.problems),
-        *notes.published_notes(known, classes, units, backbone[0]),
+        *standing.notes,
     ]
     return Report(
-        title,
-        tuple((name, words) for name, words in header if words),
+        f"{title} (first look, {protocol.limit} photos a class and label)" if protocol.limit else title,
+        _header(protocol, backbone[1], classes, any(line.oracle for line in lines)),
         tuple(footer),
         tuple(lines),
         tuple(by_class(units)),
-        known,
+        tuple(compared(lines)),
+        standing,
         classes,
+        units,
     )
+
+
+def _header(protocol: Protocol, backbone: str, classes: Sequence[str], oracle: bool) -> tuple[tuple[str, str], ...]:
+    settings = {f"{k}={v}": None for variant in protocol.variants for k, v in variant.settings}
+    measured: dict[str, list[str]] = {}
+    for variant in protocol.variants:
+        rows = measured.setdefault(protocol.measured_by(variant).words, [])
+        if f"{variant.method} {variant.preset}" not in rows:
+            rows.append(f"{variant.method} {variant.preset}")
+    each = [words if len(measured) == 1 else f"{', '.join(rows)}: {words}" for words, rows in measured.items()]
+    source = protocol.given.source if protocol.given is not None else ""
+    header = [
+        ("classes", f"{len(classes)}: {', '.join(classes)}" if classes else "none"),
+        ("backbone", backbone),
+        ("selection", _selection_words(oracle)),
+        ("evaluated", "; ".join(each)),
+        ("good photos", f"named by {source}" if source else ""),
+        ("seeds", f"run r has seed {protocol.base_seed} + r - 1; how many runs a row has stands in it"),
+        ("settings", ", ".join(settings)),
+        ("numbers", "percent; mean over classes ± sample standard deviation over runs, where there are several"),
+        ("limit", f"{protocol.limit} normal and {protocol.limit} anomalous photos a class" if protocol.limit else ""),
+        ("promptad", __version__),
+    ]
+    return tuple((name, words) for name, words in header if words)
+
+
+def compared(lines: Sequence[Line]) -> Iterator[tuple[Line, Line, Comparison]]:
+    """Every row against each earlier one, where both are of the same classes and photos."""
+    for later, line in enumerate(lines):
+        for earlier in lines[:later]:
+            comparison = compare(line.scores, earlier.scores)
+            if comparison is not None:
+                yield line, earlier, comparison
 
 
 def _selection_words(oracle: bool) -> str:
@@ -131,26 +149,82 @@ def _selection_words(oracle: bool) -> str:
 
 
 def tables(report: Report, *, full: bool) -> list[Table]:
-    """Image metrics, pixel metrics, classes, published numbers; `full` adds columns beyond a terminal's."""
+    """Image metrics, pixel metrics, classes, differences, published numbers; `full` adds columns beyond a terminal's."""
     made = [_measured("image", IMAGE_COLUMNS, report)]
     if any(line.cells[metric] for line in report.lines for metric in PIXEL_METRICS):
         made.append(_measured("pixel", PIXEL_COLUMNS, report))
     if full or len(report.classes) > 1:
         made.append(_per_class(report, full))
-    if report.published is not None:
-        made.append(_published(report, report.published))
+    if 0 < len(report.pairs) <= _SHOWN_PAIRS:
+        made.append(_differences(report))
+    if report.standing.beside:
+        made.append(_beside(report))
+    if report.standing.data_set is not None:
+        columns, rows = published_rows(report.standing.data_set, [line.shots for line in report.lines])
+        made.append(
+            Table(f"published, mean of all {len(report.standing.data_set.classes)} classes", columns, tuple(rows))
+        )
     return made
 
 
 def _measured(kind: str, columns: dict[str, str], report: Report) -> Table:
-    first = f"{kind}_auroc"
-    compared = [notes.beside(report.published, line, first) for line in report.lines]
-    extra = ("published AUROC", "difference") if any(number for number, _ in compared) else ()
     rows = []
-    for line, pair in zip(report.lines, compared, strict=True):
+    for line in report.lines:
         numbers = [notes.percent(line.cells[column]) for column in columns.values()]
-        rows.append((*_key(line), *numbers, *(pair if extra else ())))
-    return Table(f"{kind} level", (*_KEYS, *columns, *extra), tuple(rows))
+        if kind == "image":
+            numbers.insert(1, _interval(line))
+        rows.append((*_key(line), *numbers))
+    names = list(columns)
+    if kind == "image":
+        names.insert(1, INTERVAL)
+    return Table(f"{kind} level", (*_KEYS, *names), tuple(rows))
+
+
+def _interval(line: Line) -> str:
+    interval = line.scores.interval if line.cells["image_auroc"] is not None else None
+    return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def _differences(report: Report) -> Table:
+    rows = [
+        (
+            f"{line.label}, {line.shots} shots{_mark(line)}",
+            f"{earlier.label}, {earlier.shots} shots{_mark(earlier)}",
+            f"{100 * found.difference:+.1f}",
+            f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+            f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001",
+            found.test,
+        )
+        for line, earlier, found in report.pairs
+    ]
+    columns = ("row", "against", "difference", INTERVAL, "p", "test")
+    return Table("differences in image AUROC, same photos", columns, tuple(rows))
+
+
+def _mark(line: Line) -> str:
+    return ", oracle" if line.oracle else ""
+
+
+def _beside(report: Report) -> Table:
+    rows = []
+    for pair in report.standing.beside:
+        number = pair.number
+        difference = "other backbone" if pair.difference is None else f"{pair.difference:+.1f}"
+        where = f"{number.source}, {number.table}" if number.table else number.source
+        metric = f"{METRICS[number.metric]} ({notes.NAMES[number.column]})"
+        rows.append(
+            (
+                *_key(pair.line),
+                metric,
+                notes.percent(pair.ours),
+                spread(number.mean, number.std),
+                difference,
+                number.method,
+                f"{where}; {number.backbone}",
+            )
+        )
+    columns = (*_KEYS, "metric", "here", "published", "difference", "published as", "source")
+    return Table("beside the published numbers", columns, tuple(rows))
 
 
 def _per_class(report: Report, full: bool) -> Table:
@@ -166,32 +240,14 @@ def _per_class(report: Report, full: bool) -> Table:
     return Table("every class", ("class", *_KEYS, *columns), tuple(rows))
 
 
-def _published(report: Report, known: Published) -> Table:
-    """All methods of the paper for the shots that were evaluated; never beside means of other classes."""
-    metrics = {
-        "image AUROC": "image_auroc",
-        "pixel AUROC": "pixel_auroc",
-        "image AUPR": "image_aupr",
-        "PRO": "pixel_pro",
-    }
-    shots = sorted({line.shots for line in report.lines})
-    rows = []
-    for k in shots:
-        for method in dict.fromkeys(one.method for one in known.numbers if one.shots == k):
-            cells, source = [], ""
-            for metric in metrics.values():
-                [number] = known.lookup(metric, k, method) or [None]
-                cells.append("–" if number is None else notes.spread(number.mean, number.std))
-                source = f"{number.source}; {number.backbone}" if number else source
-            rows.append((method, str(k), *cells, source))
-    return Table(known.scope(report.classes), ("method", "shots", *metrics, "source"), tuple(rows))
+def _key(line: Line) -> tuple[str, str, str, str]:
+    return line.label, str(line.shots), str(len(line.seeds)), selected(line)
 
 
-def _key(line: Line) -> tuple[str, str, str]:
-    return line.label, str(line.shots), _selected(line)
-
-
-def _selected(line: Line) -> str:
+def selected(line: Line) -> str:
+    """How its epoch was chosen, or where it was trained, in a word or two."""
+    if line.class_name in line.trained_on:
+        return "TRAINED ON IT"
     if line.oracle:
         return "oracle"
     trained = find_method(line.method).trained
@@ -207,7 +263,7 @@ def text(report: Report) -> str:
     for table in tables(report, full=False):
         short = tuple(name.replace(F1, "F1-max*") for name in table.columns)
         lines += ["", table.title, *_aligned([short, *table.rows])]
-    return "\n".join([*lines, "", *("* " + one if one == notes.F1_NOTE else "- " + one for one in report.footer)])
+    return "\n".join([*lines, "", *("* " + line if line == notes.F1_NOTE else "- " + line for line in report.footer)])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -231,7 +287,7 @@ def markdown(report: Report) -> str:
             _row(["---"] * len(table.columns)),
         ]
         lines += [_row(row) for row in table.rows]
-    return "\n".join([*lines, "", "## Notes", "", *(f"- {_escape(one)}" for one in report.footer), ""])
+    return "\n".join([*lines, "", "## Notes", "", *(f"- {_escape(line)}" for line in report.footer), ""])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -242,42 +298,3 @@ def _escape(words: str) -> str:
     for mark in "\\|*_<>`":
         words = words.replace(mark, "\\" + mark)
     return words
-
-
-def csv_text(lines: Sequence[Line]) -> str:
-    """Rows with every mean and standard deviation as fractions, and the number of classes behind them."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    numbers = [f"{_csv_name(column)}{end}" for column in COLUMNS for end in ("", "_std", "_classes")]
-    writer.writerow(["class", "method", "preset", "trained", "parts", "shots", "runs", "selection", *numbers])
-    for line in lines:
-        runs = max((cell.runs for cell in line.cells.values() if cell), default=0)
-        cells: list[Any] = []
-        for column in COLUMNS:
-            cell = line.cells[column]
-            spread = "" if cell is None or cell.std is None else f"{cell.std:.6f}"
-            cells += ["", "", ""] if cell is None else [f"{cell.mean:.6f}", spread, len(cell.classes)]
-        name = line.class_name or "mean"
-        row = [name, line.method, line.preset, line.name, line.parts, line.shots, runs, _selected(line), *cells]
-        writer.writerow(row)
-    return out.getvalue()
-
-
-def _csv_name(column: str) -> str:
-    return f"{column}_oracle_threshold" if column.endswith("f1_max") else column
-
-
-def write_report(report: Report, out: Path) -> list[Path]:
-    """Writes ``table.md``, ``summary.csv`` and ``per-class.csv``, and gives their paths.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    contents = {
-        "table.md": markdown(report),
-        "summary.csv": csv_text(report.lines),
-        "per-class.csv": csv_text(report.class_lines),
-    }
-    for name, content in contents.items():
-        write_atomic(out / name, content)
-    return [out / name for name in contents]

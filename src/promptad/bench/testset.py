@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,26 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from promptad.bench.protocol import EvalSize
+from promptad.bench.conventions import Conventions
+from promptad.bench.masks import Mask, Masks, evaluated_box, evaluated_mask, pixel_spans, seen_box
 from promptad.calibration.threshold import calibrate
+from promptad.clip.preprocess import View
 from promptad.clip.vision import concatenate
-from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.detector import Detector
 from promptad.errors import DataError, PhotoError, PromptadError
-from promptad.learning.features import Encoder, PhotoFeatures
+from promptad.learning.features import GIB, Encoder, PhotoFeatures
 from promptad.methods.contract import Method, Scores
 from promptad.metrics.accumulator import Accumulator, Result
 from promptad.metrics.ranking import RankedScores, rank
-from promptad.scoring.maps import photo_map
+from promptad.notices import notice
+from promptad.scoring.maps import photo_map, smooth_map, upsample
 
-GIB = 1024**3
+KEEP_BYTES = 2 * GIB
+"""Features of one class that are kept in memory, unless more are asked for."""
 # Photos that are scored together: enough for the matrix products, few enough for their similarity matrices.
 _BATCH = 16
 
 Tick = Callable[[int], None]
-Masks = dict[Path, NDArray[np.bool_] | PhotoError]
-"""Masks at evaluation size by photo, shared by all test sets of a class; the error where one is unusable."""
 
 
 def no_tick(_: int) -> None:
@@ -48,16 +50,25 @@ class Alarms:
     anomalous: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a fitted detector reached on a test set: metrics, what a threshold does, and (R,) scores in the records' order."""
+
+    result: Result
+    alarms: Alarms | None
+    scores: list[float]
+    notes: tuple[str, ...] = ()
+
+
 class TestSet:
-    """Test photos of one class, encoded for one layout and one request.
+    """Test photos of one class, encoded for one layout and one request, and compared as `conventions` say.
 
     Features are kept in memory up to `keep_bytes`; with a cache on disk the others are read from it again
-    for every pass, without one they are all kept.
+    for every pass, without one they are all kept. Where that limit is reached, it is said.
 
     Args:
-        records: test photos of one class. encoder: of the detector that is evaluated.
-        eval_size: side of the square that maps and masks are brought to, or "photo".
-        masks: filled here, reused for other encoders of the same class.
+        records: test photos of one class. encoder: for the layout and the request.
+        masks: filled here, reused for other test sets of the same class.
         tick: told about every photo that is encoded.
 
     Attributes:
@@ -73,16 +84,17 @@ class TestSet:
         self,
         records: Sequence[Record],
         encoder: Encoder,
-        eval_size: EvalSize,
+        conventions: Conventions,
         masks: Masks,
         *,
-        keep_bytes: int = 2 * GIB,
+        keep_bytes: int = KEEP_BYTES,
         tick: Tick = no_tick,
     ) -> None:
-        self.encoder, self.eval_size, self.masks = encoder, eval_size, masks
+        self.encoder, self.conventions, self.masks = encoder, conventions, masks
         self.records: list[Record] = []
-        self.problems: list[str] = []
+        self.unreadable: list[str] = []
         self._kept: dict[Path, PhotoFeatures] = {}
+        self._layouts: dict[Path, tuple[tuple[int, int], list[View]]] = {}
         self.seconds = 0.0
         left = keep_bytes
         for record in records:
@@ -90,36 +102,76 @@ class TestSet:
             try:
                 photo = encoder.encode_files([record.path])[0]
             except PromptadError as error:  # PhotoError, or DataError where the cache cannot hash the file
-                self.problems.append(str(error))
+                self.unreadable.append(str(error))
                 continue
             self.records.append(record)
             self.seconds += photo.seconds
             if left >= photo.nbytes or encoder.cache is None:
                 self._kept[record.path] = photo.to("cpu")
                 left -= photo.nbytes
-            if record.mask is not None and record.path not in masks:
-                masks[record.path] = _mask(record.mask, photo.size, eval_size)
-            mask = masks.get(record.path)
-            if isinstance(mask, PhotoError):
-                self.problems.append(str(mask))
+            self._layouts[record.path] = photo.size, photo.views
         if not self.records:
             name = records[0].class_name if records else "class"
             found = f"none of the {len(records)} test photos can be read" if records else "no test photos"
-            first = f" (first: {self.problems[0]})" if self.problems else ""
+            first = f" (first: {self.unreadable[0]})" if self.unreadable else ""
             raise DataError(f"{name}: {found}{first}; expected some in test/<type>; add them or leave the class out")
+        self._say_limit(keep_bytes)
+
+    def _say_limit(self, keep_bytes: int) -> None:
+        over, cache = len(self.records) - len(self._kept), self.encoder.cache
+        if over and cache is not None:
+            notice(
+                f"{self.records[0].class_name}: the features of {over} of {len(self.records)} test photos are more than the "
+                f"{keep_bytes / GIB:g} GiB kept in memory and are read again from {cache.folder} for every pass; "
+                "--feature-memory GIB keeps more"
+            )
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def under(self, conventions: Conventions) -> TestSet:
+        """The same photos and features, compared by other conventions."""
+        other = copy.copy(self)
+        other.conventions = conventions
+        return other
+
+    def without(self, paths: Collection[Path]) -> TestSet:
+        """The same without some photos."""
+        if not paths:
+            return self
+        other = copy.copy(self)
+        other.records = [record for record in self.records if record.path not in paths]
+        if not other.records:
+            raise DataError(
+                f"{self.records[0].class_name}: every test photo is one of the good photos that are learned from"
+            )
+        return other
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for every photo or mask that cannot be used."""
+        masks = [self._loaded(record) for record in self.records]
+        return [*self.unreadable, *(str(mask) for mask in masks if isinstance(mask, PhotoError))]
 
     @property
     def has_masks(self) -> bool:
         """Whether pixel metrics exist: some photo has a usable mask with defect pixels in it."""
         return any(mask is not None and bool(mask.any()) for mask in map(self.mask, self.records))
 
-    def mask(self, record: Record) -> NDArray[np.bool_] | None:
+    def mask(self, record: Record) -> Mask | None:
         """The photo's mask at evaluation size, or None."""
-        mask = self.masks.get(record.path)
+        mask = self._loaded(record)
         return None if isinstance(mask, PhotoError) else mask
+
+    def _loaded(self, record: Record) -> Mask | PhotoError | None:
+        if record.mask is None:
+            return None
+        size, views = self._layouts[record.path]
+        box = evaluated_box(views, size, self.conventions)
+        key = (record.path, self.conventions.eval_size, self.conventions.masks, box)
+        if key not in self.masks:
+            self.masks[key] = evaluated_mask(record.mask, size, self.conventions, box)
+        return self.masks[key]
 
     def photos(self) -> Iterator[PhotoFeatures]:
         """Features in the order of `records`."""
@@ -131,31 +183,46 @@ class TestSet:
         self, detector: Detector, *, maps: bool = True, tick: Tick = no_tick
     ) -> Iterator[tuple[Record, float, NDArray[np.float32] | None]]:
         """Record, image score and (with `maps`) map at evaluation size of every photo."""
-        size = None if self.eval_size == "photo" else (self.eval_size, self.eval_size)
         photos = self.photos()
         for start in range(0, len(self.records), _BATCH):
             batch = [next(photos) for _ in self.records[start : start + _BATCH]]
             judged = judge(detector, batch)
             for record, photo, (score, patch_maps) in zip(self.records[start:], batch, judged, strict=False):
-                yield record, score, _map(detector, photo, patch_maps, size) if maps else None
+                yield record, score, evaluated_map(detector, photo, patch_maps, self.conventions) if maps else None
                 tick(1)
 
-    def measure(
-        self, detector: Detector, threshold: float | None = None, tick: Tick = no_tick
-    ) -> tuple[Result, Alarms | None]:
+    def measure(self, detector: Detector, threshold: float | None = None, tick: Tick = no_tick) -> Measured:
         """All metrics of a fitted detector, and what a threshold does."""
         accumulator = Accumulator()
         normal: list[float] = []
         anomalous: list[float] = []
+        scores: list[float] = []
         for record, score, anomaly_map in self.scores(detector, tick=tick):
             accumulator.add(record.label, score, anomaly_map, self.mask(record), name=str(record.path))
+            scores.append(score)
             if record.label is not None:
                 (anomalous if record.label else normal).append(score)
         alarms = None
         if threshold is not None:
-            above = [sum(score > threshold for score in scores) for scores in (normal, anomalous)]
+            above = [sum(score > threshold for score in group) for group in (normal, anomalous)]
             alarms = Alarms(threshold, above[0], len(normal), above[1], len(anomalous))
-        return accumulator.compute(), alarms
+        result = accumulator.compute()
+        return Measured(result, alarms, scores, self._unseen() if result.n_maps else ())
+
+    def _unseen(self) -> tuple[str, ...]:
+        """What is counted though no view looked at it."""
+        shares = []
+        for record in self.records:
+            size, views = self._layouts[record.path]
+            if len(views) == 1 and not evaluated_box(views, size, self.conventions):
+                box = seen_box(views[0], size)
+                shares.append(1 - (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1]) if box else 0.0)
+        if not any(shares):
+            return ()
+        return (
+            f"up to {max(shares):.0%} of a photo lies outside the centre crop and counts with its map's smallest value; "
+            "--convention pixels=inspected leaves it out",
+        )
 
     def aurocs(self, detector: Detector) -> dict[str, float]:
         """Image and pixel AUROC only, as :meth:`measure` gives them; NaN where undefined."""
@@ -197,7 +264,7 @@ def judge(
     for number, photo in enumerate(photos):
         for which, view in enumerate(photo.features):
             groups.setdefault(view.grid, []).append((number, which))
-    found: dict[tuple[int, int], tuple[float, torch.Tensor | None]] = {}
+    judged: dict[tuple[int, int], tuple[float, torch.Tensor | None]] = {}
     for members in groups.values():
         for start in range(0, len(members), _BATCH):
             batch = members[start : start + _BATCH]
@@ -206,13 +273,13 @@ def judge(
             images = scores.image.tolist()
             maps = None if scores.map is None else scores.map.cpu()
             for row, key in enumerate(batch):
-                found[key] = images[row], None if maps is None else maps[row]
+                judged[key] = images[row], None if maps is None else maps[row]
     out = []
     for number, photo in enumerate(photos):
-        views_found = [found[number, which] for which in range(len(photo.features))]
-        values = [value for value, _ in views_found]
+        of_views = [judged[number, which] for which in range(len(photo.features))]
+        values = [value for value, _ in of_views]
         score = max(values) if detector.config.view_score == "max" else sum(values) / len(values)
-        out.append((score, [one for _, one in views_found]))
+        out.append((score, [patch_map for _, patch_map in of_views]))
     return out
 
 
@@ -238,32 +305,27 @@ def threshold_from(detector: Detector, good: Sequence[PhotoFeatures]) -> float |
     ).threshold
 
 
-def _map(
-    detector: Detector, photo: PhotoFeatures, maps: list[torch.Tensor | None], size: tuple[int, int] | None
+def evaluated_map(
+    detector: Detector, photo: PhotoFeatures, maps: list[torch.Tensor | None], conventions: Conventions
 ) -> NDArray[np.float32] | None:
-    known = [one for one in maps if one is not None]
+    """The map at evaluation size, of the part of the photo that counts; None for methods without maps."""
+    known = [patch_map for patch_map in maps if patch_map is not None]
     if len(known) < len(maps):
         return None
+    size = None if conventions.eval_size == "photo" else (conventions.eval_size, conventions.eval_size)
+    square, config = detector.preprocess.size // detector.preprocess.patch, detector.config
+    box = evaluated_box(photo.views, photo.size, conventions)
+    if box is not None:
+        (top, bottom), (left, right) = pixel_spans(box)
+        smooth = smooth_map(known[0], square, config.map_size, config.smoothing)
+        inside = upsample(smooth, size or (bottom - top, right - left)).cpu().numpy()
+        return np.ascontiguousarray(inside, dtype=np.float32)
     return photo_map(
         photo.views,
         known,
         photo.size,
-        square=detector.preprocess.size // detector.preprocess.patch,
-        map_size=detector.config.map_size,
-        sigma=detector.config.smoothing,
+        square=square,
+        map_size=config.map_size,
+        sigma=config.smoothing,
         out_size=size,
     )
-
-
-def _mask(path: Path, photo_size: tuple[int, int], eval_size: EvalSize) -> NDArray[np.bool_] | PhotoError:
-    """The mask at evaluation size, nearest neighbour as in the released codes, or why it cannot be used."""
-    try:
-        mask = read_mask(path, photo_size)
-    except PhotoError as error:
-        return error
-    if eval_size == "photo":
-        return mask
-    # Nearest to the centre of each new pixel, in whole numbers so that no rounding decides on a tie.
-    rows, columns = ((2 * np.arange(eval_size) + 1) * side // (2 * eval_size) for side in mask.shape)
-    nearest: NDArray[np.bool_] = mask[np.ix_(rows, columns)]
-    return nearest

@@ -10,29 +10,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from promptad.bench.protocol import Variant
 from promptad.bench.selection import OracleSelection
 from promptad.bench.testset import TestSet, Tick, scoring_parts, threshold_from
+from promptad.bench.variants import Variant
 from promptad.detector import Detector
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.settings import config_dict
 from promptad.saved.prompts import Learned
 
-FORMAT = "promptad unit 2"
+FORMAT = "promptad unit 3"
 
 
 def measure_unit(
-    detector: Detector, variant: Variant, good: Sequence[PhotoFeatures], tests: TestSet, tick: Tick
+    detector: Detector, variant: Variant, good: Sequence[PhotoFeatures], tests: TestSet, oracle: bool, tick: Tick
 ) -> dict[str, Any]:
     """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
     began = time.perf_counter()
-    oracle = OracleSelection(detector, tests, variant.parts, tick) if variant.oracle else None
+    selection = OracleSelection(detector, tests, variant.parts, tick) if oracle else None
     if good:
-        detector.fit_features(good, after_epoch=oracle, set_threshold=False)
+        detector.fit_features(good, after_epoch=selection, set_threshold=False)
     fitted = time.perf_counter()
     rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
-    if oracle is not None:
-        rows += [_row(detector, good, tests, parts, oracle, tick) for parts in oracle.parts]
+    if selection is not None:
+        rows += [_row(detector, good, tests, parts, selection, tick) for parts in selection.parts]
     seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
     return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
 
@@ -47,16 +47,17 @@ def _row(
 ) -> dict[str, Any]:
     with scoring_parts(detector.method, parts), oracle.best(parts) if oracle else nullcontext():
         threshold = threshold_from(detector, good)
-        result, alarms = tests.measure(detector, threshold, tick)
-    found = asdict(result)
-    names = result.values()
+        measured = tests.measure(detector, threshold, tick)
+    content, names = asdict(measured.result), measured.result.values()
+    content["notes"] = [*content["notes"], *measured.notes]
     return {
         "parts": parts,
         "selection": "oracle_test" if oracle else "last",
         "epochs": oracle.epochs(parts) if oracle else None,
         "metrics": names,
-        "threshold": asdict(alarms) if alarms else None,
-        **{key: value for key, value in found.items() if key not in names},
+        "threshold": asdict(measured.alarms) if measured.alarms else None,
+        "scores": measured.scores,
+        **{key: value for key, value in content.items() if key not in names},
     }
 
 
@@ -65,6 +66,11 @@ def trained_on(learned: Learned | None) -> dict[str, Any] | None:
     if learned is None:
         return None
     return {"file": learned.path.name, "sha256": learned.sha256, "data": learned.card.get("data", [])}
+
+
+def unit_path(folder: Path, key: str) -> Path:
+    """The file of a finished unit in the folder of an evaluation."""
+    return folder / "units" / f"{key}.json"
 
 
 def read_unit(path: Path, key: str) -> dict[str, Any] | None:

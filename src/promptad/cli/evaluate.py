@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,9 @@ from promptad.cli.console import friendly_errors, progress, say, warn
 from promptad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from promptad.bench.protocol import EvalSize
+    from promptad.bench.protocol import Protocol
+    from promptad.bench.run import Outcome
+    from promptad.bench.variants import Variant
     from promptad.clip.backbone import Backbone
     from promptad.data.records import Record
     from promptad.saved.prompts import Learned
@@ -69,12 +73,33 @@ def evaluate(
         typer.Option("--object", help="What the photos of a data set of one class show. Default: its folder's name."),
     ] = None,
     eval_size: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--eval-size",
-            help="Side in pixels to which maps and masks are brought, or photo: each photo's own.",
+            help="Side in pixels to which maps and masks are brought, or photo: each photo's own. Default: the preset's, 400 or "
+            "(faprompt, anomalyclip as printed) 518.",
         ),
-    ] = "400",
+    ] = None,
+    convention: Annotated[
+        list[str],
+        typer.Option(
+            "--convention",
+            help="How all rows are measured, instead of as each preset's paper does: masks=nearest|nearest_1024|bilinear, "
+            "pixels=photo|inspected, shot_order=sorted|directory; repeat for more.",
+        ),
+    ] = [],  # noqa: B006
+    shots_from: Annotated[
+        list[Path],
+        typer.Option(
+            "--shots-from",
+            help="JSON with the good photos to use instead of a draw: names, SHA-256 or numbers in a listing, or a manifest "
+            "from an earlier run's shots folder; repeat for more.",
+        ),
+    ] = [],  # noqa: B006
+    limit: Annotated[
+        int,
+        typer.Option("--limit", help="A first look: at most so many normal and anomalous test photos a class.", min=0),
+    ] = 0,
     oracle_test: Annotated[
         bool,
         typer.Option(
@@ -91,7 +116,9 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--output", help="Folder for tables and results. Default: ./evaluate-DATASET."),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")] = False,
+    no_cache: options.NoCache = False,
+    feature_memory: options.FeatureMemory = 2.0,
+    feature_disk: options.FeatureDisk = 4.0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Compute everything again, whatever an earlier run left.")
     ] = False,
@@ -99,58 +126,97 @@ def evaluate(
     """Measure methods on a labelled data set, zero-shot and few-shot in one table: mean and spread over draws of the
     good photos.
 
-    For MVTec AD and VisA the published numbers stand beside. Every finished fit is kept: after Ctrl-C,
+    Beside the whole of MVTec AD or VisA the published numbers stand. Every finished fit is kept: after Ctrl-C,
     the same command goes on where it stopped. Run r draws its good photos and its initial prompts with
     seed 111 + r; --set seed=N changes the 111.
     """
-    from promptad.bench.protocol import DEFAULT_SEED, Protocol, make_variants
+    measured = _conventions(convention, eval_size, oracle_test)
+    numbers, values = _numbers(shots), options.parse_settings(setting)
+    if oracle_test and "promptad" not in names(method):
+        raise ConfigError("--oracle-test chooses an epoch of promptad's fit; add --method promptad")
     from promptad.data.datasets import load_dataset
 
-    values = options.parse_settings(setting)
-    base_seed = values.pop("seed", DEFAULT_SEED)
-    if not isinstance(base_seed, int) or isinstance(base_seed, bool):
-        raise ConfigError(f"--set seed={base_seed}: expected a whole number")
-    if oracle_test:
-        if "promptad" not in names(method):
-            raise ConfigError("--oracle-test chooses an epoch of promptad's fit; add --method promptad")
-        values["selection"] = "oracle_test"
-    clip = options.open_backbone(backbone, precision, device, activation)
-    learned = trained_prompts(names(method), weights, clip)
-    for one in learned:
-        if preset is not None and one.preset not in names(preset):
-            raise ConfigError(
-                f"--preset {preset}: {one.path.name} was trained with preset {one.preset}; train with "
-                f"`promptad train {one.method} --preset {names(preset)[0]}` and give the file with --weights"
-            )
-    variants = make_variants(names(method), names(preset or "clean"), values, names(parts or ""), learned)
     records = chosen_classes(load_dataset(dataset), names(classes or ""))
-    found = list(dict.fromkeys(record.class_name for record in records))
-    if object_name is not None and len(found) > 1:
-        raise ConfigError(f"--object names one class, {dataset} has {len(found)}; choose one with --classes")
-    objects = {found[0]: object_name} if object_name is not None else {}
-    protocol = Protocol(variants, _numbers(shots), seeds, base_seed, _size(eval_size), objects)
-
-    from promptad.bench.run import run
-    from promptad.bench.tables import make_report, text, write_report
-    from promptad.learning.features import default_store
+    objects = _objects(object_name, records, dataset)
+    from promptad.bench.draw import read_given_shots
+    from promptad.bench.protocol import Protocol
+    from promptad.bench.run import Evaluation, run
+    from promptad.learning.features import GIB
     from promptad.run.inspection import prepare
 
+    given = read_given_shots(shots_from, records) if shots_from else None
+    open_clip = partial(options.open_backbone, backbone, precision, device, activation)
+    variants, base_seed, clip = _variants(method, preset, weights, parts, values, open_clip)
+    protocol = Protocol(variants, numbers, seeds, base_seed, measured, objects, given, limit)
     root = dataset.resolve() if dataset.is_dir() else dataset.resolve().parent
     out = output or Path(f"evaluate-{root.name}")
     prepare(out)
-    cache = None if no_cache else default_store()
+    cache = None if no_cache else options.feature_store(feature_disk)
+    keep = int(feature_memory * GIB)
     with progress("evaluating (photos)") as update:
-        outcome = run(protocol, records, clip, out, root=root, cache=cache, fresh=fresh, progress=update)
+        outcome = run(Evaluation(protocol, records, clip, out, root, cache, keep, fresh, update))
     for line in [*(failure.reason for failure in outcome.failures), *outcome.problems]:
         warn(line)
     if not outcome.units:
         raise DataError(f"{dataset}: nothing could be evaluated; the lines above say why for every class")
-    report = make_report(root.name, protocol, (clip.name, clip.identity), outcome)
+    _show(outcome, protocol, clip, root.name, out)
+
+
+def _show(outcome: Outcome, protocol: Protocol, clip: Backbone, title: str, out: Path) -> None:
+    """Writes the report and prints it."""
+    from promptad.bench.files import write_report
+    from promptad.bench.tables import make_report, text
+
+    report = make_report(title, protocol, (clip.name, clip.identity), outcome)
     files = write_report(report, out)
     say(text(report))
     say()
     say(f"units      {outcome.scored} computed, {outcome.reused} from an earlier run, in {out / 'units'}")
     say(f"files      {', '.join(str(path) for path in files)}")
+
+
+def _variants(
+    method: str,
+    preset: str | None,
+    weights: list[Path],
+    parts: str | None,
+    values: dict[str, Any],
+    open_clip: Callable[[], Backbone],
+) -> tuple[tuple[Variant, ...], int, Backbone]:
+    """What is evaluated, its base seed, and the loaded backbone; settings are checked before anything is loaded."""
+    from promptad.bench.variants import DEFAULT_SEED, make_variants
+
+    base_seed = values.pop("seed", DEFAULT_SEED)
+    if not isinstance(base_seed, int) or isinstance(base_seed, bool):
+        raise ConfigError(f"--set seed={base_seed}: expected a whole number")
+    presets = names(preset or "clean")
+    make_variants(names(method), presets, values, names(parts or ""))
+    clip = open_clip()
+    learned = trained_prompts(names(method), weights, clip)
+    for file in learned:
+        if preset is not None and file.preset not in presets:
+            raise ConfigError(
+                f"--preset {preset}: {file.path.name} was trained with preset {file.preset}; train with "
+                f"`promptad train {file.method} --preset {presets[0]}` and give the file with --weights"
+            )
+    return make_variants(names(method), presets, values, names(parts or ""), learned), base_seed, clip
+
+
+def _objects(object_name: str | None, records: list[Record], dataset: Path) -> dict[str, str]:
+    classes = list(dict.fromkeys(record.class_name for record in records))
+    if object_name is not None and len(classes) > 1:
+        raise ConfigError(f"--object names one class, {dataset} has {len(classes)}; choose one with --classes")
+    return {classes[0]: object_name} if object_name is not None else {}
+
+
+def _conventions(pairs: list[str], eval_size: str | None, oracle_test: bool) -> dict[str, Any]:
+    """What holds for all rows; checked by `bench.conventions.Conventions`."""
+    values = options.parse_settings(pairs, "--convention", "masks=bilinear")
+    if eval_size is not None:
+        values["eval_size"] = _size(eval_size)
+    if oracle_test:
+        values["selection"] = "oracle_test"
+    return values
 
 
 def trained_prompts(methods: list[str], files: list[Path], clip: Backbone) -> list[Learned]:
@@ -163,10 +229,10 @@ def trained_prompts(methods: list[str], files: list[Path], clip: Backbone) -> li
     from promptad.saved.prompts import find_learned, read_learned
 
     own = [read_learned(path) for path in files]
-    for one in own:
-        if one.method not in methods:
-            raise ConfigError(f"--weights {one.path}: holds prompts of {one.method}; add it to --method")
-    given = {one.method for one in own}
+    for learned in own:
+        if learned.method not in methods:
+            raise ConfigError(f"--weights {learned.path}: holds prompts of {learned.method}; add it to --method")
+    given = {learned.method for learned in own}
     return own + [find_learned(name, clip) for name in methods if find_method(name).trained and name not in given]
 
 
@@ -192,12 +258,12 @@ def names(words: str) -> list[str]:
 
 def _numbers(words: str) -> tuple[int, ...]:
     try:
-        return tuple(dict.fromkeys(int(one) for one in names(words)))
+        return tuple(dict.fromkeys(int(number) for number in names(words)))
     except ValueError:
         raise ConfigError(f"--shots {words}: expected whole numbers with commas, such as 1,2,4") from None
 
 
-def _size(words: str) -> EvalSize:
+def _size(words: str) -> int | str:
     if words == "photo":
         return "photo"
     try:

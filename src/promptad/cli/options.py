@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from promptad.clip.architecture import Activation
     from promptad.clip.backbone import Backbone, Precision
     from promptad.detector import Detector
+    from promptad.learning.features import FeatureStore
 
 Object = Annotated[str, typer.Option("--object", help='What the photos show, in words: "metal nut".')]
 Defects = Annotated[
@@ -69,7 +70,33 @@ FalseAlarms = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the prompts' initial values.")]
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")]
+FeatureMemory = Annotated[
+    float,
+    typer.Option(
+        "--feature-memory",
+        help="GiB of features kept in memory; more are read from the disk again for every pass.",
+        min=0,
+    ),
+]
+FeatureDisk = Annotated[
+    float,
+    typer.Option(
+        "--feature-disk", help="GiB of features kept on disk; the longest unused are removed and encoded again.", min=0
+    ),
+]
+
+
+def feature_store(gib: float) -> FeatureStore:
+    """The store of features in the user's cache folder, of that size."""
+    from promptad.learning.features import GIB, default_store
+
+    store = default_store()
+    store.max_bytes = int(gib * GIB)
+    return store
+
+
+def parse_settings(pairs: list[str], option: str = "--set", example: str = "epochs=200") -> dict[str, Any]:
     """`["epochs=200", "fit=tiles"]` -> `{"epochs": 200, "fit": "tiles"}`; values are JSON where they can be.
 
     Raises:
@@ -79,7 +106,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {pair!r}: expected key=value, for example --set epochs=200")
+            raise ConfigError(f"{option} {pair!r}: expected key=value, for example {option} {example}")
         try:
             out[key.strip()] = json.loads(text)
         except json.JSONDecodeError:
@@ -104,7 +131,6 @@ def new_detector(
     activation: str | None = None,
 ) -> Detector:
     """A detector from the options of `fit` and `inspect`."""
-    from promptad.cli.console import warn
     from promptad.detector import Detector
 
     values = parse_settings(settings)
@@ -116,7 +142,7 @@ def new_detector(
         values["only_defects"] = True
     if seed is not None:
         values["seed"] = seed
-    detector = Detector(
+    return Detector(
         method,
         object=object_name,
         defects=defects,
@@ -125,9 +151,6 @@ def new_detector(
         weights=weights,
         **values,
     )
-    if getattr(detector.config, "selection", "last") == "oracle_test":
-        warn("this preset chooses its epoch on a labelled test set; there is none here, so the last epoch is kept")
-    return detector
 
 
 def open_backbone(backbone: str | None, precision: str, device: str, activation: str | None) -> Backbone:

@@ -72,8 +72,8 @@ class Entry:
         return make_config(self.config, preset, self.presets, overrides)
 
     def read_config(self, values: Mapping[str, Any]) -> Any:
-        """The config from saved values. Raises ConfigError for unknown names."""
-        return self.config(**check_keys(self.config, values))
+        """The config from saved values, of earlier versions too. Raises ConfigError for unknown names."""
+        return self.config(**check_keys(self.config, values, saved=True))
 
 
 METHODS: dict[str, Entry] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit
@@ -22,7 +22,12 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """Settings that every method has; a config of a method adds its own to them."""
+    """Settings that every method has; a config of a method adds its own to them.
+
+    `retired` names settings that earlier versions wrote into files and that never changed a score, with what to use now.
+    """
+
+    retired: ClassVar[Mapping[str, str]] = {}
 
     # Side of the input in pixels; 0 takes what the backbone recommends.
     input_size: Count = 0
@@ -69,16 +74,24 @@ def make_config(cls: type[C], preset: str, presets: Mapping[str, Mapping[str, An
     return cls(**{**presets[preset], **check_keys(cls, overrides)})
 
 
-def check_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def check_keys(cls: type[Any], values: Mapping[str, Any], *, saved: bool = False) -> dict[str, Any]:
     """The values as the dataclass `cls` holds them: lists (as JSON gives them) and number lists in words ("6,9", as a
     person types them) become tuples, whole numbers floats where floats stand.
 
+    Args:
+        saved: the values come from a file, in which settings of earlier versions (`ScoringConfig.retired`) are read over:
+            they changed no score.
+
     Raises:
-        ConfigError: an unknown key, or a value that its annotation does not allow.
+        ConfigError: an unknown or retired key, or a value that its annotation does not allow.
     """
-    types = field_types(cls)
+    types, retired = field_types(cls), getattr(cls, "retired", {})
     out = {}
     for key, value in values.items():
+        if key in retired:
+            if saved:
+                continue
+            raise ConfigError(f"{key} is no setting of a method any more: {retired[key]}")
         if key not in types:
             near = get_close_matches(key, types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(types)}"

@@ -61,7 +61,7 @@ class Learned:
             ConfigError: an unknown setting, or one that training has fixed.
         """
         given = check_keys(self.entry.config, settings)
-        trained = check_keys(self.entry.config, self.config)
+        trained = check_keys(self.entry.config, self.config, saved=True)
         fixed = [k for k, v in given.items() if k not in self.entry.free and v != trained.get(k)]
         if fixed:
             raise ConfigError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from promptad.annotations import Count, Positive, Seed, Share, Weight
 from promptad.clip.vision import LocalAttention, TapPoint
@@ -17,7 +18,14 @@ class PromptADConfig(ScoringConfig):
     """Everything that can be chosen, besides the settings of every method.
 
     Flags F-n are the ledger's names for where paper and released code differ; the released code's preprocessing is F-6.
+    How its numbers are measured (F-7, F-8) is in `bench/conventions.py`.
     """
+
+    # Until 0.1 these stood here; what they chose is done by benchmarks alone.
+    retired: ClassVar[Mapping[str, str]] = {
+        "selection": "benchmarks choose epochs, with `promptad evaluate --oracle-test`",
+        "shot_order": "benchmarks draw photos, with `promptad evaluate --convention shot_order=directory`",
+    }
 
     # -- prompts ---------------------------------------------------------------------------------------------------
     # Normal prefixes N of the image prompts (F-11).
@@ -113,12 +121,6 @@ class PromptADConfig(ScoringConfig):
     # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).
     parts: Literal["fused", "text", "memory"] = "fused"
 
-    # -- benchmarks ------------------------------------------------------------------------------------------------
-    # The "last" epoch, or the one with the best test AUROC, which only benchmarks can know (F-7).
-    selection: Literal["last", "oracle_test"] = "last"
-    # Listing from which benchmarks draw shots: sorted names, or the directory's own order (F-8).
-    shot_order: Literal["sorted", "directory"] = "sorted"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.parts != "text" and not self.memory_layers:
@@ -154,8 +156,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "margin_over_patches": True,
         "alignment": "mean_of_normalised",
         "prompt_precision": "fp16",
-        "selection": "oracle_test",
-        "shot_order": "directory",
         "memory_point": "after_next_attention",
     },
 }

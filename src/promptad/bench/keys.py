@@ -1,0 +1,58 @@
+"""What a unit's result depends on, hashed: the name under which it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from promptad import __version__
+from promptad.bench.protocol import Protocol, Unit
+from promptad.clip.backbone import Backbone
+from promptad.data.files import sha256_file
+from promptad.data.records import Record
+from promptad.errors import DataError
+from promptad.methods.settings import config_dict, words_digest
+
+
+def fingerprint_of(records: Sequence[Record]) -> str:
+    """SHA-256 over labels and content of photos and masks, whatever their names: the test set's identity."""
+    lines = sorted(
+        f"{_content(record.path)} {record.label} {_content(record.mask) if record.mask else ''} {record.defect_type}"
+        for record in records
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except DataError:
+        return "unreadable"
+
+
+def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence[str], fingerprint: str) -> str:
+    """24 hexadecimal digits from all that a unit's result depends on.
+
+    Args:
+        shots: SHA-256 of the good photos in the order of the draw. fingerprint: of test photos and masks.
+    """
+    config = unit.variant.config(protocol.seed(unit.run), unit.run, unit.class_name)
+    learned = unit.variant.weights(unit.run, unit.class_name)
+    described = {
+        "version": __version__,
+        "method": [unit.variant.method, unit.variant.preset],
+        "config": config_dict(config),
+        "words": words_digest(config),
+        "parts": unit.variant.parts,
+        "learned": learned.sha256 if learned else "",
+        "object": protocol.object_of(unit.class_name),
+        "class": unit.class_name,
+        "shots": list(shots),
+        "run": unit.run,
+        "test": fingerprint,
+        "conventions": protocol.measured_by(unit.variant).as_dict(),
+        "backbone": backbone.fingerprint,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
