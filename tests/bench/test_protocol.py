@@ -92,7 +92,7 @@ def test_the_run_seeds_the_prompts() -> None:
         ({"shots": (0,)}, "shots"),
         ({"runs": 0}, "runs"),
         ({"base_seed": -1}, "seed"),
-        ({"conventions": {"eval_size": 0}}, "eval_size must be at least 1"),
+        ({"conventions": {"eval_size": 0}}, "eval_size must be from 1 to 1000000"),
         ({"conventions": {"eval_size": "own"}}, "eval_size must be a whole number"),
         ({"conventions": {"masks": "soft"}}, "masks must be one of nearest, nearest_1024, bilinear"),
         ({"conventions": {"mask": "nearest"}}, "did you mean 'masks'"),

@@ -107,7 +107,7 @@ def test_it_prints_the_tables_and_names_the_files(dataset: Path, tmp_path: Path)
     assert lines[0].startswith("clip clean  ") and " untrained " in lines[0]
     assert sum("memory only" in line for line in lines) == 4
     assert "units      10 computed, 0 from an earlier run" in shown
-    assert "settings     epochs=2, memory_layers=[1, 3], map_size=48" in shown
+    assert "settings   epochs=2, memory_layers=[1, 3], map_size=48" in shown
     assert "run r has seed 111 + r - 1" in shown
 
 
@@ -181,7 +181,7 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--shots", "-1"], "shots must be numbers of at least 0"),
         (["--shots", "0"], "promptad learns from good photos; give --shots of at least 1"),
         (["--eval-size", "big"], "--eval-size big: expected a number of pixels"),
-        (["--eval-size", "0"], "eval_size must be at least 1"),
+        (["--eval-size", "0"], "eval_size must be from 1 to 1000000"),
         (
             ["--convention", "masks"],
             "--convention 'masks': expected key=value, for example --convention masks=bilinear",
