@@ -11,8 +11,8 @@ import pytest
 from drawn_data import make_class, photo
 from promptad.bench.protocol import Protocol
 from promptad.bench.run import Evaluation, run
-from promptad.bench.variants import make_variants
 from promptad.bench.tables import make_report, text
+from promptad.bench.variants import make_variants
 from promptad.clip.backbone import load_backbone
 from promptad.data.datasets import load_dataset
 from promptad.data.photos import read_mask
