@@ -28,7 +28,7 @@ from promptad.metrics.ranking import auroc
 
 DEMO = Path(promptad.__file__).parent / "demo_photos" / "cookies"
 KINDS = ("hole", "stain")
-SIDES = (0.02, 0.035, 0.06, 0.1, 0.17)
+SIDES = (0.02, 0.035, 0.06, 0.1)
 """Sides of the damage, as shares of the long edge."""
 
 
