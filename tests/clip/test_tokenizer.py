@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from promptad.clip.backbone import load_backbone
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, clip_vocabulary, read_tokenizer
+from promptad.clip.zoo import STARTER_FOLDER
 from promptad.errors import TextError, WeightsError
+from promptad.notices import collected_notices
+from promptad.prompts.layout import PromptSet, Slot
+from promptad.prompts.words import bank, ensemble, object_words
 
 
 def small_file(path: Path, special: tuple[str, ...] = ("<|startoftext|>", "<|endoftext|>")) -> Path:
@@ -113,3 +119,69 @@ def test_a_missing_file_and_one_without_the_special_tokens_are_weights_errors(tm
         read_tokenizer(small_file(tmp_path / "tokenizer.json", ("<s>", "</s>")))
     with pytest.raises(WeightsError):
         Tokenizer(tokenizers.Tokenizer(models.WordLevel({"<|startoftext|>": 0}, unk_token="x")))
+
+
+STARTER = read_tokenizer(STARTER_FOLDER / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "starter", "clip"),
+    [
+        ("a photo of a metal nut with scratch.", {}, {}),
+        ("It's O-ring, (left)!", {}, {}),
+        ("螺丝 with 划痕", {"螺丝": "螺丝", "划痕": "划痕"}, {"螺丝": "螺丝", "划痕": "划痕"}),
+        ("\N{NUT AND BOLT} nut", {"\N{NUT AND BOLT}": "\N{NUT AND BOLT}"}, {"\N{NUT AND BOLT}": "\N{NUT AND BOLT}"}),
+        ("гайка", {"гайка": "гайк"}, None),
+        ("M8 screw", {"M8": "8"}, {}),
+        ("größe", {"größe": "öß"}, {"größe": "ß"}),
+        ("µm", {"µm": "µ"}, None),
+        ("cafe\u0301", {"cafe\u0301": "é"}, {}),
+    ],
+)
+def test_words_that_a_tokenizer_cannot_read_are_known_by_their_characters(text, starter, clip):
+    """Against the bytes: a character is read where its UTF-8 bytes stand together in one token."""
+    assert STARTER.unread(text) == starter
+    if clip is not None:
+        assert clip_tokenizer().unread(text) == clip
+
+
+def test_what_is_unread_is_what_the_tokens_do_not_spell():
+    """A slow, independent check: decoding the tokens gives the word back exactly where no character is lost."""
+    backend = STARTER._backend
+    for word in ("scratch", "o-ring", "zähler", "m8", "螺丝", "wood,", "café", "x-ray", "½″"):
+        stand_ins = "".join(backend.id_to_token(i).removesuffix("</w>") for i in STARTER.words(word))
+        spelled = bytes(_byte_alphabet_order()[c] for c in stand_ins) == word.encode()
+        whole = all(len(backend.id_to_token(i).removesuffix("</w>")) >= 1 for i in STARTER.words(word))
+        assert whole and (not STARTER.unread(word)) <= spelled, word
+        assert STARTER.unread(word) or spelled
+
+
+def _byte_alphabet_order() -> dict[str, int]:
+    """Character -> byte of GPT-2's alphabet, written here from its rule: printable bytes stand for themselves."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+def test_every_word_of_the_banks_is_read_by_the_starter():
+    """No prompt of the package falls to bytes; a person's own words may."""
+    words = [text for name in ("mvtec", "visa") for texts in bank(name)["classes"].values() for text in texts]
+    words += [object_words(name) for dataset in ("mvtec", "visa") for name in bank(dataset)["classes"]]
+    for name in ("winclip", "april_gan", "two_prompt"):
+        words += [text for side in ensemble(name, "cable") for text in side]
+    assert len(words) > 600 and not any(STARTER.unread(text.replace("[c]", " ")) for text in words)
+
+
+def test_unread_words_are_said_once_each_wherever_text_enters():
+    clip = load_backbone()
+    said = []
+    for text in ("a photo of a 螺丝.", "a damaged 螺丝 with a scratch"):
+        with warnings.catch_warnings(), collected_notices() as lines:
+            warnings.simplefilter("ignore")
+            clip.encode_texts([text, text])
+            PromptSet([[Slot("p"), text]], {"p": (1, 4)}, clip)
+        said += lines
+    assert len(said) == 2 and all("starter" in line and "none of the characters of '螺丝" in line for line in said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clip.encode_texts(["a photo of a metal nut."])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from promptad.clip.checkpoints import load_state
 from promptad.clip.device import usable_device
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
 from promptad.clip.text import TextTower
-from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer
+from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer, say_unread
 from promptad.clip.vision import PositionResize, VisionTower
 from promptad.clip.zoo import Checkpoint, locate, verify, weights_sha256
 from promptad.errors import ConfigError, WeightsError
@@ -102,6 +102,10 @@ class Backbone:
         """Itself: it is frozen, and its weights would be read again."""
         return self
 
+    def say_unread(self, texts: Iterable[str]) -> None:
+        """A notice for every word of the texts that the tokenizer cannot read."""
+        say_unread(self.tokenizer, texts, self.name)
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Strings -> (P, E) float32 text features, not normalised.
@@ -110,6 +114,7 @@ class Backbone:
             TextError: a text longer than the context length.
         """
         out = []
+        self.say_unread(texts)
         for start in range(0, len(texts), batch_size):
             rows, eot = self.tokenizer.batch(texts[start : start + batch_size])
             ids = torch.tensor(rows, device=self.device)

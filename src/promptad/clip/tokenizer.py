@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Sequence
+import string
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import tokenizers
 
 from promptad.errors import TextError, WeightsError
+from promptad.notices import notice
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # One special token, a contraction, a run of letters, a single digit, or a run of anything else: CLIP's word pattern.
@@ -36,6 +38,7 @@ class Tokenizer:
         self.start, self.end, self.context_length = start, end, context_length
         self.vocab_size = backend.get_vocab_size()
         self._backend = backend
+        self._unread: dict[str, str] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -68,6 +71,36 @@ class Tokenizer:
             )
         return ids
 
+    def unread(self, text: str) -> dict[str, str]:
+        """Words of the text of which characters are lost, and those characters.
+
+        A character is lost where no token holds it whole: it is left out, or falls to single bytes. The starter knows
+        English letters alone, and drops the last byte of such a word besides.
+        """
+        out = {}
+        for word in (part.strip(string.punctuation) for part in text.split()):
+            if word not in self._unread:
+                self._unread[word] = self._lost(word)
+            if self._unread[word]:
+                out[word] = self._unread[word]
+        return out
+
+    def _lost(self, word: str) -> str:
+        normaliser = self._backend.normalizer
+        plain = normaliser.normalize_str(word) if normaliser is not None else word
+        tokens = [str(token) for token in self._backend.encode(word, add_special_tokens=False).tokens]
+        shown = self._as_tokens_show if self._of_bytes else str
+        return "".join(c for c in dict.fromkeys(plain) if not any(shown(c) in token for token in tokens))
+
+    @staticmethod
+    def _as_tokens_show(character: str) -> str:
+        return "".join(_BYTES[byte] for byte in character.encode("utf-8", "replace"))
+
+    @cached_property
+    def _of_bytes(self) -> bool:
+        """Whether tokens are runs of bytes, as CLIP's are, rather than of characters."""
+        return '"ByteLevel"' in self._backend.to_str()
+
     def batch(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Rows of ids padded to the longest with the end token, and the index of the end token of each row.
 
@@ -83,6 +116,29 @@ def _byte_alphabet() -> list[str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(hidden))]
+
+
+def _byte_stand_ins() -> dict[int, str]:
+    """Byte -> the character that stands for it in the tokens."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    order = printable + [byte for byte in range(256) if byte not in printable]
+    return dict(zip(order, _byte_alphabet(), strict=True))
+
+
+_BYTES = _byte_stand_ins()
+
+
+def say_unread(tokenizer: Tokenizer, texts: Iterable[str], model: str) -> None:
+    """A notice for every word that the tokenizer of a model cannot read; such words all mean the same to it: nothing."""
+    words: dict[str, str] = {}
+    for text in texts:
+        words.update(tokenizer.unread(text))
+    for word, lost in words.items():
+        which = "none" if set(lost) >= set(word.lower()) else f"not {', '.join(map(repr, lost))}"
+        notice(
+            f"the tokenizer of {model} reads {which} of the characters of {word!r}, so to it such words are all alike; "
+            "write it in English words, numbers as words"
+        )
 
 
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

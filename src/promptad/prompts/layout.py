@@ -55,6 +55,7 @@ class PromptSet:
         self.width = backbone.sizes.text.width
         tokenizer = backbone.tokenizer
         ids, slots = [], []
+        backbone.say_unread(dict.fromkeys(part for layout in layouts for part in layout if isinstance(part, str)))
         for layout in layouts:
             row_ids, row_slots = [tokenizer.start], [-1]
             for part in layout:
