@@ -26,6 +26,15 @@ def test_the_number_of_places_is_rounded_up_and_never_zero(places, fraction, cou
     assert top_count(places, fraction) == count
 
 
+@pytest.mark.parametrize("places", [1, 3, 9, 10, 70, 196, 200, 225])
+def test_rounded_down_it_is_what_dra_takes(places):
+    """The rule of DRA's code as `specs/methods.md` gives it: the whole part of a tenth, at least one."""
+    assert top_count(places, 0.1, "down") == max(1, places // 10)
+    maps = torch.randn(2, places, generator=torch.Generator().manual_seed(places))
+    expected = [np.mean(sorted(row)[-max(1, places // 10) :]) for row in maps.double().tolist()]
+    np.testing.assert_allclose(top_mean(maps, 0.1, "down").numpy(), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("places", [1, 7, 196])
 def test_the_mean_of_the_largest_values(places):
     maps = torch.randn(3, places, generator=torch.Generator().manual_seed(places))

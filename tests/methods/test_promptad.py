@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from promptad_cases import build, encode, lively_backbone, outcome, photo, trained
+from scipy.ndimage import map_coordinates
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone, random_backbone
@@ -122,6 +123,8 @@ def test_presets_hold_what_is_printed_and_what_is_released():
     assert (release.alignment, release.margin_over_patches) == ("mean_of_normalised", True)
     assert (release.memory_point, release.prompt_precision) == ("after_next_attention", "fp16")
     assert (release.fit, release.pre_resize, release.test_channels) == ("squash", 1024, "bgr")
+    assert release.memory_maximum == paper.memory_maximum == "map" and PromptADConfig().memory_maximum == "grid"
+    assert (release.memory_precision, paper.memory_precision) == ("fp16", "fp32")
 
 
 # Loss and scores against slow references ----------------------------------------------------------
@@ -131,8 +134,26 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def slow_maximum(grid: np.ndarray, size: int) -> float:
+    """Largest value of a square grid that SciPy enlarges to `size` pixels a side, edges held."""
+    places = (np.arange(size) + 0.5) * len(grid) / size - 0.5
+    return float(map_coordinates(grid, np.meshgrid(places, places, indexing="ij"), order=1, mode="nearest").max())
+
+
+def slow_local(method: PromptAD, view: Features) -> list[np.ndarray]:
+    """Unit local features (T, E) of a view: one array, or with linear layers one a block."""
+    if method.config.local != "linear":
+        return [unit(view.patches[0].double().numpy())]
+    learned = {name: value.detach().double().numpy() for name, value in method._sets["pixel"].parameters.items()}
+    out = []
+    for number in range(1, method.backbone.sizes.vision.layers + 1):
+        weight, bias = learned["linear.weight"][number - 1], learned["linear.bias"][number - 1]
+        out.append(unit(np.array([token @ weight + bias for token in view.taps[number][0].double().numpy()])))
+    return out
+
+
 def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
-    """Equation 14 of both prompt sets in float64, one feature and one prompt at a time."""
+    """The sum of equations 12, 13 and 15 for both prompt sets in float64, one feature and one prompt at a time."""
     config, total = method.config, 0.0
     views = [view for one in photos for view in one]
     for task in TASKS:
@@ -145,19 +166,18 @@ def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
         scale = (config.scale_pixel or config.scale) if task == "pixel" else config.scale
         contrastive, hinges, near_good, weights = [], [], [], []
         for view in views:
-            tokens = view.image[:, None] if task == "image" else view.patches
-            z = unit(tokens[0].double().numpy())
-            for one in z:
-                logits = scale * np.concatenate([[one @ good], unit(negatives) @ one])
-                contrastive.append(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[0])
-            near, far = (z - good) ** 2, (z - bad) ** 2
-            axis = 0 if task == "pixel" and config.margin_over_patches else 1
-            near, far = near.sum(axis), far.sum(axis)
-            if config.margin_distance == "euclidean":
-                near, far = np.sqrt(near), np.sqrt(far)
-            hinges.append(np.maximum(near - far, 0).mean())
-            weights.append(len(z))  # every patch counts the same, whatever the grid of its photo
-            near_good.append((1 - z @ good).mean())
+            for z in [unit(view.image.double().numpy())] if task == "image" else slow_local(method, view):
+                for feature in z:
+                    logits = scale * np.concatenate([[feature @ good], unit(negatives) @ feature])
+                    contrastive.append(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[0])
+                near, far = (z - good) ** 2, (z - bad) ** 2
+                axis = 0 if task == "pixel" and config.margin_over_patches else 1
+                near, far = near.sum(axis), far.sum(axis)
+                if config.margin_distance == "euclidean":
+                    near, far = np.sqrt(near), np.sqrt(far)
+                hinges.append(np.maximum(near - far, 0).mean())
+                weights.append(len(z))  # every patch counts the same, whatever the grid of its photo
+                near_good.append((1 - z @ good).mean())
         total += config.attraction * np.average(near_good, weights=weights)  # the anchor is zero at the start
         total += np.mean(contrastive) + (np.average(hinges, weights=weights) if config.margin else 0)
         if len(manual) and len(learnable):
@@ -184,6 +204,8 @@ def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
         {"learnable_prompts": False},
         {"semantic_concatenation": False, "prefixes_image": 3},
         {"attraction": 7.0, "anchor": 5.0, "anomaly_prefixes": "own"},
+        {"local": "linear", "scale_pixel": 3.0},
+        {"local": "linear", "margin_distance": "euclidean", "attraction": 7.0},
     ],
     ids=str,
 )
@@ -208,6 +230,11 @@ def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
         {"numerator": "normal", "score_scale": 4.6, "score_scale_pixel": 30.0},
         {"fusion_scale": 7.0, "score_scale_pixel": 30.0},
         {"fusion_scale": 7.0, "score_scale_pixel": 30.0, "parts": "text"},
+        {"memory_precision": "fp32"},
+        {"memory_precision": "fp32", "memory_maximum": "map"},
+        {"memory_precision": "fp32", "memory_maximum": "map", "map_size": 50, "parts": "memory"},
+        {"local": "linear", "memory_precision": "fp32"},
+        {"local": "linear", "parts": "text"},
     ],
     ids=str,
 )
@@ -222,21 +249,24 @@ def test_scores_equal_the_slow_reference(backbone, values):
         scale = (config.score_scale_pixel or config.score_scale) if task == "pixel" else config.score_scale
         if config.parts == "fused":
             scale = config.fusion_scale or scale
-        z = unit((view.image if task == "image" else view.patches[0]).double().numpy())
-        a, b = z @ own.anomalous.double().numpy(), z @ own.normal.double().numpy()
-        sign = 1 if method.config.numerator == "anomalous" else -1
-        maps[task] = 1 / (1 + np.exp(-sign * scale * (a - b)))
+        sign, probabilities = 1 if method.config.numerator == "anomalous" else -1, []
+        for z in [unit(view.image.double().numpy())] if task == "image" else slow_local(method, view):
+            a, b = z @ own.anomalous.double().numpy(), z @ own.normal.double().numpy()
+            probabilities.append(1 / (1 + np.exp(-sign * scale * (a - b))))
+        maps[task] = np.mean(probabilities, axis=0)
     layers = []
     for layer in (1, 3):
         rows = unit(np.concatenate([one.taps[layer][0].double().numpy() for one in good]))
         layers.append((1 - (unit(tapped.taps[layer][0].double().numpy()) @ rows.T).max(axis=1)) / 2)
     m_v, s_t, m_t = np.mean(layers, axis=0), maps["image"][0], maps["pixel"]
-    fused = (1 / (1 / m_v.max() + 1 / s_t), 1 / (1 / m_v + 1 / m_t))
-    expected = {"fused": fused, "text": (s_t, m_t), "memory": (m_v.max(), m_v)}[method.config.parts]
+    largest = slow_maximum(m_v.reshape(6, 6), config.map_size) if config.memory_maximum == "map" else m_v.max()
+    fused = (1 / (1 / largest + 1 / s_t), 1 / (1 / m_v + 1 / m_t))
+    expected = {"fused": fused, "text": (s_t, m_t), "memory": (largest, m_v)}[method.config.parts]
+    tolerance = 2e-6 if config.memory_precision == "fp32" else 1e-4
     scores = method.score(view)
     assert scores.image.shape == (1,) and scores.map.shape == (1, 6, 6)
-    assert scores.image.item() == pytest.approx(expected[0], abs=1e-4)
-    np.testing.assert_allclose(scores.map[0].flatten().numpy(), expected[1], atol=1e-4)
+    assert scores.image.item() == pytest.approx(expected[0], abs=tolerance)
+    np.testing.assert_allclose(scores.map[0].flatten().numpy(), expected[1], atol=tolerance)
     assert set(scores.parts) == {"fused": {"text", "memory"}}.get(method.config.parts, {method.config.parts})
 
 

@@ -16,7 +16,7 @@ from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.method import TASKS, PromptAD
 
 # Read by the detector, the benchmarks and the report, not by the method.
-ELSEWHERE = {"input_size", "fit", "pre_resize", "test_channels", "view_score"}
+ELSEWHERE = {"input_size", "fit", "finest_defect", "pre_resize", "test_channels", "view_score"}
 ELSEWHERE |= {"map_size", "smoothing"}
 # Setting -> another value, with the other settings that it needs to matter.
 OTHERS = {
@@ -59,6 +59,8 @@ OTHERS = {
     "prompt_precision": {"prompt_precision": "fp16"},
     "memory_layers": {"memory_layers": (2, 3)},
     "memory_point": {"memory_point": "after_next_attention"},
+    "memory_precision": {"memory_precision": "fp32"},
+    "memory_maximum": {"memory_maximum": "map"},
     "local": {"local": "maskclip"},
     "local_start": {"local_start": 2},
     "parts": {"parts": "text"},
@@ -128,6 +130,9 @@ def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usu
         {"manual_prompts": False, "learnable_prompts": False},
         {"manual_prompts": False, "suffixes": 0},
         {"memory_layers": ()},
+        {"memory_precision": "bf16"},
+        {"memory_maximum": "patch"},
+        {"local": "linear", "memory_point": "after_next_attention"},
         {"lr": -0.1},
         {"lr_pixel": -0.1},
         {"momentum": -0.5},

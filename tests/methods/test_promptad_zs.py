@@ -24,7 +24,7 @@ from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, TextError, WeightsError
 from promptad.learning.auxiliary import AuxiliarySet
-from promptad.learning.deviation import deviation_loss, top_mean
+from promptad.learning.deviation import deviation_loss, top_count, top_mean
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder
 from promptad.methods.contract import Trained
@@ -37,6 +37,7 @@ from tiny import SIZES
 
 STARTER = Path(promptad.__file__).parent / "clip/starter/tokenizer.json"
 BASE = {"width": 8, "heads": 2, "feedforward": 12, "epochs": 2, "iterations": 3, "batch_size": 4, "lr": 0.01}
+BASE |= {"batches": "mixed"}
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +100,22 @@ def test_presets_hold_what_the_paper_says_and_what_was_filled_in():
     assert (paper.input_size, paper.fit, paper.smoothing) == (224, "squash", 0.0)
     assert (paper.anomalies, paper.normals, paper.oversample) == (10, 0, 10)
     assert (paper.width, paper.heads, paper.feedforward, paper.dropout) == (128, 4, 2048, 0.1)
-    assert (paper.film, paper.score_heads, paper.scale_products) == ("first", "separate", True)
+    assert (paper.film, paper.score_heads, paper.scale_products) == ("first", "separate", False)
     assert (paper.branches, paper.ccl, paper.cmi, paper.mask_last) == ("both", True, "mutual", True)
-    assert (paper.top_fraction, paper.margin, paper.loss_layers) == (0.1, 5.0, "all")
+    assert (paper.top_fraction, paper.top_rounding) == (0.1, "down") and top_count(196, 0.1, "down") == 19
+    assert (paper.margin, paper.loss_layers) == (5.0, "all")
     assert (paper.optimiser, paper.lr, paper.weight_decay) == ("adamw", 2e-4, 1e-5)
     assert (paper.epochs, paper.iterations, paper.batch_size, paper.decay_every, paper.decay) == (30, 20, 48, 10, 0.1)
     assert (paper.balanced, paper.batches, paper.image_score, paper.few_shot) == (
         False,
-        "mixed",
+        "episodes",
         "sum_of_tops",
         "prototype",
     )
     assert (paper.prompt_norm, paper.standardise, paper.layers) == (0.0, False, ())
     clean = METHODS["promptad-zs"].make_config("clean")
     assert (clean.standardise, clean.feedforward, clean.epochs, clean.batch_size) == (True, 256, 8, 16)
+    assert (clean.scale_products, clean.top_rounding, clean.batches) == (True, "up", "mixed")
     assert clean.input_size == 0 and set(PRESETS) == set(METHODS["promptad-zs"].presets)
 
 
@@ -336,7 +339,7 @@ def test_the_loss_is_the_sum_over_branches_and_layers(backbone, records):
         with torch.no_grad():
             maps = net([batch.features.taps[layer] for layer in method.layers], *texts)
         total = sum(
-            deviation_loss(top_mean(scores, 0.1), batch.labels).item()
+            deviation_loss(top_mean(scores, 0.1, "down"), batch.labels).item()
             for level in (maps if layers == "all" else maps[-1:])
             for scores in level.values()
         )
@@ -372,6 +375,7 @@ def test_settings_of_training_change_what_is_learned(backbone, records):
         {"loss_layers": "last"},
         {"margin": 1.0},
         {"top_fraction": 0.5},
+        {"top_rounding": "up"},
         {"dropout": 0.3},
         {"normals": 2},
         {"anomalies": 1},
@@ -380,7 +384,7 @@ def test_settings_of_training_change_what_is_learned(backbone, records):
         {"layers": (1, 2, 4)},
         {"film": "every"},
         {"score_heads": "shared"},
-        {"scale_products": False},
+        {"scale_products": True},
         {"cmi": "off"},
         {"mask_last": False},
         {"ccl": False},
@@ -435,7 +439,7 @@ def test_shapes_and_sums_for_any_grid(backbone, records, shape):
     assert scores.image.shape == (1,) and scores.map.shape == (1, *features.grid)
     maps = method._net(method._taps(features), method._normal[None], method._abnormal[None])[-1]
     places = features.grid[0] * features.grid[1]
-    count = -(-places // 10)
+    count = max(1, places // 10)
     tops = {side: values.flatten().topk(count).values.mean().item() for side, values in maps.items()}
     assert torch.allclose(scores.map.flatten(), (maps["normal"] + maps["abnormal"]).flatten(), atol=1e-5)
     assert {side: pytest.approx(value, abs=1e-4) for side, value in tops.items()} == {

@@ -24,6 +24,7 @@ from promptad.methods.rwda import method as rwda
 from promptad.methods.rwda.config import RWDAConfig
 from promptad.methods.rwda.method import RWDA, Classifier, encode_side
 from promptad.methods.settings import config_dict
+from promptad.notices import collected_notices
 from promptad.prompts.random_words import SIDES
 from promptad.saved.prompts import read_learned, write_learned
 
@@ -254,14 +255,33 @@ def test_scores_equal_a_slow_reference(backbone, values, good):
     references = torch.cat([view.image for one in photos for view in one]) if good else None
     batch = views(backbone)
     assert len(batch) > 5
-    found, expected = method.score(batch), slow_scores(method, batch.image, references)
-    assert found.map is None and list(found.parts) == list(expected)
+    ours, expected = method.score(batch), slow_scores(method, batch.image, references)
+    assert ours.map is None and list(ours.parts) == list(expected)
     for name, value in expected.items():
-        tolerance = 2e-3 if name == "reference" else 1e-4  # good photos are kept as float16
-        np.testing.assert_allclose(found.parts[name].numpy(), value, atol=tolerance)
+        np.testing.assert_allclose(ours.parts[name].numpy(), value, atol=1e-6 if name == "reference" else 1e-4)
     weights = {"reference": 3.0}
-    total = sum(weights.get(name, 1.0) * value for name, value in found.parts.items())
-    assert torch.allclose(found.image, total) and found.image.shape == (len(batch),)
+    total = sum(weights.get(name, 1.0) * value for name, value in ours.parts.items())
+    assert torch.allclose(ours.image, total) and ours.image.shape == (len(batch),)
+
+
+@pytest.mark.parametrize(
+    ("articles", "words", "training", "guiding"),
+    [
+        ("agree", "an", {"a", "an"}, "a photo of an object"),
+        ("guide", "a", {"a"}, "a photo of an object"),
+        ("guide", "an", {"an"}, "a photo of an object"),
+        ("literal", "a", {"a"}, "a photo of a object"),
+        ("literal", "an", {"an"}, "a photo of an object"),
+    ],
+)
+def test_articles_follow_the_next_word_where_the_setting_says(backbone, articles, words, training, guiding):
+    with collected_notices() as lines:
+        method = build(backbone, "object", articles=articles, normal_words=words)
+    assert [line for line in lines if "articles=literal" in line] == lines
+    assert len(lines) == (articles != "literal" and words == "an")
+    sentences = replace(method.config.random_words(), pairs=60).sentences("normal", words)
+    assert {sentence.split()[-2] for sentence in sentences} == training
+    assert torch.allclose(method._normal, backbone.encode_texts([guiding])[0], atol=1e-5)
 
 
 def test_one_part_alone(backbone, trained):

@@ -25,6 +25,7 @@ def test_presets():
         assert (recipe.decay_every, recipe.decay, recipe.seed) == (1, 0.1, 111)
     assert (paper.fit, paper.view_score, paper.normalize_input, paper.noise) == ("multicrop", "mean", False, 0)
     assert (paper.scale, paper.reference_weight) == (100, 1)
+    assert (paper.articles, clean.articles, RWDAConfig().articles) == ("guide", "agree", "agree")
     assert (clean.fit, clean.view_score, clean.normalize_input, clean.noise) == ("auto", "max", True, 2)
     assert (clean.scale, clean.reference_weight) == (10, 1)
 
@@ -55,6 +56,8 @@ def test_the_registry_knows_what_may_differ_from_training():
         ({"normal_words": "a damaged"}, "are both"),
         ({"anomalous_words": ""}, "must be words"),
         ({"alphabet": "greek"}, "alphabet"),
+        ({"articles": "sound"}, "articles"),
+        ({"normal_words": "an", "anomalous_words": "a"}, "are both"),
         ({"shortest_word": 11}, "longest_word"),
         ({"pairs": 0}, "pairs"),
         ({"hidden": ()}, "hidden"),

@@ -11,6 +11,7 @@ import torch
 from promptad.clip.backbone import load_backbone
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer
 from promptad.errors import ConfigError
+from promptad.prompts.articles import with_articles
 from promptad.prompts.random_words import (
     SIDES,
     RandomWords,
@@ -19,7 +20,6 @@ from promptad.prompts.random_words import (
     encode_sentences,
     guide_sentence,
     guide_words,
-    with_articles,
     word_pairs,
 )
 from tiny import tiny_backbone
@@ -74,9 +74,19 @@ def test_the_article_follows_the_next_word():
     assert {article for *_, article, word in sentences if word[0] not in "aeiou"} == {"a"}
     assert all(row[1] == "a" for row in sentences)  # the template's own article is printed
     assert RandomWords(9, 1).sentences("normal", "an") == RandomWords(9, 1).sentences("normal", "a")
-    assert with_articles("an good a anomalous thing an") == "a good an anomalous thing a"
     assert all(" an anomalous " in s for s in RandomWords(9, 1).sentences("anomalous", "a anomalous"))
     assert all(" good " in s and " a good " in s for s in RandomWords(9, 1).sentences("normal", "an good"))
+
+
+def test_articles_are_kept_as_given_where_that_is_asked_for():
+    for words in ("a", "an", "a anomalous"):
+        sentences = RandomWords(300, 1, agree=False).sentences("normal", words)
+        assert all(f" {words} " in sentence for sentence in sentences)
+        assert {sentence.split()[-1][0] for sentence in sentences} >= set("aeioub")
+        assert guide_sentence("normal", words, "USB stick", agree=False) == f"a photo of {words} USB stick"
+    check_guide_words("a", "an", "literal")
+    with pytest.raises(ConfigError, match="are both"):
+        check_guide_words("a", "a", "literal")
 
 
 def test_guide_sentences_of_known_and_unknown_objects():
@@ -85,6 +95,8 @@ def test_guide_sentences_of_known_and_unknown_objects():
     assert guide_sentence("anomalous", "a damaged") == "a photo of a damaged object"
     assert guide_sentence("normal", "a", "metal nut") == "a photo of a metal nut"
     assert guide_sentence("normal", "a", "apple") == "a photo of an apple"
+    assert guide_sentence("normal", "a", "USB stick") == "a photo of a USB stick"
+    assert guide_sentence("normal", "a", "LED lamp") == "a photo of an LED lamp"
     assert guide_sentence("anomalous", "an anomalous", "metal nut") == "a photo of an anomalous metal nut"
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from promptad.clip.preprocess import Preprocess, View
-from promptad.scoring.maps import inspected_pixels, photo_map, smooth_map, upsample
+from promptad.scoring.maps import enlarged_maximum, inspected_pixels, photo_map, smooth_map, upsample
 
 PATCH, SQUARE = 8, 6  # a square input of 48 pixels has 6 x 6 patches
 FITS = ("squash", "area", "letterbox", "crop", "tiles", "auto")
@@ -185,3 +186,23 @@ def test_the_places_that_were_looked_at_are_those_that_the_map_was_made_of(fit, 
     assert seen.mean() == pytest.approx(min(shape) / max(shape), abs=0.02)
     half = inspected_pixels(views, shape, (max(1, shape[0] // 2), shape[1] // 2))
     assert half.mean() == pytest.approx(seen.mean(), abs=0.02)
+
+
+# The maximum of an enlarged map -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("grid", "square", "map_size"), [((15, 15), 15, 400), ((6, 4), 6, 37), ((3, 9), 5, 50)])
+def test_the_maximum_of_the_enlarged_map_is_scipys(grid, square, map_size):
+    maps = torch.rand(4, *grid, generator=torch.Generator().manual_seed(1))
+    sizes = [max(1, round(side * map_size / square)) for side in grid]
+    places = [(np.arange(size) + 0.5) * side / size - 0.5 for size, side in zip(sizes, grid, strict=True)]
+    for ours, values in zip(enlarged_maximum(maps, square, map_size), maps.double().numpy(), strict=True):
+        large = map_coordinates(values, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest")
+        assert float(ours) == pytest.approx(large.max(), abs=1e-6)
+
+
+def test_on_the_papers_sizes_it_lies_below_that_of_the_grid_by_a_share_that_depends_on_the_photo():
+    peak, flat = torch.zeros(1, 15, 15), torch.full((1, 15, 15), 0.3)
+    peak[0, 7, 4] = 0.3
+    assert float(enlarged_maximum(flat, 15, 400)) == pytest.approx(0.3, abs=1e-6)
+    assert 0.25 < float(enlarged_maximum(peak, 15, 400)) < 0.2999  # ranks of photos can change

@@ -24,25 +24,41 @@ def brute(query: np.ndarray, rows: np.ndarray) -> float:
     return (1 - best) / 2
 
 
-def test_distances_equal_brute_force_for_any_leading_shape():
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 1e-4), ("fp32", 5e-7)])
+def test_distances_equal_brute_force_for_any_leading_shape(precision, tolerance):
     photos = [features(7, 5, seed=1) * 3, features(4, 5, seed=2)]
-    bank, queries = build_memory(photos), features(2, 3, 5, seed=3) * 0.1
+    bank, queries = build_memory(photos, precision), features(2, 3, 5, seed=3) * 0.1
     ours, rows = bank.distance(queries), torch.cat(photos).numpy()
     assert ours.shape == (2, 3) and len(bank) == 11
     assert bank.owners.tolist() == [0] * 7 + [1] * 4 and bank.owners.dtype == torch.int64
     for i in range(2):
         for j in range(3):
-            assert float(ours[i, j]) == pytest.approx(brute(queries[i, j].double().numpy(), rows), abs=1e-4)
+            assert float(ours[i, j]) == pytest.approx(brute(queries[i, j].double().numpy(), rows), abs=tolerance)
+
+
+def test_a_query_that_half_precision_moves_is_exact_in_full_precision():
+    rows, queries = features(200, 32), features(50, 32, seed=1)
+    distances = {name: build_memory([rows], name).distance(queries).double() for name in ("fp16", "fp32")}
+    exact = torch.tensor([brute(query.double().numpy(), rows.numpy()) for query in queries])
+    assert (distances["fp32"] - exact).abs().max() < 5e-7 < 2e-6 < (distances["fp16"] - exact).abs().max() < 3e-4
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_bank_from_what_was_saved_is_the_same_to_the_bit(precision):
+    bank = build_memory([features(30, 24) * 7], precision)
+    again, queries = MemoryBank(bank.stored.clone(), bank.owners), features(9, 24, seed=2)
+    assert bank.stored.dtype == (torch.float16 if precision == "fp16" else torch.float32)
+    assert torch.equal(again.stored, bank.stored) and torch.equal(again.distance(queries), bank.distance(queries))
 
 
 def test_memorised_patches_are_at_zero_whatever_their_length_and_opposite_ones_at_one():
     rows = features(300, 64)
-    bank = MemoryBank(rows, torch.zeros(300, dtype=torch.int64))
+    bank = build_memory([rows])
     for scale in (1e-3, 1.0, 1e3):
         distance = bank.distance(rows * scale)
         assert distance.min() >= 0 and distance.max() < 1e-6
-    one = MemoryBank(rows[:1], torch.zeros(1, dtype=torch.int64))
-    assert float(one.distance(-rows[0])) == pytest.approx(1, abs=1e-6)
+    single = build_memory([rows[:1]])
+    assert float(single.distance(-rows[0])) == pytest.approx(1, abs=1e-6)
 
 
 def test_leaving_a_photo_out_is_a_bank_without_it():

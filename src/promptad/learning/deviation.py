@@ -7,26 +7,30 @@ et al., CVPR 2022) takes the top 10 % of a map as its score, and PromptAD zero-s
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import Tensor
 
-
-def top_count(places: int, fraction: float) -> int:
-    """How many of `places` the fraction is, rounded up, at least one: 0.1 of 196 is 20."""
-    # The little less keeps products that are whole but for rounding (0.1 * 70 = 7.000000000000001) whole.
-    return max(1, math.ceil(fraction * places - 1e-9))
+Rounding = Literal["up", "down"]
 
 
-def top_mean(maps: Tensor, fraction: float = 0.1) -> Tensor:
+def top_count(places: int, fraction: float, rounding: Rounding = "up") -> int:
+    """How many of `places` the fraction is, at least one: 0.1 of 196 is 20 rounded up, and 19 rounded down, as in DRA."""
+    # The little less and more keep products that are whole but for rounding (0.1 * 70 = 7.000000000000001) whole.
+    count = math.ceil(fraction * places - 1e-9) if rounding == "up" else math.floor(fraction * places + 1e-9)
+    return max(1, count)
+
+
+def top_mean(maps: Tensor, fraction: float = 0.1, rounding: Rounding = "up") -> Tensor:
     """Mean of the largest values of every map.
 
     Args:
-        maps: (..., T) scores of T places. fraction: share of the places, in (0, 1]; see :func:`top_count`.
+        maps: (..., T) scores of T places. fraction: share of the places, in (0, 1]. rounding: see :func:`top_count`.
 
     Returns:
         (...,).
     """
-    return maps.topk(top_count(maps.shape[-1], fraction), dim=-1).values.mean(dim=-1)
+    return maps.topk(top_count(maps.shape[-1], fraction, rounding), dim=-1).values.mean(dim=-1)
 
 
 def deviation_loss(
@@ -34,7 +38,7 @@ def deviation_loss(
 ) -> Tensor:
     """Symmetric deviation loss: normal scores at least `margin` deviations below the mean, anomalous ones above.
 
-    PromptAD zero-shot (WACV 2024): (1 - y) max(0, a + dev) + y max(0, a - dev), dev = (S - mean) / deviation.
+    PromptAD zero-shot (WACV 2024), section 3.6, eq. 5: (1 - y) max(0, a + dev) + y max(0, a - dev), dev = (S - mean) / deviation.
     DevNet's own loss draws mean and deviation from a prior and takes |dev| of normal scores; here both are fixed.
 
     Args:

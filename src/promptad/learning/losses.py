@@ -15,7 +15,7 @@ Alignment = Literal["mean_of_normalised", "normalised_mean"]
 def one_class_contrastive(features: Tensor, positive: Tensor, negatives: Tensor, scale: float) -> Tensor:
     """Cross-entropy of every normal feature against one positive and many negative prompts.
 
-    PromptAD (CVPR 2024), equation 8: -log exp(s cos(z, p)) / (exp(s cos(z, p)) + sum_j exp(s cos(z, n_j))).
+    PromptAD (CVPR 2024), section 4.2, eq. 12: -log exp(s cos(z, p)) / (exp(s cos(z, p)) + sum_j exp(s cos(z, n_j))).
 
     Args:
         features: (V, E) unit vectors of normal images or patches.
@@ -40,7 +40,7 @@ def explicit_anomaly_margin(
 ) -> Tensor:
     """Hinge that keeps normal features closer to the normal than to the anomalous prototype, margin zero.
 
-    PromptAD (CVPR 2024), equation 13: mean of max(0, d(z, normal) - d(z, anomalous)).
+    PromptAD (CVPR 2024), section 4.3, eq. 13: mean of max(0, d(z, normal) - d(z, anomalous)).
 
     Args:
         features: (V, T, E) unit vectors; T = 1 for whole images.
@@ -80,7 +80,7 @@ def anchor_distance(prototype: Tensor, start: Tensor) -> Tensor:
 def mean_alignment(manual: Tensor, learnable: Tensor, how: Alignment = "mean_of_normalised") -> Tensor:
     """Squared distance between the means of manual (P, E) and learnable (Q, E) raw anomaly prompt features.
 
-    PromptAD (CVPR 2024), equation 11. "normalised_mean" is the paper's: mean of raw features, then normalised;
+    PromptAD (CVPR 2024), section 4.3, eq. 15. "normalised_mean" is the paper's: mean of raw features, then normalised;
     "mean_of_normalised" is the released code's: every feature normalised, mean not normalised again (flag F-12).
     """
     if how == "normalised_mean":

@@ -19,8 +19,10 @@ from torch import Tensor
 from promptad.clip.backbone import Backbone
 from promptad.clip.tokenizer import Tokenizer
 from promptad.errors import ConfigError
+from promptad.prompts.articles import with_articles
 from promptad.prompts.words import bank
 
+Articles = Literal["agree", "guide", "literal"]
 Alphabet = Literal["mixed", "lower"]
 Side = Literal["normal", "anomalous"]
 SIDES: tuple[Side, Side] = ("normal", "anomalous")
@@ -39,6 +41,7 @@ class RandomWords:
         pairs: how many pairs of a normal and an anomalous sentence. seed: of the words.
         shortest, longest: characters of a word, both ends included, each length equally likely.
         alphabet: "mixed" draws from A-Z, a-z and 0-9, "lower" from a-z and 0-9; words are always written in lower case.
+        agree: the articles of guide words are "an" in front of random words with a vowel letter; off keeps them as given.
 
     Raises:
         ConfigError: no pair, impossible lengths, or an unknown alphabet.
@@ -49,6 +52,7 @@ class RandomWords:
     shortest: int = 5
     longest: int = 10
     alphabet: Alphabet = "mixed"
+    agree: bool = True
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or not 1 <= self.shortest <= self.longest:
@@ -66,7 +70,8 @@ class RandomWords:
         generator = np.random.default_rng([self.seed, SIDES.index(side)])
         words = self._words(generator, self.pairs * slots)
         rows = (words[start : start + slots] for start in range(0, len(words), slots))
-        return [_fill(form.format(*row), _GUIDE[side], guide) for row in rows]
+        fill = _fill_by_letter if self.agree else _fill_literally
+        return [fill(form.format(*row), _GUIDE[side], guide) for row in rows]
 
     def _words(self, generator: np.random.Generator, count: int) -> list[str]:
         characters = np.array(list(_CHARACTERS[self.alphabet].lower()))
@@ -87,37 +92,44 @@ def word_pairs() -> list[tuple[str, str]]:
     return [(normal, anomalous) for normal in guide_words("normal") for anomalous in guide_words("anomalous")]
 
 
-def guide_sentence(side: Side, guide: str, words: str | None = None) -> str:
-    """What a photo is compared with: "a photo of a damaged bottle"; without an object's words, "... object"."""
+def guide_sentence(side: Side, guide: str, words: str | None = None, *, agree: bool = True) -> str:
+    """What a photo is compared with: "a photo of a damaged bottle"; without an object's words, "... object".
+
+    Args:
+        agree: the articles of the guide words are spoken as English does ("an object"); off keeps them as given.
+    """
     known = bank("rwda")["guide"]
-    return _fill(known[side].replace("[c]", words or known["object"]), _GUIDE[side], guide)
+    fill = _fill_by_sound if agree else _fill_literally
+    return fill(known[side].replace("[c]", words or known["object"]), _GUIDE[side], guide)
 
 
-def check_guide_words(normal: str, anomalous: str) -> None:
+def check_guide_words(normal: str, anomalous: str, articles: Articles = "agree") -> None:
     """Raises ConfigError for guide words that are none, or the same on both sides."""
     for words in (normal, anomalous):
         if not _PLAIN.fullmatch(words):
             raise ConfigError(f'guide words must be words such as "a damaged", got {words!r}')
-    if with_articles(normal) == with_articles(anomalous):
+    written = [words if articles == "literal" else with_articles(words) for words in (normal, anomalous)]
+    if written[0] == written[1]:
         raise ConfigError(
             f'normal and anomalous guide words are both {normal!r}; give different ones such as "a" and "a damaged"'
         )
 
 
-def with_articles(text: str) -> str:
-    """ "a" or "an" as the next word wants it: "an" in front of a vowel letter (flag F-29); a last one becomes "a"."""
-    words = text.split()
-    for index, word in enumerate(words):
-        if word in ("a", "an"):
-            following = words[index + 1] if index + 1 < len(words) else ""
-            words[index] = "an" if following[:1].lower() in tuple("aeiou") else "a"
-    return " ".join(words)
+def _fill_literally(sentence: str, slot: str, guide: str) -> str:
+    """The sentence with the guide words in place, as they are."""
+    return sentence.replace(slot, guide)
 
 
-def _fill(sentence: str, slot: str, guide: str) -> str:
+def _fill_by_sound(sentence: str, slot: str, guide: str) -> str:
     """The sentence with the guide words in place; only their own articles follow the next word, not the template's."""
     before, after = sentence.split(slot)
     return before + " ".join(with_articles(f"{guide} {after.split()[0]}").split()[:-1]) + after
+
+
+def _fill_by_letter(sentence: str, slot: str, guide: str) -> str:
+    """The same where random words stand, which nobody speaks."""
+    before, after = sentence.split(slot)
+    return before + " ".join(with_articles(f"{guide} {after.split()[0]}", by_sound=False).split()[:-1]) + after
 
 
 def encode_sentences(

@@ -25,11 +25,26 @@ def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tens
     PromptAD (CVPR 2024): 15 x 15 -> 400 x 400, sigma 4. A grid that is not square keeps the same pixels per patch, so
     sigma means the same distance on the product.
     """
-    height, width = (max(1, round(side * map_size / square)) for side in values.shape)
-    large = upsample(values, (height, width))
+    large = upsample(values, _enlarged(values.shape, square, map_size))
     if sigma <= 0:
         return large
     return torch.from_numpy(gaussian_filter(large.cpu().numpy(), sigma=sigma))
+
+
+def enlarged_maximum(values: Tensor, square: int, map_size: int) -> Tensor:
+    """Largest value of each patch map (B, h, w) once it is enlarged as for :func:`smooth_map`, without Gaussian: (B,).
+
+    Bilinear interpolation meets a patch's own value only where a pixel's centre falls on the patch's, so this lies a
+    little below the maximum of the grid, by a share that depends on the patches around it.
+    """
+    size = _enlarged(values.shape[1:], square, map_size)
+    return F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False).amax((1, 2, 3))
+
+
+def _enlarged(grid: Sequence[int], square: int, map_size: int) -> tuple[int, int]:
+    """(H, W) in pixels of a grid (h, w) at `map_size` pixels for a square of `square` patches."""
+    height, width = (max(1, round(side * map_size / square)) for side in grid)
+    return height, width
 
 
 def photo_map(

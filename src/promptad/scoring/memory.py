@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+MemoryPrecision = Literal["fp16", "fp32"]
 
 # Rows of the bank compared at once: bounds the similarity matrix to about 4096 x patches floats.
 _CHUNK = 4096
 
 
 class MemoryBank:
-    """Normalised patch features of good photos, with the photo that each row came from.
+    """Unit patch features of good photos, with the photo that each row came from.
 
     Args:
-        rows: (R, D) features, normalised here.
+        stored: (R, D) unit vectors as they are saved, float16 or float32: a loaded bank is the very one that was built.
         owners: (R,) int64, index of the good photo of every row; used to leave a photo out when it is scored itself.
     """
 
-    def __init__(self, rows: Tensor, owners: Tensor) -> None:
-        # Rounded as they are saved, so that a loaded detector scores exactly as the one that was fitted.
-        self.stored = rows if rows.dtype == torch.float16 else F.normalize(rows.float(), dim=-1).half()
-        self.rows = F.normalize(self.stored.float(), dim=-1)
-        self.owners = owners
+    def __init__(self, stored: Tensor, owners: Tensor) -> None:
+        self.stored, self.owners = stored, owners
+        # What rounding took from the length of a row is given back.
+        self.rows = stored if stored.dtype == torch.float32 else F.normalize(stored.float(), dim=-1)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def distance(self, patches: Tensor, *, leave_out: int | None = None) -> Tensor:
-        """Half the cosine distance to the nearest row: (1 - max cos) / 2 (PromptAD, CVPR 2024, section 3.5).
+        """Half the cosine distance to the nearest row: (1 - max cos) / 2 (PromptAD, CVPR 2024, section 4.1, eq. 8).
 
         Args:
             patches: (..., D), normalised here.
             leave_out: index of a good photo whose own rows are not looked at.
 
         Returns:
-            (...,) in [0, 1]; 0 for a memorised patch.
+            (...,) float32 in [0, 1]; 0 for a memorised patch.
         """
         rows = self.rows if leave_out is None else self.rows[self.owners != leave_out]
         flat = F.normalize(patches.float(), dim=-1).reshape(-1, patches.shape[-1])
@@ -47,7 +49,12 @@ class MemoryBank:
         return ((1 - nearest.clamp(max=1)) / 2).view(patches.shape[:-1])
 
 
-def build_memory(patches: Sequence[Tensor]) -> MemoryBank:
-    """One bank from the patch features of each good photo, (T_i, D) each; the i-th photo owns its rows."""
+def build_memory(patches: Sequence[Tensor], precision: MemoryPrecision = "fp16") -> MemoryBank:
+    """One bank from the patch features of each good photo, (T_i, D) each, of any length; the i-th photo owns its rows.
+
+    Args:
+        precision: "fp16" halves the size of saved detectors and moves distances by about 1e-4; "fp32" rounds nothing.
+    """
     owners = torch.cat([torch.full((len(rows),), index) for index, rows in enumerate(patches)])
-    return MemoryBank(torch.cat(list(patches)), owners.to(patches[0].device))
+    unit = F.normalize(torch.cat(list(patches)).float(), dim=-1)
+    return MemoryBank(unit.half() if precision == "fp16" else unit, owners.to(patches[0].device))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 def anomalous_probability(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
     """softmax(scale * [cos(x, normal), cos(x, anomalous)])[anomalous], larger = more anomalous.
 
-    PromptAD (CVPR 2024) equation 16, with the anomalous prototype in the numerator (flag F-2).
+    PromptAD (CVPR 2024), section 4.4, eq. 16, with the anomalous prototype in the numerator (flag F-2).
 
     Args:
         features: (..., E), normalised here.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from promptad.annotations import Count, Positive, Seed, Share, Weight
-from promptad.clip.vision import LocalAttention, TapPoint
+from promptad.clip.vision import TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
 from promptad.methods.settings import ScoringConfig
+from promptad.scoring.memory import MemoryPrecision
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PromptADConfig(ScoringConfig):
     # General state words: the paper's eight, the code's five, or none (F-10).
     generic_states: Literal["eight", "five", "none"] = "eight"
     # Off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP. Table 3's first row has no
-    # margin either.
+    # margin either: `semantic_concatenation=false margin=false`.
     semantic_concatenation: bool = True
     # Manual anomaly prompts; off is the ablation w/o MAP.
     manual_prompts: bool = True
@@ -110,14 +111,20 @@ class PromptADConfig(ScoringConfig):
     word_scale: float = 100.0
     # Probability in the score: of "anomalous", or of "normal" as eq. 16 is printed, a normality score (F-2).
     numerator: Literal["anomalous", "normal"] = "anomalous"
-    # Patch features of the text maps.
-    local: LocalAttention = "vv"
+    # Patch features of the text maps, the rows of table 5: V-V attention, MaskCLIP's values, CLIP's own tokens ("qk"), or
+    # these of every block, each through a linear layer that is learned together with the prompts.
+    local: Literal["vv", "maskclip", "qk", "linear"] = "vv"
     # First block of the local stream.
     local_start: Count = 1
     # Tapped layers whose patches the memory keeps.
     memory_layers: tuple[Count, ...] = (3, 8)
     # Where in the block they are tapped (F-5).
     memory_point: TapPoint = "block"
+    # How exactly its rows are kept, in memory and in files; float16 moves distances by about 1e-4.
+    memory_precision: MemoryPrecision = "fp16"
+    # Where the memory map has its maximum, which enters the image score (eq. 18): on the patch grid, or, as the released
+    # code takes it, on the map that is enlarged to `map_size` pixels, before the Gaussian.
+    memory_maximum: Literal["grid", "map"] = "grid"
     # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).
     parts: Literal["fused", "text", "memory"] = "fused"
 
@@ -125,6 +132,8 @@ class PromptADConfig(ScoringConfig):
         super().__post_init__()
         if self.parts != "text" and not self.memory_layers:
             raise ConfigError("memory_layers is empty; name a layer, or set parts to text for scores without memory")
+        if self.local == "linear" and self.memory_point != "block":
+            raise ConfigError("local=linear reads the outputs of the blocks; set memory_point to block")
         if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
             raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
 
@@ -144,7 +153,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.005,
         "fusion_scale": 2.0,
     },
-    "paper": {"fit": "crop", "margin_distance": "euclidean", "scale": 100.0, "score_scale": 100.0},
+    "paper": {
+        "fit": "crop",
+        "margin_distance": "euclidean",
+        "scale": 100.0,
+        "score_scale": 100.0,
+        "memory_precision": "fp32",
+        "memory_maximum": "map",
+    },
     "release": {
         "fit": "squash",
         "pre_resize": 1024,
@@ -157,5 +173,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alignment": "mean_of_normalised",
         "prompt_precision": "fp16",
         "memory_point": "after_next_attention",
+        "memory_precision": "fp16",
+        "memory_maximum": "map",
     },
 }

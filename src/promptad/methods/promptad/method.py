@@ -1,11 +1,13 @@
 """PromptAD, few-shot (Li X. et al., "PromptAD: Learning Prompts with only Normal Samples", CVPR 2024).
 
-From k good photos of one object the method learns prompts (sections 3.2 and 3.3) and keeps a visual memory (3.5):
+From k good photos of one object the method learns prompts (sections 4.2 and 4.3) and keeps a visual memory (4.1):
 
-* semantic concatenation: a learnable normal prefix P in front of the object's name is a normal prompt; the same prefix
-  with a defect state is a manual anomaly prompt (MAP), with a learnable suffix A a learnable one (LAP);
-* the contrastive loss (eq. 8), the alignment of the MAP and LAP means (eq. 11) and the explicit anomaly margin (eq. 13);
-* at test, the probability of the anomalous prototype (eq. 16), joined with the memory's distance (eqs. 17 to 19).
+* semantic concatenation: a learnable normal prefix P in front of the object's name is a normal prompt (eq. 9); the same
+  prefix with a defect state is a manual anomaly prompt (MAP, eq. 10), with a learnable suffix A a learnable one (LAP, eq. 11);
+* the contrastive loss (eq. 12), the explicit anomaly margin (eq. 13) between the prototypes (eq. 14), and the alignment of
+  the MAP and LAP means (eq. 15);
+* at test (4.4), the probability of the anomalous prototype (eq. 16), joined with the distance to the memory (eq. 8) for every
+  patch (eq. 17) and for the photo (eq. 18).
 
 The preset "clean" adds three things of ours, all off in the others: a loss that draws the normal prototype to the good
 photos, one that holds the anomalous prototype where its words put it, and prefixes of the anomaly prompts that start as
@@ -30,29 +32,16 @@ from promptad.learning import losses
 from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.contract import EpochHook, Method, Scores, WordScores
 from promptad.methods.promptad.config import PromptADConfig
+from promptad.methods.promptad.local import block_numbers, draw_linear, mapped, stacked_blocks
+from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
 from promptad.methods.state import saved_tensor
-from promptad.prompts.layout import Layout, PromptSet, Slot
-from promptad.prompts.words import anomaly_states, defect_words, fill, object_words
+from promptad.prompts.words import anomaly_states, defect_words, object_words
 from promptad.scoring.fusion import harmonic
+from promptad.scoring.maps import enlarged_maximum
 from promptad.scoring.memory import MemoryBank, build_memory
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
 
 TASKS = ("image", "pixel")
-
-
-@dataclass
-class _Prompts:
-    """One prompt set: its compiled layouts, its parameters, and which rows are which.
-
-    `anchor` is the (E,) anomalous prototype of the first step, before the parameters have moved.
-    """
-
-    compiled: PromptSet
-    parameters: dict[str, Tensor]
-    normal: slice
-    manual: slice
-    learnable: slice
-    anchor: Tensor | None = None
 
 
 @dataclass
@@ -96,9 +85,11 @@ class PromptAD(Method):
             extra=config.defects,
             replace=config.only_defects,
         )
+        self._layers = config.memory_layers if config.parts != "text" else ()
+        self._blocks = block_numbers(backbone) if config.local == "linear" else ()
         self.request = FeatureRequest(
-            taps=tuple(config.memory_layers) if config.parts != "text" else (),
-            local=LocalStream(config.local_start, config.local),
+            taps=tuple(dict.fromkeys((*self._layers, *self._blocks))),
+            local=None if config.local == "linear" else LocalStream(config.local_start, config.local),
             tap_point=config.memory_point,
         )
         self._sets = self._start()
@@ -106,69 +97,19 @@ class PromptAD(Method):
         self._memory: dict[int, MemoryBank] = {}
         self.history: list[float] = []
 
-    # -- prompts (section 3.2) ------------------------------------------------------------------------------------
+    # -- prompts (section 4.2) ------------------------------------------------------------------------------------
 
-    def _start(self) -> dict[str, _Prompts]:
-        """Both prompt sets as the seed draws them."""
-        generator = torch.Generator().manual_seed(self.config.seed)
-        return {
-            "image": self._build(self.config.prefixes_image, generator),
-            "pixel": self._build(self.config.prefixes_pixel, generator),
+    def _start(self) -> dict[str, Prompts]:
+        """Both prompt sets as the seed draws them; linear layers of the local features belong to the pixel set."""
+        config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
+        numbers = {"image": config.prefixes_image, "pixel": config.prefixes_pixel}
+        sets = {
+            task: build_prompts(self.backbone, config, self.object, self.states, prefixes, generator)
+            for task, prefixes in numbers.items()
         }
-
-    def _build(self, prefixes: int, generator: torch.Generator) -> _Prompts:
-        config, end = self.config, "."
-        shapes = {"prefix": (prefixes, config.prefix_tokens)}
-        normal: list[Layout] = [(Slot("prefix", n), self.object, end) for n in range(prefixes)]
-        manual: list[Layout] = []
-        learnable: list[Layout] = []
-        if not config.semantic_concatenation:
-            shapes["context"] = (prefixes, config.prefix_tokens)
-            learnable = [(Slot("context", n), self.object, end) for n in range(prefixes)]
-        else:
-            prefix = "anomaly_prefix" if config.anomaly_prefixes == "own" else "prefix"
-            shapes[prefix] = shapes["prefix"]
-            if config.manual_prompts:
-                manual = [
-                    (Slot(prefix, n), fill(state, self.object), end) for n in range(prefixes) for state in self.states
-                ]
-            if config.learnable_prompts and config.suffixes:
-                shapes["suffix"] = (config.suffixes, config.suffix_tokens)
-                for n in range(prefixes):
-                    for s in range(config.suffixes):
-                        pair: Layout = (self.object, Slot("suffix", s))
-                        pair = pair if config.suffix_position == "after" else pair[::-1]
-                        learnable.append((Slot(prefix, n), *pair, end))
-        dtype = torch.float16 if config.prompt_precision == "fp16" else torch.float32
-        width, device = self.backbone.sizes.text.width, self.backbone.device
-        parameters: dict[str, Tensor] = {}
-        for name, shape in shapes.items():
-            if name == "anomaly_prefix":  # a copy: semantic concatenation holds at the start
-                parameters[name] = parameters["prefix"].detach().clone().requires_grad_()
-                continue
-            start = torch.randn(*shape, width, generator=generator) * config.init_std
-            if name != "suffix":
-                start = self._prefix_start(start)
-            parameters[name] = start.to(device, dtype).requires_grad_()
-        n, m = len(normal), len(manual)
-        compiled = PromptSet([*normal, *manual, *learnable], shapes, self.backbone)
-        return _Prompts(compiled, parameters, slice(0, n), slice(n, n + m), slice(n + m, len(compiled)))
-
-    def _prefix_start(self, noise: Tensor) -> Tensor:
-        """(N, E_N, t) noise -> prefixes: it is added to the embeddings of phrases, each repeated or cut to E_N tokens.
-
-        Prefix n takes phrase n, and the first again after the last. Of several phrases the first round gets no noise,
-        because nothing else is needed to tell these prefixes apart.
-        """
-        table, tokenizer = self.backbone.text.token_embedding, self.backbone.tokenizer
-        phrases = [words for part in self.config.prefix_init.split(",") if (words := tokenizer.words(part))]
-        if not phrases:
-            return noise
-        if len(phrases) > 1:
-            noise[: len(phrases)] = 0
-        chosen = [phrases[n % len(phrases)] for n in range(len(noise))]
-        ids = [[words[i % len(words)] for i in range(noise.shape[1])] for words in chosen]
-        return noise + table(torch.tensor(ids, device=self.backbone.device)).detach().float().cpu()
+        if config.local == "linear":
+            sets["pixel"].parameters |= draw_linear(self.backbone, generator)
+        return sets
 
     def prompt_counts(self, task: str) -> dict[str, int]:
         """Numbers of normal, manual anomaly and learnable anomaly prompts of the "image" or "pixel" set."""
@@ -192,7 +133,7 @@ class PromptAD(Method):
         features = self.backbone.text.encode_continued(prefixes, groups, rest, torch.cat([c.eot for c in compiled]))
         return dict(zip(TASKS, features.split([len(p.compiled) for p in sets]), strict=True))
 
-    # -- training (section 3.3) -----------------------------------------------------------------------------------
+    # -- training (sections 4.2 and 4.3) -----------------------------------------------------------------------------------
 
     def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
         """Builds the memory and learns both prompt sets from good photos, given as the features of their views.
@@ -209,15 +150,24 @@ class PromptAD(Method):
         views = [view for photo in photos for view in photo]
         self._sets = self._start()  # fitting again starts anew
         self._memory = {
-            layer: build_memory([torch.cat([v.taps[layer].flatten(0, 1) for v in photo]) for photo in photos])
-            for layer in self.request.taps
+            layer: build_memory(
+                [torch.cat([v.taps[layer].flatten(0, 1) for v in photo]) for photo in photos],
+                self.config.memory_precision,
+            )
+            for layer in self._layers
         }
+        if self.config.parts != "memory":
+            self._train(views, after_epoch)
+        self._freeze()
+
+    def _train(self, views: Sequence[Features], after_epoch: EpochHook | None) -> None:
+        """Learns both prompt sets from the good photos' views."""
         images = F.normalize(torch.cat([view.image for view in views]), dim=-1).unsqueeze(1)
-        patches: dict[tuple[int, int], list[Tensor]] = {}
+        by_grid: dict[tuple[int, int], list[Tensor]] = {}
         for view in views:
-            assert view.patches is not None  # `request` asks for them
-            patches.setdefault(view.grid, []).append(F.normalize(view.patches, dim=-1))
-        groups = {"image": [images], "pixel": [torch.cat(group) for group in patches.values()]}
+            by_grid.setdefault(view.grid, []).append(self._local(view))
+        patches = [torch.cat(views_of_grid, dim=1) for views_of_grid in by_grid.values()]
+        fixed = [] if self._blocks else [F.normalize(group[0], dim=-1) for group in patches]
 
         def step(epoch: int, _: float) -> None:
             if after_epoch is not None:
@@ -226,25 +176,36 @@ class PromptAD(Method):
 
         def loss() -> Tensor:
             encoded = self._encode()
+            local = fixed or [F.normalize(self._mapped(group).flatten(0, 1), dim=-1) for group in patches]
+            groups = {"image": [images], "pixel": local}
             return torch.stack([self._loss(task, encoded[task], groups[task]) for task in TASKS]).sum()
 
-        if self.config.parts != "memory":
-            config = self.config
-            parameters = {f"{task}.{k}": v for task in TASKS for k, v in self._sets[task].parameters.items()}
-            schedule = Schedule(
-                config.optimiser,
-                config.epochs,
-                config.lr,
-                config.momentum,
-                config.weight_decay,
-                config.final_lr,
-            )
-            rates = {name: config.lr_pixel or config.lr for name in parameters if name.startswith("pixel.")}
-            self.history = optimise(parameters, loss, schedule, rates=rates, after_epoch=step)
-        self._freeze()
+        config = self.config
+        parameters = {f"{task}.{k}": v for task in TASKS for k, v in self._sets[task].parameters.items()}
+        schedule = Schedule(
+            config.optimiser,
+            config.epochs,
+            config.lr,
+            config.momentum,
+            config.weight_decay,
+            config.final_lr,
+        )
+        rates = {name: config.lr_pixel or config.lr for name in parameters if name.startswith("pixel.")}
+        self.history = optimise(parameters, loss, schedule, rates=rates, after_epoch=step)
+
+    def _local(self, view: Features) -> Tensor:
+        """(L, B, T, D) tokens that linear layers map, or (1, B, T, E) patch features of the image tower."""
+        if self._blocks:
+            return stacked_blocks(view, self._blocks)
+        assert view.patches is not None  # `request` asks for them
+        return view.patches.unsqueeze(0)
+
+    def _mapped(self, local: Tensor) -> Tensor:
+        """What :meth:`_local` gave, in the joint space: (L, B, T, E)."""
+        return mapped(local, self._sets["pixel"].parameters) if self._blocks else local
 
     def _loss(self, task: str, raw: Tensor, groups: list[Tensor]) -> Tensor:
-        """Contrastive + margin + lambda * alignment (eq. 14) and our two terms; `groups` are (V, T, E) unit vectors.
+        """Contrastive (eq. 12) + margin (eq. 13) + lambda * alignment (eq. 15) and our two terms; `groups` are (V, T, E) unit vectors.
 
         The first call must be for the parameters' initial values: it sets the anchor.
         """
@@ -277,7 +238,7 @@ class PromptAD(Method):
         return total
 
     @staticmethod
-    def _prototypes_of(prompts: _Prompts, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def _prototypes_of(prompts: Prompts, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Unit prototypes: mean of the raw normal prompts; mean of all raw anomaly prompts, equally weighted."""
         return (
             F.normalize(raw[prompts.normal].mean(0), dim=-1),
@@ -306,7 +267,7 @@ class PromptAD(Method):
             self._sets[task].parameters[name].data.copy_(saved)
         self._prototypes[task] = snapshot.prototypes
 
-    # -- scores (sections 3.4 and 3.5) ------------------------------------------------------------------------------
+    # -- scores (sections 4.1 and 4.4) ------------------------------------------------------------------------------
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
@@ -318,22 +279,27 @@ class PromptAD(Method):
         if not self._prototypes:
             raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
         config, batch = self.config, len(features)
-        assert features.patches is not None
         parts: dict[str, Tensor] = {}
         if config.parts != "memory":
-            text, text_map = self._text("image", features.image), self._text("pixel", features.patches)
-            parts["text"] = text
+            text = parts["text"] = self._text("image", features.image)
+            text_map = self._text("pixel", self._mapped(self._local(features))).mean(0)
         if config.parts != "text":
             memory_map = torch.stack(
-                [self._memory[layer].distance(features.taps[layer], leave_out=leave_out) for layer in self.request.taps]
+                [self._memory[layer].distance(features.taps[layer], leave_out=leave_out) for layer in self._layers]
             ).mean(0)
-            memory = memory_map.amax(dim=1)
-            parts["memory"] = memory
+            memory = parts["memory"] = self._maximum(memory_map.view(batch, *features.grid))
         if config.parts == "fused":
             image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
         else:
             image, patch_map = (text, text_map) if config.parts == "text" else (memory, memory_map)
         return Scores(image, patch_map.view(batch, *features.grid), parts)
+
+    def _maximum(self, maps: Tensor) -> Tensor:
+        """The largest value of memory maps (B, h, w), (B,), where the config takes it."""
+        if self.config.memory_maximum == "grid":
+            return maps.amax((1, 2))
+        square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.patch_size
+        return enlarged_maximum(maps, square, self.config.map_size)
 
     def _text(self, task: str, features: Tensor) -> Tensor:
         config, prototypes = self.config, self._prototypes[task]
@@ -349,17 +315,17 @@ class PromptAD(Method):
         if not self._prototypes or not len(self._prototypes["image"].states):
             return None
         image, pixel = self._prototypes["image"], self._prototypes["pixel"]
-        assert features.patches is not None
+        local = self._mapped(self._local(features))
         return WordScores(
             words=tuple(defect_words(state) for state in self.states),
             image=state_probabilities(features.image, image.states, self.config.word_scale),
-            patches=state_probabilities(features.patches, pixel.states, self.config.word_scale),
+            patches=state_probabilities(local, pixel.states, self.config.word_scale).mean(0),
         )
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Prototypes, learned prompts and the memory (float16: its rows are unit vectors)."""
+        """Prototypes, learned prompts and the memory, its rows as `memory_precision` keeps them."""
         out: dict[str, Tensor] = {}
         for task, prototypes in self._prototypes.items():
             out[f"{task}.normal"], out[f"{task}.anomalous"] = prototypes.normal, prototypes.anomalous
@@ -384,6 +350,6 @@ class PromptAD(Method):
             )
             for name, parameter in self._sets[task].parameters.items():
                 parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
-        for layer in self.request.taps:
+        for layer in self._layers:
             rows = take(f"memory.{layer}.rows", None, width)
             self._memory[layer] = MemoryBank(rows, take(f"memory.{layer}.owners", len(rows)))

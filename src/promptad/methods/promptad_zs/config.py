@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.errors import ConfigError
+from promptad.learning.deviation import Rounding
 from promptad.methods.settings import ScoringConfig
 
 
@@ -23,7 +24,7 @@ class PromptADZeroShotConfig(ScoringConfig):
     oversample: Positive = 10
     # Half of every draw is anomalous, whatever the pool holds (W-13).
     balanced: bool = False
-    # Batches of mixed classes, or episodes of one class each (W-14).
+    # Batches of mixed classes, or episodes of one class each. The paper trains in episodes; what one holds is open (W-14).
     batches: Literal["mixed", "episodes"] = "mixed"
 
     # -- prompts ---------------------------------------------------------------------------------------------------
@@ -34,6 +35,7 @@ class PromptADZeroShotConfig(ScoringConfig):
 
     # -- decoders --------------------------------------------------------------------------------------------------
     # Tapped layers, shallow to deep; empty takes a quarter, half and three quarters of the tower, 3, 6, 9 of ViT-B (W-5).
+    # The code of CLIPSeg, whose decoder this is after, taps the outputs of blocks 4, 7 and 10.
     layers: tuple[Count, ...] = ()
     # Bring every channel of the taps to mean 0 and deviation 1 over the training patches. The first layer is linear, so
     # this changes where training starts and how fast it goes, not what can be learned.
@@ -50,7 +52,7 @@ class PromptADZeroShotConfig(ScoringConfig):
     film: Literal["first", "every"] = "first"
     # A score convolution at every layer, or one for all (W-8).
     score_heads: Literal["separate", "shared"] = "separate"
-    # Divide products with prototypes by the square root of `width` (W-9).
+    # Divide products with prototypes by the square root of `width`; the paper has the inner product alone (W-9).
     scale_products: bool = True
     # Both branches, or the paper's ABN or NOR alone, which leaves no interaction.
     branches: Literal["both", "abnormal", "normal"] = "both"
@@ -64,9 +66,11 @@ class PromptADZeroShotConfig(ScoringConfig):
     # -- losses ----------------------------------------------------------------------------------------------------
     # Share of a map's places whose mean is its score.
     top_fraction: Annotated[float, Range(0, 1, open_low=True)] = 0.1
+    # Of a share that is no whole number of places: the paper takes it as in DRA, whose code rounds down (19 of 196).
+    top_rounding: Rounding = "up"
     # Of the deviation loss.
     margin: Weight = 5.0
-    # Deviation loss of every layer, summed, or of the last.
+    # Deviation loss of every layer, as stated, or of the last; that all count the same is our reading (W-12).
     loss_layers: Literal["all", "last"] = "all"
     # W-13 like all that follows here.
     optimiser: Literal["adamw", "adam"] = "adamw"
@@ -101,7 +105,14 @@ class PromptADZeroShotConfig(ScoringConfig):
             raise ConfigError(f"layers {list(self.layers)} must rise, for example 3, 6, 9; empty takes the usual ones")
 
 
-_PAPER = {"input_size": 224, "fit": "squash", "smoothing": 0.0}
+_PAPER = {
+    "input_size": 224,
+    "fit": "squash",
+    "smoothing": 0.0,
+    "scale_products": False,
+    "top_rounding": "down",
+    "batches": "episodes",
+}
 # `clean` is what we recommend; `paper` the paper's, its gaps filled as the page says. There is no code to be true to.
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {

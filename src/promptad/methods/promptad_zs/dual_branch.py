@@ -59,12 +59,16 @@ class Decoder(nn.Module):
 
 
 def interaction_mask(scores: Tensor) -> Tensor:
-    """sigmoid(ReLU(s - 0.5)): scores (B, T) of one branch -> weights in [0.5, 1) of the other's patches (CMI)."""
+    """sigmoid(ReLU(s - 0.5)): scores (B, T) of one branch -> weights in [0.5, 1) of the other's patches (section 3.5, eqs. 3, 4).
+
+    The text calls low scores "masked out"; the equations halve them, and so does this.
+    """
     return torch.sigmoid(torch.relu(scores - 0.5))
 
 
 class DualBranch(nn.Module):
-    """Normality and abnormality branch, which see each other's prompt (CCL) and mask each other's patches (CMI).
+    """Normality and abnormality branch, which see each other's prompt (cross-view contrastive learning, CCL) and mask each
+    other's patches (cross-view mutual interaction, CMI).
 
     Args:
         config, depth, token_width, embed_dim: see :class:`Decoder`.
@@ -92,7 +96,8 @@ class DualBranch(nn.Module):
     ) -> list[dict[str, Tensor]]:
         """Scores of every patch after every block; larger = more anomalous for both branches, unbounded.
 
-        s_n = <phi_abn, q_nor> - conv(q_nor) and s_a = conv(q_abn) - <phi_nor, q_abn>.
+        s_a = conv(q_abn) - <phi_nor, q_abn> (eq. 1) and s_n = <phi_abn, q_nor> - conv(q_nor) (eq. 2). A branch has one
+        projection of the other's prompt, shared by its blocks (our reading), and projects the text as the tower gives it.
 
         Args:
             taps: (B, 1 + T, D) each, class token first, shallow to deep.
@@ -106,7 +111,7 @@ class DualBranch(nn.Module):
         other = {"normal": abnormal, "abnormal": normal if prototype is None else prototype}
         both = self.cmi != "off" and len(self.branches) == 2
         states: dict[str, Tensor] = {}
-        found: list[dict[str, Tensor]] = []
+        levels: list[dict[str, Tensor]] = []
         for level in range(len(taps)):
             tap = (taps[-1 - level] - self.tap_mean[-1 - level]) / self.tap_scale[-1 - level]
             last = level == len(taps) - 1
@@ -123,8 +128,8 @@ class DualBranch(nn.Module):
                 states["abnormal"] = _masked(states["abnormal"], maps["normal"])
                 if self.cmi == "mutual":
                     states["normal"] = _masked(states["normal"], maps["abnormal"])
-            found.append(maps)
-        return found
+            levels.append(maps)
+        return levels
 
 
 def _masked(states: Tensor, scores: Tensor) -> Tensor:

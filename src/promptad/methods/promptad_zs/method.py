@@ -2,12 +2,14 @@
 
 Trained once on good photos and a few labelled anomalies of other objects; a new object then needs words alone:
 
-* the normality prompt defines the object, the abnormality prompt lists its anomaly types; each is one frozen embedding;
-* two decoders read taps of the frozen image tower, each under the sign of its own prompt (`methods.dual_branch`);
-* both are trained by the symmetric deviation loss on the mean of a map's hottest places (`learning.deviation`);
-* the map is s_n + s_a, and good photos, if there are any, take the place of the normality prompt's prototype.
+* the normality prompt defines the object, the abnormality prompt lists its anomaly types (section 4.1); each is one frozen
+  embedding;
+* two decoders read taps of the frozen image tower, each under the sign of its own prompt (section 3.3, `dual_branch`), compare
+  with the other's prompt (3.4, eqs. 1 and 2) and mask each other (3.5, eqs. 3 and 4);
+* both are trained by the symmetric deviation loss (3.6, eq. 5) on the mean of a map's hottest places (`learning.deviation`);
+* the map is s_n + s_a (3.6), and good photos, if there are any, take the place of the normality prompt's prototype (4.2).
 
-No code was released, and the paper leaves much open; `promptad_zs_config` and the method's page say what was chosen.
+No code was released, and the paper leaves much open; `config` and the method's page say what was chosen.
 """
 
 from __future__ import annotations
@@ -162,7 +164,7 @@ class PromptADZeroShot(Trained):
             if config.loss_layers == "last":
                 levels = levels[-1:]
             terms = [
-                deviation_loss(top_mean(scores, config.top_fraction), batch.labels, margin=config.margin)
+                deviation_loss(self._top(scores), batch.labels, margin=config.margin)
                 for maps in levels
                 for scores in maps.values()
             ]
@@ -271,12 +273,16 @@ class PromptADZeroShot(Trained):
             None if prototype is None else prototype.expand(batch, -1),
         )[-1]
         total = torch.stack(list(maps.values())).sum(dim=0)
-        parts = {side: top_mean(scores, config.top_fraction) for side, scores in maps.items()}
+        parts = {side: self._top(scores) for side, scores in maps.items()}
         if config.image_score == "sum_of_tops":
             image = torch.stack(list(parts.values())).sum(dim=0)
         else:
-            image = top_mean(total, config.top_fraction)
+            image = self._top(total)
         return Scores(image, total.view(batch, *features.grid), parts)
+
+    def _top(self, maps: Tensor) -> Tensor:
+        """(B, T) scores of places -> (B,) mean of the hottest ones."""
+        return top_mean(maps, self.config.top_fraction, self.config.top_rounding)
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views; the untrained ranking of `RankedWords`."""

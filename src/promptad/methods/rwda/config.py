@@ -10,7 +10,7 @@ from promptad.clip.preprocess import Fit
 from promptad.errors import ConfigError
 from promptad.learning.epochs import Recipe
 from promptad.methods.settings import FREE_SETTINGS, ScoringConfig
-from promptad.prompts.random_words import Alphabet, RandomWords, check_guide_words, word_pairs
+from promptad.prompts.random_words import Alphabet, Articles, RandomWords, check_guide_words, word_pairs
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,13 @@ class RWDAConfig(ScoringConfig):
     view_score: Literal["max", "mean"] = "mean"
 
     # -- sentences -------------------------------------------------------------------------------------------------
-    # Guide words of normal sentences, those of training and those that guide; "a" is "an" before a vowel (F-29).
+    # Guide words of normal sentences, those of training and those that guide.
     normal_words: str = "a"
     # Guide words of anomalous sentences.
     anomalous_words: str = "a damaged"
+    # Whether the articles of guide words follow the next word (F-29): everywhere, by the letter in front of random words
+    # and by sound in front of the object; in the guide sentences alone; or nowhere, the words stay as they are given.
+    articles: Articles = "agree"
     # Pairs of random-word sentences that are trained on.
     pairs: Positive = 10_000
     # Fewest characters of a random word.
@@ -72,7 +75,7 @@ class RWDAConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_guide_words(*self.guides)
+        check_guide_words(*self.guides, self.articles)
         self.random_words()  # checks the lengths
         if not self.hidden:
             raise ConfigError("hidden must name at least one width, such as 512, 256, 128")
@@ -84,7 +87,8 @@ class RWDAConfig(ScoringConfig):
 
     def random_words(self) -> RandomWords:
         """The words of the training sentences. Raises ConfigError for numbers that make no sense."""
-        return RandomWords(self.pairs, self.seed, self.shortest_word, self.longest_word, self.alphabet)
+        lengths = (self.shortest_word, self.longest_word)
+        return RandomWords(self.pairs, self.seed, *lengths, self.alphabet, agree=self.articles == "agree")
 
     def recipe(self) -> Recipe:
         """How the classifier is trained."""
@@ -103,7 +107,8 @@ PARTS = ("guided", "classifier", "sum")
 # The words of the guide sentences are those that were trained with; all else that only scores may be changed.
 FREE = (*FREE_SETTINGS, "scale", "name_object", "reference_weight", "parts")
 
-# The fields' defaults are what is printed. What `clean` changes was measured, see docs/methods/rwda.md.
+# What is printed, as we read it. What `clean` changes was measured, see docs/methods/rwda.md.
+_PAPER = {"articles": "guide"}
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {
         "fit": "auto",
@@ -112,8 +117,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "noise": 2.0,
         "scale": 10.0,
     },
-    "paper": {},
-    "release": {},
+    "paper": _PAPER,
+    "release": _PAPER,
 }
 
 
@@ -124,7 +129,7 @@ def pair_preset(normal: str, anomalous: str) -> str:
 
 # The word pairs of the paper's table 3, otherwise as printed; "paper-a-damaged" is `paper` itself.
 PAIR_PRESETS = {
-    pair_preset(normal, anomalous): {"normal_words": normal, "anomalous_words": anomalous}
+    pair_preset(normal, anomalous): _PAPER | {"normal_words": normal, "anomalous_words": anomalous}
     for normal, anomalous in word_pairs()
 }
 PRESETS |= PAIR_PRESETS

@@ -2,12 +2,12 @@
 Detection", BMVC 2023).
 
 A small classifier is trained on text alone: on sentences of random words around "a" (normal) and "a damaged"
-(anomalous). No photo and no object's name is used. Because CLIP puts photos and sentences into one space, the classifier
+(anomalous, section 3.2). No photo and no object's name is used. Because CLIP puts photos and sentences into one space, the classifier
 then judges photos; the score of a photo is the sum of
 
-* s_pg, the probability of "a photo of a damaged object" against "a photo of an object" (section 3.3, "CLIP"),
-* s_fnn, the classifier's probability of "anomalous" (section 3.2, "ours"),
-* s_img, half the cosine distance to the nearest good photo, where there are any (section 3.4).
+* s_pg, the probability of "a photo of a damaged object" against "a photo of an object" (section 3.1, "CLIP"),
+* s_fnn, the classifier's probability of "anomalous" (section 3.3, "ours"),
+* s_img, half the cosine distance to the nearest good photo, where there are any (section 4.2; its form is our reading).
 
 There are no anomaly maps.
 """
@@ -32,6 +32,8 @@ from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordSco
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.rwda.config import RWDAConfig
 from promptad.methods.state import saved_tensor
+from promptad.notices import notice
+from promptad.prompts.articles import with_articles
 from promptad.prompts.random_words import SIDES, RandomWords, Side, encode_sentences, guide_sentence
 from promptad.prompts.words import object_words
 from promptad.scoring.memory import MemoryBank, build_memory
@@ -47,7 +49,8 @@ _UNTRAINED = "the classifier of RWDA is not trained; train it with `promptad tra
 class Classifier(nn.Module):
     """Linear, batch norm, ReLU and dropout for every hidden width, then one linear layer to the logit.
 
-    Batch norm keeps the statistics of the sentences it was trained on, and uses them for photos (section 3.2).
+    The paper names the parts (section 4.2); their order, and nothing but a linear layer at the end, are our reading. Batch
+    norm keeps the statistics of the sentences it was trained on, and uses them for photos (our reading too).
     """
 
     def __init__(
@@ -90,7 +93,13 @@ class RWDA(Trained):
         self.request = FeatureRequest()
         self._ranked = RankedWords(backbone, config, object_name)
         named = self.object if config.name_object else None
-        sentences = [guide_sentence(side, guide, named) for side, guide in zip(SIDES, config.guides, strict=True)]
+        agree = config.articles != "literal"
+        sentences = [
+            guide_sentence(side, guide, named, agree=agree) for side, guide in zip(SIDES, config.guides, strict=True)
+        ]
+        for guide in config.guides:
+            if agree and with_articles(guide) != guide:
+                notice(f"guide words {guide!r}: their articles follow the next word; --set articles=literal keeps them")
         self._normal, self._anomalous = backbone.encode_texts(sentences)
         self._classifier = self._start()
         self._trained = False
@@ -111,7 +120,7 @@ class RWDA(Trained):
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self._classifier.parameters())
 
-    # -- training (sections 3.1 and 3.2) ------------------------------------------------------------------------------
+    # -- training (sections 3.2 and 3.3) ------------------------------------------------------------------------------
 
     def choose(self, records: Sequence[Record]) -> list[Record]:
         """None of them: training reads no photo."""
@@ -181,9 +190,10 @@ class RWDA(Trained):
         """
         if not photos:
             raise ConfigError("fit needs at least one good photo")
-        self._memory = build_memory([torch.cat([view.image for view in photo]) for photo in photos])
+        # Few rows: nothing is gained by rounding them.
+        self._memory = build_memory([torch.cat([view.image for view in photo]) for photo in photos], "fp32")
 
-    # -- scores (sections 3.3 and 3.4) --------------------------------------------------------------------------------
+    # -- scores (sections 3.1, 3.3 and 4.2) --------------------------------------------------------------------------------
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
@@ -265,8 +275,7 @@ def encode_side(
         if tick is not None:
             tick(words.pairs)
         return _encoded[key]
-    found = encode_sentences(backbone, words.sentences(side, guide), tick=tick)
-    _encoded[key] = found
+    features = _encoded[key] = encode_sentences(backbone, words.sentences(side, guide), tick=tick)
     while len(_encoded) > _KEPT_SIDES:
         _encoded.popitem(last=False)
-    return found
+    return features
