@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from drawn_data import SETTINGS, make_class, photo, save
+from promptad.bench.conventions import CONVENTIONS, Conventions
+from promptad.bench.draw import read_given_shots
 from promptad.bench.protocol import Protocol
 from promptad.bench.run import Evaluation, Outcome, run
 from promptad.bench.tables import make_report, text
@@ -220,6 +222,72 @@ def test_without_masks_the_oracle_chooses_the_image_prompts_alone(tmp_path: Path
     last, best = unit["rows"]
     assert best["epochs"]["image"] in (1, 2, 3) and best["epochs"]["pixel"] is None
     assert best["metrics"]["pixel_auroc"] is None and best["metrics"]["image_auroc"] >= last["metrics"]["image_auroc"]
+
+
+# -- what is asked for ----------------------------------------------------------------------------------
+
+
+def test_given_photos_are_learned_from_and_a_manifest_gives_the_same_run_again(cup: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shots.json"
+    listed = {"format": "promptad shot list 1", "classes": {"cup": [[3, 1], [0, 2]]}}
+    path.write_text(json.dumps(listed), encoding="utf-8")
+    given = read_given_shots([path], load_dataset(cup))
+    outcome = evaluate(cup, tmp_path / "a", replace(protocol(runs=2), given=given))
+    files = [[Path(shot["file"]).name for shot in unit["good_photos"]] for unit in outcome.units]
+    assert files == [["003.png", "001.png"], ["000.png", "002.png"]]
+    assert all(unit["given_shots"] == str(path) for unit in outcome.units)
+    manifests = [tmp_path / "a/shots" / f"{unit['key']}.json" for unit in outcome.units]
+    again = read_given_shots(manifests, load_dataset(cup))
+    assert metrics(evaluate(cup, tmp_path / "b", replace(protocol(runs=2), given=again))) == metrics(outcome)
+
+
+def test_a_test_photo_that_is_learned_from_is_left_out_of_that_test_and_named(cup: Path, out: Path) -> None:
+    shots = draw_shots(load_dataset(cup), 2, 111)
+    before = evaluate(cup, out / "before").units[0]
+    (cup / "test/good/copy.png").write_bytes(shots[1].path.read_bytes())
+    one, two = evaluate(cup, out, protocol(shots=(1, 2))).units
+    assert one["learned_from"] == [] and len(one["test"]) == 7
+    assert two["learned_from"] == [["test/good/copy.png", f"train/good/{shots[1].path.name}"]]
+    assert two["rows"][0]["metrics"] == before["rows"][0]["metrics"] and len(two["rows"][0]["scores"]) == 6
+    shown = text(
+        make_report("cup", protocol(), ("random", BACKBONE.identity), evaluate(cup, out, protocol(shots=(1, 2))))
+    )
+    assert "test/good/copy.png was learned from" in shown
+
+
+def test_a_limit_takes_so_many_photos_of_each_kind(cup: Path, out: Path) -> None:
+    [unit] = evaluate(cup, out, replace(protocol(), limit=2)).units
+    assert (unit["rows"][0]["n_normal"], unit["rows"][0]["n_anomalous"]) == (2, 2) and unit["limit"] == 2
+    assert evaluate(cup, out).scored == 1  # the whole set is another result
+
+
+def test_presets_are_measured_by_their_own_conventions_on_one_encoding(
+    cup: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, photos: Any, **options: Any) -> Any:
+        seen.append(len(photos))
+        return encode(self, photos, **options)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    monkeypatch.setitem(CONVENTIONS, ("clip", "paper"), Conventions(eval_size=20, masks="bilinear"))
+    variants = make_variants(["clip"], ["clean", "paper"], {"fit": "squash", "local": "vv", "map_size": 48})
+    outcome = evaluate(cup, out, Protocol(variants, (0,), 1))
+    assert [unit["conventions"]["eval_size"] for unit in outcome.units] == [400, 20]
+    assert [unit["rows"][0]["map_sizes"] for unit in outcome.units] == [[[400, 400]], [[20, 20]]]
+    assert sum(seen) == 6  # the six test photos, once for both
+
+
+def test_scores_are_those_of_the_detector(cup: Path, out: Path) -> None:
+    from promptad.detector import Detector
+
+    [unit] = evaluate(cup, out).units
+    detector = Detector("promptad", object="cup", backbone=BACKBONE, seed=111, **SETTINGS)
+    detector.fit([cup / shot["file"] for shot in unit["good_photos"]])
+    for photo_, score in zip(unit["test"], unit["rows"][0]["scores"], strict=True):
+        assert detector.predict(cup / photo_["file"]).score == pytest.approx(score, abs=1e-5)
 
 
 # -- what is not there ----------------------------------------------------------------------------------

@@ -184,3 +184,24 @@ def test_every_setting_of_every_method_has_its_comment_above_it(method):
         for field in fields(cls):
             own = [number for number, line in enumerate(lines) if line.startswith(f"    {field.name}: ")]
             assert not own or lines[own[0] - 1].startswith("    # "), f"{cls.__name__}.{field.name}"
+
+
+# -- settings of earlier versions ------------------------------------------------------------------------------
+
+RETIRED = [(name, key) for name, entry in METHODS.items() for key in entry.config.retired]
+
+
+@pytest.mark.parametrize(("name", "key"), RETIRED)
+def test_retired_settings_are_read_over_in_files_and_refused_from_people(name: str, key: str) -> None:
+    entry = METHODS[name]
+    saved = config_dict(entry.make_config("clean")) | {key: "oracle_test"}
+    assert entry.read_config(saved) == entry.make_config("clean")
+    assert key not in entry.setting_names
+    with pytest.raises(
+        ConfigError, match=rf"^{key} is no setting of a method any more: benchmarks .* `promptad evaluate"
+    ):
+        entry.make_config("clean", **{key: "last"})
+
+
+def test_promptads_benchmark_settings_are_the_retired_ones() -> None:
+    assert RETIRED == [("promptad", "selection"), ("promptad", "shot_order")]
