@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/inspect_memory.py --photos 2000 --max-pictures 20
 
-The photos are the demo's cookies at 480 x 360, each with a small patch of noise of its own, so that no two files are alike. They lie
+The photos are the demo's cookies at 360 x 480, each with a small patch of noise of its own, so that no two files are alike. They lie
 in a temporary folder. The detector sees them at 112 pixels, which changes the time a photo takes and not what is kept of it.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
     detector = Detector(object="cookie", epochs=2, input_size=options.input_size).fit(good)
     measured: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as name:
-        photos = draw_photos(Path(name) / "photos", options.photos, (480, 360))
+        photos = draw_photos(Path(name) / "photos", options.photos, (360, 480))
         began = time.perf_counter()
 
         def progress(done: int, total: int) -> None:
