@@ -10,6 +10,9 @@ from pathlib import Path
 
 from promptad.errors import DataError
 
+TEMPORARY = ".promptad-*.tmp"
+"""Names of files that :func:`write_atomic` has not renamed yet; a killed process leaves them behind."""
+
 _CHUNK = 1 << 20
 
 
@@ -67,7 +70,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         # Own short name instead of tempfile: the file gets the user's umask, and long target names still fit.
-        temporary = target.parent / f".promptad-{secrets.token_hex(8)}.tmp"
+        temporary = target.parent / TEMPORARY.replace("*", secrets.token_hex(8))
         try:
             temporary.write_bytes(content)
             os.replace(temporary, target)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from promptad.data.files import one_line, shown
+from promptad.data.files import TEMPORARY, one_line, shown
 from promptad.errors import DataError
 from promptad.notices import notice
 from promptad.prediction import RESULT_VERSION
@@ -198,7 +198,7 @@ class ResultLog:
 
     def _replace(self, path: Path, parts: Iterable[Iterator[bytes]]) -> None:
         """Write a log anew, line by line, and put it in its place when it is whole."""
-        temporary = path.parent / f".promptad-{secrets.token_hex(8)}.tmp"
+        temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(8))
         try:
             with open(temporary, "wb") as file:
                 file.write(_HEADER)

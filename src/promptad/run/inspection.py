@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from promptad.data.files import sha256_file, shown, write_atomic
+from promptad.data.files import TEMPORARY, sha256_file, shown, write_atomic
 from promptad.data.lock import only_one
 from promptad.detector import Detector
 from promptad.errors import DataError
@@ -109,6 +109,7 @@ def inspect(
     """
     prepare(output.folder)
     with only_one(output.folder), collected_notices() as notices:
+        _sweep(output.folder)
         run = _Run(detector, photos, output, labels or {}, seen, failed)
         if output.fresh or seen is not None:
             run.forget()
@@ -320,6 +321,13 @@ class _Run:
 
 def _some(texts: Sequence[str], most: int = 3) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes files that a killed run was about to rename; nobody else writes here now."""
+    for place in (folder.glob, (folder / "heatmaps").rglob, (folder / "maps").rglob):
+        for path in place(TEMPORARY):
+            path.unlink(missing_ok=True)
 
 
 def prepare(folder: Path) -> None:
