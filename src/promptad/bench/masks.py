@@ -11,7 +11,7 @@ from PIL import Image
 
 from promptad.bench.conventions import Conventions, MaskRule
 from promptad.clip.preprocess import Box, View
-from promptad.data.photos import read_mask
+from promptad.data.photos import MaskFiles, read_mask
 from promptad.errors import PhotoError
 
 Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ def seen_box(view: View, photo_size: tuple[int, int]) -> Box | None:
 
 
 def evaluated_mask(
-    path: Path, photo_size: tuple[int, int], conventions: Conventions, box: Box | None = None
+    path: MaskFiles, photo_size: tuple[int, int], conventions: Conventions, box: Box | None = None
 ) -> Mask | PhotoError:
     """The mask at evaluation size, (S, S) bool, or why it cannot be used.
 

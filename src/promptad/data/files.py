@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from promptad.errors import DataError
@@ -46,6 +47,16 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     except (OSError, ValueError) as error:
         raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); check the path and its rights") from error
     return digest.hexdigest()
+
+
+def sha256_files(paths: Sequence[Path]) -> str:
+    """SHA-256 of several files in their order; of one file that of its content, of none "".
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    digests = [sha256_file(path) for path in paths]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:

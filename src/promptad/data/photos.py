@@ -47,7 +47,7 @@ from promptad.errors import ConfigError, PhotoError
 from promptad.notices import notice
 
 MAX_PIXELS = 100_000_000
-"""Largest photo that is decoded by default, in pixels. Reading takes 6 to 11 bytes a pixel, WebP 17: 1.1 GB for this many, WebP 1.7."""
+"""Largest photo that is decoded by default, in pixels. Reading takes 6 to 12 bytes a pixel, WebP 17: at most 1.2 GB for this many, WebP 1.7."""
 
 FULL_SHARE = 0.9
 """A mask that marks more than this share of its photo gets a notice."""
@@ -75,7 +75,7 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input
         path: a JPEG, PNG, BMP, TIFF, WebP, GIF or PPM/PGM file (HEIC where pillow-heif is installed). What
             counts is the content, not the suffix.
         max_pixels: a photo with more pixels is refused before it is decoded. It bounds the memory that a photo takes:
-            6 to 11 bytes a pixel while it is read (WebP 17), 3 afterwards.
+            6 to 12 bytes a pixel while it is read (WebP 17), 3 afterwards.
         input_range: the value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose
             files have 16; None takes it from the file's metadata, and else assumes the full range, with a notice
             where no value comes near it.
@@ -166,6 +166,11 @@ def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: 
             "defects must be white: turn the masks if they are black"
         )
     return union
+
+
+def read_mask_pixels(path: Path) -> Mask:
+    """One mask file as :func:`read_mask` gives it, without a notice on how much it marks."""
+    return _one_mask(path, None, MAX_PIXELS)
 
 
 def _one_mask(path: Path, size: tuple[int, ...] | None, max_pixels: int) -> Mask:

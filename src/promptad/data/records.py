@@ -16,7 +16,8 @@ class Record:
     Attributes:
         path: the photo.
         label: 0 normal, 1 anomalous, None unknown (a plain folder of photos).
-        mask: the ground-truth mask, or None where there is none. Any non-zero pixel is defect.
+        mask: the ground-truth mask, several whose union it is, or None where there is none; for
+            :func:`promptad.data.photos.read_mask`.
         class_name: the object category, as the data set names it ("metal_nut"); "" when unknown.
         defect_type: the anomaly type as the data set names it ("scratch"); "good" for normal photos, "" when unknown.
         split: "train" or "test".
@@ -24,7 +25,12 @@ class Record:
 
     path: Path
     label: int | None = None
-    mask: Path | None = None
+    mask: Path | tuple[Path, ...] | None = None
     class_name: str = ""
     defect_type: str = ""
     split: Split = "test"
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """The mask files: none, one or several."""
+        return () if self.mask is None else self.mask if isinstance(self.mask, tuple) else (self.mask,)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from promptad.clip.preprocess import View
 from promptad.clip.vision import Features, concatenate
-from promptad.data.files import sha256_file, shown
+from promptad.data.files import sha256_file, sha256_files, shown
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError, PhotoError
@@ -123,7 +123,9 @@ class AuxiliarySet:
         if self.masks:
             whole = read_mask(record.mask, photo.size) if record.mask else np.zeros(photo.size, np.bool_)
             if record.label == 1 and not whole.any():
-                raise DataError(f"{shown(record.mask or name)}: an anomalous photo's mask is empty; left out")
+                raise DataError(
+                    f"{shown(record.masks[0]) if record.masks else name}: an anomalous photo's mask is empty; left out"
+                )
         index = len(self.records)
         for number, view in enumerate(photo.views):
             mask = None if whole is None else view_mask(whole, view)
@@ -137,7 +139,7 @@ class AuxiliarySet:
         if photo.nbytes <= self._left:
             self._kept[index] = photo.to("cpu")
             self._left -= photo.nbytes
-        mask_digest = sha256_file(record.mask) if self.masks and record.mask else ""
+        mask_digest = sha256_files(record.masks) if self.masks else ""
         return f"{digest} {record.label} {mask_digest} {record.class_name} {record.defect_type}"
 
     def _check(self, records: Sequence[Record]) -> None:

@@ -90,7 +90,6 @@ def test_hidden_and_other_files_are_no_photos(tmp_path: Path) -> None:
             ["train/good/1.png", "test/crack/1.png", "test/2.png", "test/3.png"],
             "label is unknown; .*and 1 more",
         ),
-        (["test/crack/1.png", "ground_truth/crack/1/000.png"], "several masks for one photo"),
         (["test/ko/1.png", "ground_truth/ko/1.png", "ground_truth/ko/1.bmp"], "a second mask beside"),
     ],
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
+from promptad.data.datasets.names import photos_below
 from promptad.data.files import shown
+from promptad.data.records import Record
 from promptad.errors import DataError
+from promptad.notices import notice
 
 _NAMED = 3  # missing files that an error names before it counts the rest
 
@@ -61,6 +64,43 @@ def require_files(paths: Iterable[Path], source: Path) -> None:
             f"{shown(source)}: {len(missing)} of {len(listed)} listed files are missing ({names}{more}); "
             "unpack the whole data set, or correct the list"
         )
+
+
+def each_once(records: Sequence[Record], source: Path) -> list[Record]:
+    """The records without those that list a photo of the same split again, which get a line.
+
+    Raises:
+        DataError: a photo is listed as normal and as anomalous in one split.
+    """
+    first: dict[tuple[str, str], Record] = {}
+    again: list[Record] = []
+    for record in records:
+        key = (os.path.normpath(record.path), record.split)
+        known = first.setdefault(key, record)
+        if known is record:
+            continue
+        if known.label != record.label:
+            raise DataError(
+                f"{shown(source)}: {shown(record.path)} is listed as normal and as anomalous in {record.split}; "
+                "remove one of the two entries"
+            )
+        again.append(record)
+    if again:
+        photos = "1 photo is" if len(again) == 1 else f"{len(again)} photos are"
+        notice(
+            f"{shown(source)}: {photos} listed more than once in a split (first: {shown(again[0].path)}) and counted once; "
+            "remove the second entries"
+        )
+    return list(first.values())
+
+
+def say_unlisted(records: Sequence[Record], root: Path, source: Path) -> None:
+    """One line for the photo files below `root` that are neither photo nor mask of a record."""
+    listed = {os.path.realpath(path) for record in records for path in (record.path, *record.masks)}
+    unlisted = [path for path in photos_below(root, masks=True) if os.path.realpath(path) not in listed]
+    if unlisted:
+        files = "1 photo or mask" if len(unlisted) == 1 else f"{len(unlisted)} photos or masks"
+        notice(f"{shown(source)}: {files} below {shown(root)} not listed, so not used (first: {shown(unlisted[0])})")
 
 
 def read_text(path: Path) -> str:

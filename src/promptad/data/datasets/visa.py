@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from promptad.data.datasets import mvtec
-from promptad.data.datasets.listed import path_inside, read_text, require_files
+from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files, say_unlisted
 from promptad.data.files import shown
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
@@ -28,11 +29,12 @@ _COLUMNS = ("object", "split", "label", "image", "mask")
 _LABELS = {"normal": 0, "anomaly": 1}
 
 
-def load(root: str | os.PathLike[str]) -> list[Record]:
+def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Record]:
     """The records of VisA, from its table if there is one, else from its re-layout.
 
     Args:
         root: the folder that holds ``split_csv`` or ``1cls``, or the ``1cls`` folder itself.
+        normal: names of further folders of the re-layout whose photos are normal; the table says so itself.
 
     Returns:
         Records in the table's order (re-layout: sorted). ``defect_type`` is "good" or "anomaly" (re-layout:
@@ -46,9 +48,9 @@ def load(root: str | os.PathLike[str]) -> list[Record]:
     if (folder / TABLE).is_file():
         return _load_table(folder)
     if (folder / RELAYOUT).is_dir():
-        return mvtec.load(folder / RELAYOUT)
+        return mvtec.load(folder / RELAYOUT, normal)
     if folder.name == RELAYOUT:
-        return mvtec.load(folder)
+        return mvtec.load(folder, normal)
     raise DataError(
         f"{shown(folder)}: not VisA; expected {TABLE.as_posix()} or {RELAYOUT}/<class>/; give its own folder"
     )
@@ -71,7 +73,9 @@ def _load_table(root: Path) -> list[Record]:
         raise DataError(f"{shown(table)}: line {reader.line_num} is not CSV ({error}); fetch it again") from error
     if not records:
         raise DataError(f"{shown(table)}: has no rows; expected one for each photo; fetch the original table")
-    require_files((path for record in records for path in (record.path, record.mask) if path), table)
+    require_files((path for record in records for path in (record.path, *record.masks)), table)
+    records = each_once(records, table)
+    say_unlisted(records, root, table)
     return records
 
 
