@@ -56,7 +56,7 @@ class Server:
     storage: Server | None = None
 
     def sent(self) -> list[int]:
-        return [one.sent for one in self.asked if one.method == "GET"]
+        return [entry.sent for entry in self.asked if entry.method == "GET"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -137,9 +137,9 @@ def serving() -> Iterator[Callable[[], Server]]:
     try:
         yield start_one
     finally:
-        for one in running:
-            one.shutdown()
-            one.server_close()
+        for entry in running:
+            entry.shutdown()
+            entry.server_close()
 
 
 def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, row: zoo.Checkpoint) -> None:
-    rows = tuple(row if one.name == row.name else one for one in zoo.list_checkpoints())
+    rows = tuple(row if entry.name == row.name else entry for entry in zoo.list_checkpoints())
     monkeypatch.setattr(zoo, "list_checkpoints", lambda: rows)
 
 

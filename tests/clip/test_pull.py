@@ -60,9 +60,9 @@ def test_a_full_pull_verifies_pins_and_reports_progress(release: Server) -> None
     assert (pin.checkpoint, pin.sha256, pin.size) == (RELEASE, SHA, len(BODY))
     assert (pin.source, pin.verified_against) == (f"{release.address}/w/x.pt", "sha256 in the zoo")
     assert steps[-1] == (len(BODY), len(BODY))
-    assert [one[0] for one in steps] == sorted({one[0] for one in steps})
-    assert sorted(one.name for one in path.parent.iterdir()) == ["x.pt", "x.pt.sha256.json"]
-    assert [one.status for one in zoo.check(RELEASE)] == ["ok"]
+    assert [entry[0] for entry in steps] == sorted({entry[0] for entry in steps})
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.pt", "x.pt.sha256.json"]
+    assert [entry.status for entry in zoo.check(RELEASE)] == ["ok"]
     assert zoo.locate(RELEASE).weights == path
 
 
@@ -99,7 +99,7 @@ def test_connections_that_break_are_taken_up_again(release: Server) -> None:
     release.cuts = [1_000_000, 0, 500_000]
     assert pull(RELEASE).read_bytes() == BODY
     assert release.sent() == [1_000_000, 0, 500_000, 1_500_000]
-    assert [one.range for one in release.asked] == ["", "bytes=1000000-", "bytes=1000000-", "bytes=1500000-"]
+    assert [entry.range for entry in release.asked] == ["", "bytes=1000000-", "bytes=1000000-", "bytes=1500000-"]
 
 
 def test_a_bad_line_is_no_reason_to_give_up_while_bytes_arrive(release: Server) -> None:
@@ -175,7 +175,7 @@ def test_a_server_that_continues_at_another_place_is_not_believed(release: Serve
     part.write_bytes(BODY[:1_000_000])
     release.wrong_place = True
     assert pull(RELEASE).read_bytes() == BODY
-    assert [one.range for one in release.asked] == ["bytes=1000000-", ""]
+    assert [entry.range for entry in release.asked] == ["bytes=1000000-", ""]
 
 
 def test_an_answer_without_a_length(release: Server) -> None:
@@ -277,13 +277,13 @@ def test_a_pulled_file_that_was_damaged_is_replaced(release: Server) -> None:
     path.write_bytes(b"damaged")
     assert "differs from its pin" in failing(offline=True)
     assert pull(RELEASE).read_bytes() == BODY
-    assert [one.status for one in zoo.check(RELEASE)] == ["ok"]
+    assert [entry.status for entry in zoo.check(RELEASE)] == ["ok"]
 
 
 def test_the_starter_is_copied_not_fetched(tmp_path: Path) -> None:
     assert pull("starter", offline=True) == zoo.STARTER_FOLDER / "model.safetensors"
     weights = pull("starter", tmp_path / "usb", offline=True)
-    names = {one.name for one in weights.parent.iterdir() if not one.name.endswith(".sha256.json")}
+    names = {entry.name for entry in weights.parent.iterdir() if not entry.name.endswith(".sha256.json")}
     assert names == {"model.safetensors", "config.json", "tokenizer.json"}
     located = zoo.locate(tmp_path / "usb")
     assert located.checkpoint.name == "starter" and located.folder == tmp_path / "usb"

@@ -102,10 +102,10 @@ def test_hub_pull_compares_with_the_announced_checksum(hub: Server) -> None:
     assert pin.verified_against == "sha256 announced by the hub"
     assert pin.source == f"{hub.address}/{HUB_ID}/resolve/{COMMIT}/open_clip_model.safetensors"
     # first the announcement for main, then the bytes of that very commit, although main may move meanwhile
-    assert [(one.method, one.path.split("/")[4]) for one in hub.asked] == [("HEAD", "main"), ("GET", COMMIT)]
+    assert [(entry.method, entry.path.split("/")[4]) for entry in hub.asked] == [("HEAD", "main"), ("GET", COMMIT)]
     requests = len(hub.asked)
     assert pull(HUB) == path and len(hub.asked) == requests
-    assert [one.status for one in zoo.check(HUB)] == ["ok"]
+    assert [entry.status for entry in zoo.check(HUB)] == ["ok"]
 
 
 def test_hub_pull_resumes(hub: Server) -> None:
@@ -181,8 +181,8 @@ def test_a_hub_that_announces_no_sha256_is_pinned_as_such(hub: Server) -> None:
 def test_the_token_reaches_the_hub_but_not_the_storage_behind_it(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     pull(HUB)
-    assert {one.authorization for one in hub.asked} == {"Bearer hf_secret"}
-    assert {one.authorization for one in hub.storage.asked} == {""}
+    assert {entry.authorization for entry in hub.asked} == {"Bearer hf_secret"}
+    assert {entry.authorization for entry in hub.storage.asked} == {""}
 
 
 def test_a_hub_file_placed_by_hand_is_compared_with_the_announcement(hub: Server) -> None:

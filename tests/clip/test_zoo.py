@@ -79,7 +79,7 @@ def test_sizes_are_those_of_the_specification(row: tuple) -> None:
 
 
 def test_all_checkpoints_are_listed_and_the_starter_is_first() -> None:
-    names = [one.name for one in zoo.list_checkpoints()]
+    names = [entry.name for entry in zoo.list_checkpoints()]
     assert names[0] == "starter"
     assert sorted(names) == sorted(row[0] for row in SIZES)
 
@@ -89,9 +89,9 @@ def test_sizes_fit_the_architecture_classes() -> None:
 
     for c in zoo.list_checkpoints():
         sizes = c.sizes()
-        assert set(sizes) == {one.name for one in dataclasses.fields(ClipSizes)}
-        assert set(sizes["vision"]) == {one.name for one in dataclasses.fields(VisionSizes)}
-        assert set(sizes["text"]) == {one.name for one in dataclasses.fields(TextSizes)}
+        assert set(sizes) == {entry.name for entry in dataclasses.fields(ClipSizes)}
+        assert set(sizes["vision"]) == {entry.name for entry in dataclasses.fields(VisionSizes)}
+        assert set(sizes["text"]) == {entry.name for entry in dataclasses.fields(TextSizes)}
 
 
 def test_every_row_says_licence_source_and_normalisation() -> None:
@@ -101,13 +101,13 @@ def test_every_row_says_licence_source_and_normalisation() -> None:
         assert c.std == (0.26862954, 0.26130258, 0.27577711)
         assert bool(c.hub_id) == (c.source == "hub")
         assert bool(c.url) == (c.source == "release")
-        for one in (*c.files, *c.companions):
-            assert set(one.sha256) <= set("0123456789abcdef")
+        for entry in (*c.files, *c.companions):
+            assert set(entry.sha256) <= set("0123456789abcdef")
         if c.source == "release":  # the publisher's own digits stand in the file name
             assert c.url.endswith(f"/{c.files[0].name}")
             assert c.files[0].name.endswith(f"-{c.files[0].sha256}.pt")
         if c.source == "hub":  # no pickle where safetensors exist
-            assert [one.name for one in c.files] == [
+            assert [entry.name for entry in c.files] == [
                 "open_clip_model.safetensors",
                 "open_clip_pytorch_model.bin",
             ]
@@ -122,7 +122,7 @@ def test_the_two_epochs_of_plus_240_come_from_different_places() -> None:
 def test_no_two_checkpoints_share_a_name() -> None:
     seen: dict[str, str] = {}
     for c in zoo.list_checkpoints():
-        for name in {zoo._normal(one) for one in (c.name, *c.aliases)}:
+        for name in {zoo._normal(entry) for entry in (c.name, *c.aliases)}:
             assert seen.setdefault(name, c.name) == c.name
             assert zoo.find_checkpoint(name) is c
 
@@ -225,7 +225,7 @@ def test_a_starter_with_one_wrong_byte_is_noticed(starter_copy: Path) -> None:
         stream.write(bytes([byte ^ 1]))
     with pytest.raises(WeightsError, match="another sha256"):
         zoo.locate("starter")
-    verdicts = {one.path.name: one.status for one in zoo.check("starter")}
+    verdicts = {entry.path.name: entry.status for entry in zoo.check("starter")}
     assert verdicts == {"model.safetensors": "differs", "config.json": "ok", "tokenizer.json": "ok"}
 
 
@@ -322,7 +322,7 @@ def test_a_file_that_shrank_since_it_was_pulled_is_refused(tmp_path: Path) -> No
 
 def test_check_says_ok_for_the_bundled_starter() -> None:
     verdicts = zoo.check("starter")
-    assert [(one.path.name, one.status, one.authority) for one in verdicts] == [
+    assert [(entry.path.name, entry.status, entry.authority) for entry in verdicts] == [
         ("model.safetensors", "ok", "zoo"),
         ("config.json", "ok", "zoo"),
         ("tokenizer.json", "ok", "zoo"),
@@ -336,7 +336,7 @@ def test_check_compares_with_zoo_and_pin(home: Path, tmp_path: Path) -> None:
     pinned(plain, "ViT-B-16/openai")
     assert zoo.check(plain) == [zoo.Verdict(plain, "ok", abc, abc, "pin of 2026-11-20")]
     plain.write_bytes(b"abd")
-    assert [one.status for one in zoo.check(plain)] == ["differs"]
+    assert [entry.status for entry in zoo.check(plain)] == ["differs"]
 
     released = put(home / "models" / E32.replace("/", "--") / E32_FILE)
     [verdict] = zoo.check(E32)

@@ -292,9 +292,9 @@ def _tokenizer(folder: Path | None, sizes: ClipSizes, path: Path) -> Tokenizer:
         raise WeightsError(f"{path}: has {vocabulary} text tokens, not CLIP's 49408; put its tokenizer.json beside it")
     own = read_tokenizer(beside, length)
     if own.vocab_size != vocabulary:
-        found = f"{beside}: has {own.vocab_size} tokens, the text tower of {path.name} has {vocabulary}"
+        sizes_differ = f"{beside}: has {own.vocab_size} tokens, the text tower of {path.name} has {vocabulary}"
         if not fits:
-            raise WeightsError(f"{found}; put the tokenizer.json of the same model there")
-        notice(f"{found}, so it is not used; CLIP's own vocabulary is, which has that size")
+            raise WeightsError(f"{sizes_differ}; put the tokenizer.json of the same model there")
+        notice(f"{sizes_differ}, so it is not used; CLIP's own vocabulary is, which has that size")
         return standard
     return standard if own.reads_like(standard) else own

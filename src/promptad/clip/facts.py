@@ -159,11 +159,11 @@ def buffers_claim(tensors: Mapping[str, Tensor], widths: tuple[int, int], where:
     Raises:
         WeightsError: the buffers hold no numbers.
     """
-    found = {name: tensors[name] for name in BUFFERS if name in tensors}
-    if len(found) < len(BUFFERS):
+    buffers = {name: tensors[name] for name in BUFFERS if name in tensors}
+    if len(buffers) < len(BUFFERS):
         return None
     try:
-        resolution, context, vocabulary = (int(tensor.item()) for tensor in found.values())
+        resolution, context, vocabulary = (int(tensor.item()) for tensor in buffers.values())
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"{where}: {', '.join(BUFFERS)} are not three numbers; the file is damaged") from error
     shapes = {"vision.image_size": resolution, "text.context_length": context, "text.vocab_size": vocabulary}

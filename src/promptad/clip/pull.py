@@ -125,9 +125,9 @@ def _is_settled(there: Path, checkpoint: Checkpoint) -> bool:
     return verdict.status == "ok"
 
 
-def _foreign(there: Path, found: str, expected: str) -> WeightsError:
+def _foreign(there: Path, sha256: str, expected: str) -> WeightsError:
     return WeightsError(
-        f"{there} was not pulled by promptad and its sha256 begins {found[:8]}, "
+        f"{there} was not pulled by promptad and its sha256 begins {sha256[:8]}, "
         f"expected {expected[:8] or 'one that the publisher announces'}: move it away and pull again"
     )
 
@@ -143,18 +143,18 @@ def _without_network(checkpoint: Checkpoint, there: Path | None, switch: str) ->
 
 def _from_publisher(checkpoint: Checkpoint, folder: Path, there: Path | None, progress: Progress | None) -> Path:
     if checkpoint.source == "hub":
-        remote = _on_hub(checkpoint, [there.name] if there else [one.name for one in checkpoint.files])
+        remote = _on_hub(checkpoint, [there.name] if there else [file.name for file in checkpoint.files])
     else:
         file = checkpoint.files[0]
         remote = Remote(file.name, checkpoint.url, file.sha256, "sha256 in the zoo", size=file.size)
     target = folder / remote.name
     if there is not None and read_pin(there) is None:
-        found = file_sha256(there)
-        if not remote.sha256 or not found.startswith(remote.sha256):
-            raise _foreign(there, found, remote.sha256)
+        sha256 = file_sha256(there)
+        if not remote.sha256 or not sha256.startswith(remote.sha256):
+            raise _foreign(there, sha256, remote.sha256)
     else:
-        found = fetch(remote, target, progress=progress, otherwise=_otherwise(checkpoint))
-    _pin(target, checkpoint, remote, found)
+        sha256 = fetch(remote, target, progress=progress, otherwise=_otherwise(checkpoint))
+    _pin(target, checkpoint, remote, sha256)
     return target
 
 
@@ -171,13 +171,13 @@ def _copy_bundled(checkpoint: Checkpoint, to: str | Path | None) -> Path:
     folder = Path(to).expanduser()
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for one in (*checkpoint.companions, *checkpoint.files):
-            target = folder / one.name
-            if target.exists() and file_sha256(target) != one.sha256:
+        for file in (*checkpoint.companions, *checkpoint.files):
+            target = folder / file.name
+            if target.exists() and file_sha256(target) != file.sha256:
                 raise WeightsError(f"{target} exists and is another file: give an empty folder with --to")
-            shutil.copyfile(source.parent / one.name, target)
-            origin = Remote(one.name, "bundled with promptad", one.sha256, "sha256 in the zoo")
-            _pin(target, checkpoint, origin, one.sha256)
+            shutil.copyfile(source.parent / file.name, target)
+            origin = Remote(file.name, "bundled with promptad", file.sha256, "sha256 in the zoo")
+            _pin(target, checkpoint, origin, file.sha256)
     return folder / source.name
 
 
@@ -187,20 +187,20 @@ def _from_hub_cache(checkpoint: Checkpoint, folder: Path) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    for one in checkpoint.files:
-        cached = try_to_load_from_cache(checkpoint.hub_id, one.name)
+    for file in checkpoint.files:
+        cached = try_to_load_from_cache(checkpoint.hub_id, file.name)
         if not isinstance(cached, str):
             continue
         announced = Path(cached).resolve().name
         if not _SHA256.fullmatch(announced) or file_sha256(Path(cached)) != announced:
             continue  # damaged, or stored without its checksum: fetch it anew
-        target = folder / one.name
+        target = folder / file.name
         part = part_path(target, announced)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(cached, part)
         os.replace(part, target)
         commit = Path(cached).parent.name
-        told = Remote(one.name, checkpoint.origin, announced, "name in the cache of huggingface_hub", None, commit)
+        told = Remote(file.name, checkpoint.origin, announced, "name in the cache of huggingface_hub", None, commit)
         _pin(target, checkpoint, told, announced)
         return target
     return None
@@ -265,16 +265,16 @@ def fetch(remote: Remote, target: Path, *, progress: Progress | None = None, oth
         _fill(out, remote, part, progress, otherwise)
         out.flush()
         os.fsync(out.fileno())
-    found = file_sha256(part)
-    if not found.startswith(remote.sha256):
+    sha256 = file_sha256(part)
+    if not sha256.startswith(remote.sha256):
         part.unlink()
         raise WeightsError(
-            f"{remote.url} arrived with a sha256 that begins {found[:8]}, expected {remote.sha256[:8]}: the "
+            f"{remote.url} arrived with a sha256 that begins {sha256[:8]}, expected {remote.sha256[:8]}: the "
             "partial file was deleted; pull again, and if it stays so, a proxy or mirror changes the file"
         )
     with _disk_errors(target.parent):
         os.replace(part, target)
-    return found
+    return sha256
 
 
 def _fill(out: BinaryIO, remote: Remote, part: Path, progress: Progress | None, otherwise: str) -> None:

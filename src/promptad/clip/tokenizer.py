@@ -144,10 +144,11 @@ def say_unread(tokenizer: Tokenizer, texts: Iterable[str], model: str) -> None:
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's 49,408 tokens and 48,894 merges, from the merge list in the package (OpenAI, MIT)."""
     packed = files("promptad.clip").joinpath("openai_merges.txt.gz").read_bytes()
-    merges = [tuple(line.split(" ")) for line in gzip.decompress(packed).decode().splitlines()]
+    lines = (line.partition(" ") for line in gzip.decompress(packed).decode().splitlines())
+    merges = [(first, second) for first, _, second in lines]
     letters = _byte_alphabet()
     tokens = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges] + [START, END]
-    return {token: index for index, token in enumerate(tokens)}, merges  # type: ignore[return-value]
+    return {token: index for index, token in enumerate(tokens)}, merges
 
 
 @cache

@@ -1,11 +1,14 @@
 """CLIP's image tower, with taps and the local V-V stream, in one pass.
 
-The local stream ("CLIP Surgery", Li et al., 2023; used by PromptAD, CVPR 2024, section 3.4, and AnomalyCLIP, ICLR 2024)
-starts as the input of block L0 and adds, at every block from L0 on, the attention of the block's values with themselves:
+The local stream ("CLIP Surgery", Li et al., 2023; PromptAD, CVPR 2024, section 3.2, equations 4 to 7; also AnomalyCLIP, ICLR
+2024) starts as the input of block L0 and adds, at every block from L0 on, the attention of the block's values with themselves:
 
     Z[l] = Z[l-1] + Proj(softmax(v v^T / sqrt(d_head)) v),   v = value projection of LN1(Z_ori[l-1])
 
-It has no MLP, and its attention always reads the *original* stream, which it never changes.
+Equation 4 is the original stream Z_ori, 5 the local one Z, 6 the projection, 7 the line above with attention as in equation 3
+(softmax(Q K^T scale) V) for Q = K = V. The stream has no MLP, and its attention always reads the *original* stream, which it
+never changes. Where it starts, and that the projection reads LN1 of the stream, the equations do not say: the one is a
+setting, the other CLIP's own block.
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ class Features:
     def nbytes(self) -> int:
         """Memory of all tensors, in bytes."""
         tensors = [self.image, self.patches, *self.taps.values()]
-        return sum(one.numel() * one.element_size() for one in tensors if one is not None)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
     def to(self, device: torch.device | str) -> Features:
         """The same batch on another device."""
@@ -102,7 +105,10 @@ def concatenate(parts: Sequence[Features]) -> Features:
     """One batch from several of the same grid and the same taps."""
     if len({part.grid for part in parts}) != 1:
         raise ConfigError("features of different patch grids cannot be joined in one batch")
-    patches = None if parts[0].patches is None else torch.cat([part.patches for part in parts])  # type: ignore[misc]
+    local = [part.patches for part in parts if part.patches is not None]
+    if len(local) not in (0, len(parts)):
+        raise ConfigError("features with and without patches cannot be joined in one batch")
+    patches = torch.cat(local) if local else None
     taps = {layer: torch.cat([part.taps[layer] for part in parts]) for layer in parts[0].taps}
     return Features(torch.cat([part.image for part in parts]), patches, taps, parts[0].grid)
 
@@ -185,19 +191,19 @@ class VisionTower(nn.Module):
         self._check(request)
         local, between = request.local, request.tap_point == "after_next_attention"
         first = 0 if request.tap_class else 1
-        found: dict[int, Tensor] = {}
+        taps: dict[int, Tensor] = {}
         final, patches = images, None
         for number, (attended, x, z) in enumerate(self.streams(self.embed(images, request.positions), local), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                found[layer] = (attended if between else x)[:, first:].float()
+                taps[layer] = (attended if between else x)[:, first:].float()
             final, patches = x, z
         if local is not None:
             rows = (final if patches is None else patches)[:, 1:]
             patches = self.projection(self.ln_post(rows)).float()
         cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
         grid = self.grid(*images.shape[-2:])
-        return Features(self.projection(cls).float(), patches, {k: found[k] for k in request.taps}, grid)
+        return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid)
 
     def _check(self, request: FeatureRequest) -> None:
         depth = self.sizes.layers

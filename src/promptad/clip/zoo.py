@@ -150,13 +150,13 @@ def _find(name: str | Path) -> Checkpoint | None:
     if isinstance(name, Path):
         return None
     wanted = _normal(name)
-    return next((one for one in list_checkpoints() if wanted in map(_normal, (one.name, *one.aliases))), None)
+    return next((c for c in list_checkpoints() if wanted in map(_normal, (c.name, *c.aliases))), None)
 
 
 def _unknown(name: str, also: str = "") -> WeightsError:
     from difflib import get_close_matches
 
-    names = {_normal(alias): one.name for one in list_checkpoints() for alias in (one.name, *one.aliases)}
+    names = {_normal(alias): c.name for c in list_checkpoints() for alias in (c.name, *c.aliases)}
     close = get_close_matches(_normal(name), names, n=1, cutoff=0.4)
     hint = f"did you mean {names[close[0]]!r}? " if close else ""
     return WeightsError(f"unknown checkpoint {name!r}{also}: {hint}`promptad models list` shows all names")
@@ -183,7 +183,7 @@ def folder_of(checkpoint: Checkpoint) -> Path:
 
 def weights_in(checkpoint: Checkpoint, folder: Path) -> Path | None:
     """The preferred weights file of a checkpoint that lies in `folder`, or None."""
-    return next((folder / one.name for one in checkpoint.files if (folder / one.name).is_file()), None)
+    return next((folder / file.name for file in checkpoint.files if (folder / file.name).is_file()), None)
 
 
 def status(checkpoint: Checkpoint) -> Literal["bundled", "in cache", "not pulled"]:
@@ -222,7 +222,7 @@ def locate(name_or_path: str | Path = "starter") -> Located:
 
 def missing(checkpoint: Checkpoint, because: str = "") -> WeightsError:
     """The error for a checkpoint that is not on this machine: which file, where it belongs, the ways out."""
-    names = " or ".join(one.name for one in checkpoint.files)
+    names = " or ".join(file.name for file in checkpoint.files)
     network = " with network access" if because else ""
     return WeightsError(
         (f"{because}: " if because else "")
@@ -250,14 +250,14 @@ def _only_weights_in(folder: Path) -> Path:
     for name in WEIGHTS_NAMES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(one for one in folder.iterdir() if one.suffix in WEIGHTS_SUFFIXES and one.is_file())
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    candidates = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES and path.is_file())
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
         expected = f"{WEIGHTS_NAMES[0]} or one .safetensors, .bin or .pt file"
         raise WeightsError(f"no weights in {folder}: expected {expected}")
-    names = ", ".join(one.name for one in found[:4]) + (", ..." if len(found) > 4 else "")
-    raise WeightsError(f"{len(found)} weights files in {folder} ({names}): pass the path of one of them")
+    names = ", ".join(path.name for path in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
+    raise WeightsError(f"{len(candidates)} weights files in {folder} ({names}): pass the path of one of them")
 
 
 def recognise(weights: Path) -> Checkpoint | None:
@@ -271,7 +271,7 @@ def recognise(weights: Path) -> Checkpoint | None:
     if by_content := _by_checksum(weights):
         return by_content
     for checkpoint in list_checkpoints():
-        if weights.name not in [one.name for one in checkpoint.files]:
+        if weights.name not in [file.name for file in checkpoint.files]:
             continue
         placed = weights.resolve().parent
         if placed == folder_of(checkpoint).resolve() or checkpoint.source == "release":
@@ -325,8 +325,8 @@ def check(name_or_path: str | Path) -> list[Verdict]:
         return [verify(weights, recognise(weights))]
     folder = folder_of(checkpoint)
     if checkpoint.source == "bundled":
-        return [verify(folder / one.name, checkpoint) for one in (*checkpoint.files, *checkpoint.companions)]
-    present = [folder / one.name for one in checkpoint.files if (folder / one.name).is_file()]
+        return [verify(folder / file.name, checkpoint) for file in (*checkpoint.files, *checkpoint.companions)]
+    present = [folder / file.name for file in checkpoint.files if (folder / file.name).is_file()]
     if not present:
         raise missing(checkpoint)
     return [verify(path, checkpoint) for path in present]
@@ -334,14 +334,14 @@ def check(name_or_path: str | Path) -> list[Verdict]:
 
 def _intact_bundled(checkpoint: Checkpoint) -> Path:
     again = "the installation is incomplete or damaged; install promptad again"
-    for one in (*checkpoint.files, *checkpoint.companions):
-        path = STARTER_FOLDER / one.name
+    for file in (*checkpoint.files, *checkpoint.companions):
+        path = STARTER_FOLDER / file.name
         if not path.is_file():
             raise WeightsError(f"starter file {path} is missing: {again}")
         size = path.stat().st_size
-        if size != one.size:
-            raise WeightsError(f"starter file {path} has {size} bytes, expected {one.size}: {again}")
-        if weights_sha256(path) != one.sha256:
+        if size != file.size:
+            raise WeightsError(f"starter file {path} has {size} bytes, expected {file.size}: {again}")
+        if weights_sha256(path) != file.sha256:
             raise WeightsError(f"starter file {path} has another sha256 than it was shipped with: {again}")
     return STARTER_FOLDER / checkpoint.files[0].name
 

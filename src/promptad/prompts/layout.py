@@ -125,8 +125,8 @@ class PromptSet:
         for name in self._names:
             tensor, shape = parameters.get(name), (*self._shapes[name], self.width)
             if tensor is None or tuple(tensor.shape) != shape:
-                found = "none" if tensor is None else str(tuple(tensor.shape))
-                raise ConfigError(f"prompt parameter {name!r} must have shape {shape}, found {found}")
+                given = "none" if tensor is None else str(tuple(tensor.shape))
+                raise ConfigError(f"prompt parameter {name!r} must have shape {shape}, found {given}")
             flat.append(tensor.reshape(-1, self.width).float())
         learnable = torch.cat(flat)[self._slots.clamp(min=0)]
         return torch.where((self._slots >= 0).unsqueeze(-1), learnable, self._fixed)

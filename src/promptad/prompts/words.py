@@ -208,8 +208,8 @@ def _class_words(object_name: str, source: str) -> list[tuple[str, tuple[str, ..
         states = own.states(object_name)
         return [(Path(own.where).name, tuple(states))] if states else []
     key = lookup_key(object_name)
-    found = [(title, table.get(key, ())) for title, table in _bank_classes(source)]
-    return [(title, tuple(states)) for title, states in found if states]
+    listed = [(title, table.get(key, ())) for title, table in _bank_classes(source)]
+    return [(title, tuple(states)) for title, states in listed if states]
 
 
 def _bank_classes(source: str) -> list[tuple[str, dict[str, list[str]]]]:
