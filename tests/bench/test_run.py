@@ -377,3 +377,17 @@ def test_settings_that_cannot_work_are_said_before_any_work(cup: Path, out: Path
     assert not out.exists()
     with pytest.raises(DataError, match="no photos to evaluate"):
         run(Evaluation(protocol(), [], BACKBONE, out))
+
+
+def test_two_evaluations_in_one_folder_the_second_is_refused(cup, tmp_path):
+    said: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not said:
+            with pytest.raises(DataError, match=r"another run is at work here \(process \d+ on ") as refused:
+                evaluate(cup, tmp_path / "out")
+            said.append(str(refused.value))
+
+    assert evaluate(cup, tmp_path / "out", progress=second).scored == 1
+    assert len(said) == 1 and "\n" not in said[0]
+    assert evaluate(cup, tmp_path / "out").reused == 1

@@ -27,7 +27,8 @@ from promptad.bench.units import FORMAT, measure_unit, trained_on, unit_path
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
-from promptad.data.files import write_atomic
+from promptad.data.files import one_line, shown, write_atomic
+from promptad.data.lock import only_one
 from promptad.data.records import Record
 from promptad.data.shots import write_manifest
 from promptad.detector import Detector
@@ -94,12 +95,19 @@ def run(evaluation: Evaluation) -> Outcome:
     Ctrl-C may come at any time: what is finished lies on disk, and the next run of the same evaluation goes on.
 
     Raises:
-        ConfigError, TextError: settings that no unit can be made with. DataError: `out` cannot be written, or
-            there is no photo.
+        ConfigError, TextError: settings that no unit can be made with. DataError: `out` cannot be written, another
+            evaluation is at work in it, or there is no photo.
     """
     if not evaluation.records:
         raise DataError("no photos to evaluate; name a data set that has some")
-    return _Run(evaluation).execute()
+    try:
+        evaluation.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{shown(evaluation.out)}: cannot be made a folder ({one_line(error)}); choose another"
+        ) from error
+    with only_one(evaluation.out):
+        return _Run(evaluation).execute()
 
 
 class _Run:

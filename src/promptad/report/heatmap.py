@@ -68,7 +68,28 @@ def overlay(
     picture = np.empty((height + band, width, 3), np.uint8)
     out = picture[:height]
     out[:] = photo
-    for start in range(0, height, _ROWS):
+    _blend(out, photo, anomaly_map, (low, high), inspected, alpha, desaturate)
+    if map_threshold is not None:
+        above = anomaly_map > map_threshold
+        line = outline(above if inspected is None else above & inspected)
+        out[line if inspected is None else line & inspected] = OUTLINE
+    if band:
+        picture[height:] = draw_legend(width, height, low, high, map_threshold, hatched=inspected is not None)
+    return picture
+
+
+def _blend(
+    out: NDArray[np.uint8],
+    photo: NDArray[np.uint8],
+    anomaly_map: NDArray[np.floating],
+    scale: tuple[float, float],
+    inspected: NDArray[np.bool_] | None,
+    alpha: float,
+    desaturate: float,
+) -> None:
+    """Draws the colours of the map, and hatching, into ``out``, which holds the photo."""
+    low, high = scale
+    for start in range(0, photo.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
         if desaturate > 0:
             out[rows] = np.rint(photo[rows] + desaturate * (_grey(photo[rows]) - photo[rows])).astype(np.uint8)
@@ -80,14 +101,7 @@ def overlay(
             out[rows][hot] = np.rint(below * (1 - opacity) + ramp(position) * opacity).astype(np.uint8)
         if inspected is not None and not inspected[rows].all():
             unseen = ~inspected[rows]
-            out[rows][unseen] = _hatched(photo[rows], start, max(height, width))[unseen]
-    if map_threshold is not None:
-        above = anomaly_map > map_threshold
-        line = outline(above if inspected is None else above & inspected)
-        out[line if inspected is None else line & inspected] = OUTLINE
-    if band:
-        picture[height:] = draw_legend(width, height, low, high, map_threshold, hatched=inspected is not None)
-    return picture
+            out[rows][unseen] = _hatched(photo[rows], start, max(photo.shape[:2]))[unseen]
 
 
 def _grey(photo: NDArray[np.uint8]) -> NDArray[np.float32]:

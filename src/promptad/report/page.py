@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -127,13 +128,6 @@ def write_page(
     Raises:
         DataError: the file cannot be written.
     """
-    base = Path(path).parent
-    ordered = worst_first(rows)
-    scored = [row for row in ordered if row.score is not None]
-    folder, home = _folder(ordered)
-    scores = [row.score or 0.0 for row in scored]
-    labels = [row.label for row in scored]
-    seconds = [row.seconds for row in scored if row.seconds is not None]
     resources = files("promptad.report")
     script = resources.joinpath("page.js").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -141,35 +135,49 @@ def write_page(
     parts = template.generate(
         title=title,
         summary=summary,
-        folder=shown(home),
-        counts=counted(ordered),
-        verdicts=VERDICTS,
-        total=sum(row.verdict != "skipped" for row in ordered),
-        views=_views(scored, base, folder, summary.threshold, max_pictures, max_rows, edge),
-        limit_place=None if summary.threshold is None else _placer(scores, summary.threshold)(summary.threshold),
-        unread={
-            verdict: [(shown(_inside(row.photo, folder)), row.error) for row in ordered if row.verdict == verdict]
-            for verdict in ("failed", "skipped")
-        },
-        partly=[row.inspected for row in scored if row.inspected is not None and row.inspected < 1],
-        listed=min(len(scored), max_rows),
-        scored=len(scored),
-        pictured=min(len(scored), max_rows, max_pictures),
-        worded=any(row.defects for row in scored),
-        regional=any(word.region_probability is not None for row in scored for word in row.defects),
-        labelled=any(label is not None for label in labels),
-        all_labelled=bool(labels) and None not in labels,
-        outcomes=Counter(_outcome(row) for row in scored),
-        seconds_each=sum(seconds) / len(seconds) if seconds else None,
-        number=_formatter(scores),
-        histogram=Markup(histogram_svg(scores, labels, summary.threshold)),
         gradient=Markup(css_gradient()),
         top_defects=TOP_DEFECTS,
         style=Markup(resources.joinpath("page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        **_values(worst_first(rows), Path(path).parent, summary.threshold, max_pictures, max_rows, edge),
     )
     write_atomic(path, "".join(parts).encode("utf-8", "backslashreplace"))
+
+
+def _values(
+    rows: list[Row], base: Path, threshold: float | None, max_pictures: int, max_rows: int, edge: int
+) -> dict[str, Any]:
+    """What the template shows of the rows, which come worst first."""
+    scored = [row for row in rows if row.score is not None]
+    folder, home = _folder(rows)
+    scores = [row.score or 0.0 for row in scored]
+    labels = [row.label for row in scored]
+    seconds = [row.seconds for row in scored if row.seconds is not None]
+    return {
+        "folder": shown(home),
+        "counts": counted(rows),
+        "verdicts": VERDICTS,
+        "total": sum(row.verdict != "skipped" for row in rows),
+        "views": _views(scored, base, folder, threshold, max_pictures, max_rows, edge),
+        "limit_place": None if threshold is None else _placer(scores, threshold)(threshold),
+        "unread": {
+            verdict: [(shown(_inside(row.photo, folder)), row.error) for row in rows if row.verdict == verdict]
+            for verdict in ("failed", "skipped")
+        },
+        "partly": [row.inspected for row in scored if row.inspected is not None and row.inspected < 1],
+        "listed": min(len(scored), max_rows),
+        "scored": len(scored),
+        "pictured": min(len(scored), max_rows, max_pictures),
+        "worded": any(row.defects for row in scored),
+        "regional": any(word.region_probability is not None for row in scored for word in row.defects),
+        "labelled": any(label is not None for label in labels),
+        "all_labelled": bool(labels) and None not in labels,
+        "outcomes": Counter(_outcome(row) for row in scored),
+        "seconds_each": sum(seconds) / len(seconds) if seconds else None,
+        "number": _formatter(scores),
+        "histogram": Markup(histogram_svg(scores, labels, threshold)),
+    }
 
 
 def _views(
