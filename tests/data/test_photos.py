@@ -19,6 +19,7 @@ from odd_photos import file_bytes, gradient, jpeg_bytes, make_odd_photos, png_ch
 from promptad.data import photos
 from promptad.data.photos import PHOTO_SUFFIXES, photo_size, read_mask, read_photo
 from promptad.errors import PhotoError
+from promptad.notices import PromptadNotice
 
 # What each EXIF orientation does to an upright picture when it is stored, so that turning gives it back.
 _STORE = {
@@ -264,6 +265,27 @@ def test_heic_needs_pillow_heif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
     (tmp_path / "phone.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic")
     assert "pip install 'promptad[heif]'" in error_of(tmp_path / "phone.HEIC")
+
+
+def test_heic_is_read_upright(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    picture = gradient(64, 96)
+    Image.fromarray(picture).save(tmp_path / "phone.heic", quality=90)
+    photo = read_photo(tmp_path / "phone.heic")
+    assert np.abs(photo.astype(int) - picture).mean() < 3
+    assert photo_size(tmp_path / "phone.heic") == (64, 96)
+    half = (tmp_path / "phone.heic").read_bytes()
+    (tmp_path / "half.heic").write_bytes(half[: len(half) // 2])
+    error_of(tmp_path / "half.heic")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp"])
+def test_further_frames_are_said_to_be_unused(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.new("RGB", (8, 6), (10, 200, 30)), Image.new("RGB", (8, 6), (255, 0, 0))
+    first.save(tmp_path / f"frames{suffix}", save_all=True, append_images=[second])
+    with pytest.warns(PromptadNotice, match="the first of each is the photo, the others are not used"):
+        read_photo(tmp_path / f"frames{suffix}")
 
 
 def mask_file(path: Path, image: Image.Image, **options: object) -> Path:

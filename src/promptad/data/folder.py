@@ -96,6 +96,16 @@ def is_photo_name(path: Path) -> bool:
     return readable and not path.name.startswith(".")
 
 
+def reason_not_read(path: Path) -> str | None:
+    """Why a file that is a photo by its name cannot be read here (its format), with the way out; None for others."""
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        return None
+    if suffix in UNREAD_SUFFIXES:
+        return f"{suffix[1:].upper()} is not read; convert it to PNG, TIFF or JPEG"
+    return heif_way_out() if suffix in HEIF_SUFFIXES and not heif_available() else None
+
+
 def _walk(
     folder: Path, recursive: bool, failed: Reasons, entered: set[tuple[int, int]], top: bool = False
 ) -> Iterator[Path]:
@@ -130,9 +140,7 @@ def _once(paths: list[Path]) -> list[Path]:
 def _sorted_out(path: Path) -> tuple[str, str]:
     """("photo" | "skipped" | "failed", reason)."""
     suffix = path.suffix.lower()
-    if suffix in UNREAD_SUFFIXES:
-        return "failed", f"{suffix[1:].upper()} is not read; convert it to PNG, TIFF or JPEG"
-    if suffix not in PHOTO_SUFFIXES + HEIF_SUFFIXES:
+    if suffix not in UNREAD_SUFFIXES and suffix not in PHOTO_SUFFIXES + HEIF_SUFFIXES:
         return "skipped", f"suffix {shown(path.suffix)} is not a photo's" if suffix else "has no suffix"
     try:
         mode = path.stat().st_mode
@@ -142,9 +150,8 @@ def _sorted_out(path: Path) -> tuple[str, str]:
         return "failed", f"cannot be opened ({one_line(error)}); {_way_out(error)}"
     if not stat.S_ISREG(mode):
         return "skipped", "not a regular file"
-    if suffix in HEIF_SUFFIXES and not heif_available():
-        return "failed", heif_way_out()
-    return "photo", ""
+    reason = reason_not_read(path)
+    return ("failed", reason) if reason else ("photo", "")
 
 
 def _way_out(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptad.data import folder
 from promptad.data.datasets import load_dataset, meta_json, visa
 from promptad.data.datasets.names import NORMAL_FOLDERS, is_mask_folder, is_normal, without_mask_word
 from promptad.data.photos import read_mask
@@ -239,6 +240,17 @@ def test_photos_in_both_splits_and_copies_are_said(tmp_path: Path) -> None:
     assert "labelled normal in one place and anomalous in another" in lines[1] and "13.png" in lines[1]
     assert "there more than once" in lines[2] and "12.png" in lines[2]
     assert len(lines) == 3
+
+
+def test_photos_in_formats_that_are_not_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "heif_available", lambda: False)
+    root = make(tmp_path / "part", *BASE)
+    for name in ("test/bad/12.heic", "test/bad/lot/13.CR2"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    records, lines = loaded(root)
+    assert len(records) == 4
+    assert "2 photos are left out (first: test/bad/12.heic: HEIC needs the package pillow-heif" in lines[0]
 
 
 # -- lists ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptad.data.datasets.names import (
+    entries_of,
     folders_in,
     is_mask_folder,
     is_normal,
@@ -31,6 +32,7 @@ from promptad.data.datasets.names import (
 )
 from promptad.data.datasets.pairing import MaskFile, PhotoFile, pair, say_left_over, say_marks_on_good, say_without_mask
 from promptad.data.files import shown
+from promptad.data.folder import reason_not_read
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
 from promptad.notices import notice
@@ -117,6 +119,7 @@ def _load_category(category: Path, normal: Sequence[str]) -> list[Record]:
     for folder in folders_in(category):
         if is_mask_folder(folder.name):
             masks += _masks_below(folder, ())
+    _say_not_read(category, [folder for _, folder in splits])
     _say_unused(category, [inner for inner in folders_in(category) if inner not in [folder for _, folder in splits]])
     pairs = pair(photos, masks)
     say_left_over(category, pairs.orphans)
@@ -175,6 +178,19 @@ def _say_unused(folder: Path, others: Sequence[Path]) -> None:
         notice(
             f"{shown(folder)}: {len(loose)} photos outside train and test are not used (first: {shown(loose[0].name)})"
         )
+
+
+def _say_not_read(category: Path, folders: Sequence[Path]) -> None:
+    """One line for the photos in formats that are not read here."""
+    waiting, reasons = list(folders), []
+    while waiting:
+        folder = waiting.pop()
+        waiting += [inner for inner in folders_in(folder) if not inner.is_symlink()]
+        reasons += [(entry, reason) for entry in entries_of(folder) if (reason := reason_not_read(entry))]
+    if reasons:
+        path, reason = min(reasons)
+        photos = "1 photo is" if len(reasons) == 1 else f"{len(reasons)} photos are"
+        notice(f"{shown(category)}: {photos} left out (first: {shown(path.relative_to(category))}: {reason})")
 
 
 def _say_no_good(category: Path, photos: Sequence[PhotoFile]) -> None:
