@@ -22,12 +22,13 @@ from promptad.methods.registry import find_method
 # The tiny towers have four and three blocks.
 BASE = {"local_start": 2, "epochs": 2, "batch_size": 3, "lr": 0.02, "defects": ("bent [c]",), "only_defects": True}
 # Read by the detector and the benchmarks, or only by the ranking of words (tested with it).
-ELSEWHERE = {"input_size", "fit", "pre_resize", "test_channels", "view_score", "map_size", "smoothing"}
+ELSEWHERE = {"input_size", "fit", "finest_defect", "pre_resize", "test_channels", "view_score", "map_size", "smoothing"}
 ELSEWHERE |= {"defects", "only_defects", "state_bank"}
 # Settings of both methods -> another value.
 OTHERS: dict[str, dict[str, Any]] = {
     "deep_tokens": {"deep_tokens": 2},
     "deep_depth": {"deep_depth": 2},
+    "deep_precision": {"deep_precision": "fp16"},
     "scale": {"scale": 5.0},
     "local": {"local": "maskclip"},
     "local_start": {"local_start": 3},
@@ -119,7 +120,9 @@ def plain_prompt(method: ObjectAgnostic, parts: list[str | Tensor]) -> np.ndarra
     embeddings = torch.cat(rows)
     eot = len(embeddings) - 1
     embeddings = torch.cat([embeddings, torch.zeros(77 - len(embeddings), embeddings.shape[1])])
-    deep = [one.detach() for one in method.module.deep_sets()]
+    deep = [tokens.detach() for tokens in method.module.deep_sets()]
+    if method.config.deep_precision == "fp16":
+        deep = [torch.from_numpy(tokens.numpy().astype(np.float16).astype(np.float32)) for tokens in deep]
     return backbone.text.encode_embeddings(embeddings[None], torch.tensor([eot]), deep)[0].detach().double().numpy()
 
 

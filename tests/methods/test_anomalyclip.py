@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from promptad.methods.contract import Trained
 from promptad.methods.faprompt.method import FAPromptConfig
 from promptad.methods.object_agnostic import DEAD_PARAMETERS
 from promptad.methods.registry import find_method
+from promptad.notices import collected_notices
 from promptad.saved.prompts import read_learned, write_learned
 from tiny import SIZES
 
@@ -145,7 +147,9 @@ def test_presets_hold_what_is_printed_and_what_is_released():
         map_weight=4.0,
     )
     paper, release = (find_method("faprompt").make_config(preset) for preset in ("paper", "release"))
-    assert replace(paper, prior_patches="raster", image_focal="logits") == release
+    assert replace(paper, prior_patches="raster", image_focal="logits", deep_precision="fp16") == release
+    paper_of_anomalyclip = find_method("anomalyclip").make_config("paper")
+    assert replace(paper_of_anomalyclip, deep_precision="fp16") == find_method("anomalyclip").make_config("release")
     assert (paper.prior_patches, paper.image_focal) == ("top", "prob")
     assert (paper.normal_tokens, paper.abnormal_tokens, paper.abnormal_prompts, paper.patch_count) == (5, 2, 10, 10)
     assert (paper.orthogonality_weight, paper.prior_weight, paper.refined_weight) == (0.1, 1.0, 0.5)
@@ -163,7 +167,16 @@ def slow_features(method) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"abnormal_prompts": 3, "map_weight": 1.5}, {"context_tokens": 2, "scale": 5.0}, {"deep_depth": 1}]
+    "values",
+    [
+        {},
+        {"abnormal_prompts": 3, "map_weight": 1.5},
+        {"context_tokens": 2, "scale": 5.0},
+        {"deep_depth": 1},
+        {"deep_tokens": 15},
+        {"context_tokens": 1, "deep_tokens": 8},
+        {"deep_precision": "fp16"},
+    ],
 )
 def test_the_loss_and_the_scores_are_those_of_a_slow_reference(backbone, values):
     method = build(backbone, "anomalyclip", **values)
@@ -386,6 +399,39 @@ def test_settings_that_cannot_be_are_refused(name, values, says):
     with pytest.raises(ConfigError, match=says) as caught:
         find_method(name).make_config("clean", **(BASE | values))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", ["clean", "paper", "release"])
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("faprompt", {"deep_tokens": 6, "normal_tokens": 5}, None),
+        ("faprompt", {"deep_tokens": 8}, "at position 8, before blocks 2 to 3; .*deep_tokens=7 leaves"),
+        ("faprompt", {"deep_tokens": 11, "deep_depth": 2}, "at position 8 and 11, before block 2; "),
+        ("faprompt", {"deep_tokens": 8, "deep_depth": 1}, None),
+        ("anomalyclip", {"deep_tokens": 8}, None),
+        ("anomalyclip", {"deep_tokens": 15}, "at position 15, "),
+    ],
+)
+def test_lengths_of_the_papers_table_run_and_say_where_they_overwrite_an_end_token(
+    backbone, preset, name, values, says
+):
+    with collected_notices() as lines:
+        build(backbone, name, preset=preset, **values)
+    if says is None:
+        assert lines == []
+    else:
+        assert len(lines) == 1 and re.search(says, lines[0])
+
+
+def test_rounding_deep_tokens_changes_features_a_little_and_lets_gradients_through(backbone):
+    plain, rounded = (build(backbone, "anomalyclip", deep_precision=kind) for kind in ("fp32", "fp16"))
+    for method in (plain, rounded):
+        stir(method)
+    batch = random_batch()
+    difference = (plain.score(batch.features).map - rounded.score(batch.features).map).abs().max()
+    assert 1e-7 < difference < 1e-2
+    assert alive(reached(rounded, batch)["deep"])
 
 
 def test_prompts_too_long_for_the_text_tower_are_refused(backbone):

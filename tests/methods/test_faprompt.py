@@ -97,6 +97,10 @@ VALUES += [{"patch_count": 40, "abnormal_prompts": 3}]  # more than the grid has
 VALUES += [{"normal_tokens": 2, "deep_tokens": 4, "abnormal_tokens": 3}]  # deep tokens reach beyond V
 
 
+VALUES += [{"deep_tokens": 8}, {"deep_tokens": 20}]  # ... and over the end tokens, at 8 and 11
+VALUES += [{"deep_precision": "fp16"}]
+
+
 @pytest.mark.parametrize("values", VALUES, ids=str)
 def test_the_loss_and_the_scores_are_those_of_a_slow_reference(backbone, values):
     method, batch = lively(backbone, **values), random_batch()

@@ -118,8 +118,9 @@ class TextTower(nn.Module):
 
 
 def _overwrite(x: Tensor, deep: Sequence[Tensor], index: int) -> Tensor:
-    """(P, n, t) with the deep tokens that belong before block `index` (counted from 0) behind the start token."""
+    """(P, n, t) with the deep tokens that belong before block `index` (counted from 0) behind the start token; those that
+    would stand behind the last position have nothing to overwrite."""
     if not 1 <= index <= len(deep):
         return x
-    own = deep[index - 1].to(x.dtype)
+    own = deep[index - 1][: x.shape[1] - 1].to(x.dtype)
     return torch.cat([x[:, :1], own.expand(len(x), -1, -1), x[:, 1 + len(own) :]], dim=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from promptad.methods.contract import EpochHook, Needs, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig
 from promptad.methods.state import saved_tensor
+from promptad.notices import notice
 from promptad.prompts.layout import Layout, PromptSet
 
 OBJECT, DAMAGED = "object", "damaged object"
@@ -39,12 +40,14 @@ DEAD_PARAMETERS = 8 * (768 * 896 + 896)
 class ObjectAgnosticConfig(ScoringConfig):
     """Settings that both methods have. Flags F-n are the ledger's names for where paper and released code differ."""
 
-    # Tokens of a deep set.
+    # Tokens of a deep set. Where they reach a prompt's end token they overwrite it too, with a line that says so.
     deep_tokens: Positive = 4
     # Blocks that see learnable tokens, the first through the prompts themselves, so there are `deep_depth` - 1 sets
     # (F-21), and never more than the text tower has blocks less one: 8 in CLIP's own 12 blocks, 5 in the starter's 6.
     # 0 or 1 gives none.
     deep_depth: Count = 9
+    # Deep tokens enter as they are, or rounded through float16 as in the released codes.
+    deep_precision: Literal["fp32", "fp16"] = "fp32"
     # Inverse temperature of losses and scores.
     scale: Above0 = 1 / 0.07
     # Patch features of the last layer alone (F-19).
@@ -99,9 +102,11 @@ class LearnedPrompts(nn.Module):
         self.register_parameter("deep", draw(deep) if deep[0] else None)
         self.register_module("prior", None)
 
-    def deep_sets(self) -> Sequence[Tensor]:
-        """One (tokens, t) tensor a deep set."""
-        return () if self.deep is None else self.deep.unbind()
+    def deep_sets(self, *, rounded: bool = False) -> Sequence[Tensor]:
+        """One (tokens, t) tensor a deep set; `rounded` through float16, with gradients."""
+        if self.deep is None:
+            return ()
+        return (self.deep.half().float() if rounded else self.deep).unbind()
 
 
 class ObjectAgnostic(Trained):
@@ -132,27 +137,37 @@ class ObjectAgnostic(Trained):
             positions=config.positions,
         )
         self.prompts, self._shapes = PromptSet(layouts, shapes, backbone), dict(shapes)
-        shortest = int(self.prompts.eot.min())
-        if config.deep_tokens >= shortest and min(config.deep_depth, backbone.sizes.text.layers) > 1:
-            raise ConfigError(
-                f"deep_tokens {config.deep_tokens} would overwrite a prompt's end token at position {shortest}; use at "
-                f"most {shortest - 1}, or longer prompts"
-            )
+        self._say_overwritten_ends()
         self._ranked = RankedWords(backbone, config, object_name)
         self.module = self._start()
         self._trained = False
         self._kept: tuple[Tensor, Tensor] | None = None
 
+    def _say_overwritten_ends(self) -> None:
+        config, ends = self.config, sorted(set(self.prompts.eot.tolist()))
+        reached = [end for end in ends if end <= config.deep_tokens]
+        if reached and self._sets:
+            places = " and ".join(map(str, reached))
+            notice(
+                f"deep_tokens={config.deep_tokens} overwrites the end token of prompts, at position {places}, before block"
+                f"{'s 2 to ' + str(self._sets + 1) if self._sets > 1 else ' 2'}; the feature is read there all the same, as "
+                f"the released codes do; deep_tokens={ends[0] - 1} leaves it alone"
+            )
+
     # -- prompts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _sets(self) -> int:
+        """Number of deep sets."""
+        return max(0, min(self.config.deep_depth, self.backbone.sizes.text.layers) - 1)
 
     def _start(self) -> LearnedPrompts:
         """All learnable values as the seed draws them."""
         return self._draw(torch.Generator().manual_seed(self.config.seed)).to(self.backbone.device)
 
     def _draw(self, generator: torch.Generator) -> LearnedPrompts:
-        config, text = self.config, self.backbone.sizes.text
-        sets = max(0, min(config.deep_depth, text.layers) - 1)
-        return LearnedPrompts(self._shapes, (sets, config.deep_tokens), text.width, config.init_std, generator)
+        config, width = self.config, self.backbone.sizes.text.width
+        return LearnedPrompts(self._shapes, (self._sets, config.deep_tokens), width, config.init_std, generator)
 
     def parameter_count(self) -> int:
         """Number of trained values. The papers' counts are this plus :data:`DEAD_PARAMETERS`."""
@@ -176,7 +191,7 @@ class ObjectAgnostic(Trained):
             prompts.groups.repeat(times),
             rows[:, m:],
             prompts.eot.repeat(times),
-            self.module.deep_sets(),
+            self.module.deep_sets(rounded=self.config.deep_precision == "fp16"),
         )
         return features.view(*embeddings.shape[:-2], -1)
 

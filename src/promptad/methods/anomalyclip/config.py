@@ -28,5 +28,5 @@ _PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_si
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {"map_size": 400, "smoothing": round(4 * 400 / 518, 2)},
     "paper": _PRINTED,
-    "release": _PRINTED,
+    "release": {**_PRINTED, "deep_precision": "fp16"},
 }

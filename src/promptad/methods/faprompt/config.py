@@ -22,7 +22,7 @@ class FAPromptConfig(ObjectAgnosticConfig):
     abnormal_prompts: Positive = 10
     # Off gives the ablation without DAP: no prior network, no refined prompts.
     prior: bool = True
-    # The M patches that look most abnormal, as printed, or the first M of the photo's top row, which the released code
+    # The M patches that look most abnormal, as Algorithm 1 prints, or the first M of the photo's top row, which the released code
     # takes through a bug, in training and scoring alike (F-14).
     prior_patches: Literal["top", "raster"] = "top"
     # M, how many patches feed the prior.
@@ -34,7 +34,7 @@ class FAPromptConfig(ObjectAgnosticConfig):
     # Weight of the refined map's loss (F-15); 0 is off.
     refined_weight: Weight = 0.5
     # "logits": the image score goes through a sigmoid once more in the focal loss, as released; "prob": it is taken as
-    # the probability that it is (F-16).
+    # the probability that it is (F-16), our reading: the appendix names eq. 10 and does not print it.
     image_focal: ImageFocal = "logits"
     # F-17: 7 for FAPrompt, 15 for AnomalyCLIP.
     epochs: Positive = 7
@@ -46,5 +46,5 @@ _PRINTED = {"input_size": 518, "fit": "squash", "positions": "bilinear", "map_si
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {"map_size": 400, "smoothing": round(10 * 400 / 518, 2)},
     "paper": {**_PRINTED, "image_focal": "prob"},
-    "release": {**_PRINTED, "prior_patches": "raster"},
+    "release": {**_PRINTED, "prior_patches": "raster", "deep_precision": "fp16"},
 }

@@ -7,8 +7,9 @@ Trained once on the labelled photos of another data set, like AnomalyCLIP, with 
 * a data-dependent abnormality prior (DAP): a small network turns the patches of the photo that look most abnormal (eq. 3)
   into a vector that is added to the tokens Ai of all prompts (eq. 4), held near zero for normal photos (eq. 5).
 
-The paper's appendix and the released code together give equations 1 to 11; `docs/methods/faprompt.md` lists where they
-leave a choice.
+The appendix prints no equation; its Algorithm 1 names most of them (1 to 5 and 7 to 11) and says what each is for. What is
+written here under their numbers was read from that and from the released code: our reading, as `docs/methods/faprompt.md`
+lists it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class FAPrompt(ObjectAgnostic):
         return prompts
 
     def _read(self, features: Features, normal: Tensor, abnormal: Tensor) -> _Reading:
-        """Equations 3, 4, 6 and 8 for B views, given the normal (E,) and the mean abnormal feature (E,)."""
+        """Equations 3, 4 and 8 and the refined maps for B views, given the normal (E,) and the mean abnormal feature (E,)."""
         assert features.patches is not None  # `request` asks for them
         scale = self.config.scale
         image, patches = F.normalize(features.image, dim=-1), F.normalize(features.patches, dim=-1)
