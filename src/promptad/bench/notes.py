@@ -132,7 +132,9 @@ def trained_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
         if trained is None:
             continue
         data = "; ".join(
-            f"{source['name']} ({source['normal']} good, {source['anomalous']} anomalous; {source['licence']})"
+            f"{source['name']} (which photos, is not known; {source['licence']})"
+            if source.get("imported")
+            else f"{source['name']} ({source['normal']} good, {source['anomalous']} anomalous; {source['licence']})"
             for source in trained["data"]
         )
         out[f"{unit['method']}: {trained['file']} was trained on {data or 'words alone'}"] = None

@@ -105,20 +105,20 @@ def trained_prompts(
     as_json: AsJson = False,
 ) -> None:
     """Show what trained prompts were trained on, under which licence and with which command."""
-    from promptad.saved.prompts import SHIPPED, read_learned
+    from promptad.saved.prompts import SHIPPED, read_learned, source_words
 
-    found = [read_learned(path) for path in ([file] if file else sorted(SHIPPED.glob("*.safetensors")))]
+    files = [read_learned(path) for path in ([file] if file else sorted(SHIPPED.glob("*.safetensors")))]
     cards = [
         {
-            "file": str(one.path),
-            "sha256": one.sha256,
-            "method": one.method,
-            "preset": one.preset,
-            "settings": one.config,
-            "backbone": one.backbone,
-            **one.card,
+            "file": str(learned.path),
+            "sha256": learned.sha256,
+            "method": learned.method,
+            "preset": learned.preset,
+            "settings": learned.config,
+            "backbone": learned.backbone,
+            **learned.card,
         }
-        for one in found
+        for learned in files
     ]
     if as_json:
         say(json.dumps(cards, indent=1))
@@ -127,15 +127,50 @@ def trained_prompts(
         say(f"{card['title']}")
         say(f"  file      {card['file']} (sha256 {card['sha256'][:8]})")
         say(f"  backbone  {card['backbone']['name']} (sha256 {card['backbone']['sha256'][:8]})")
-        for data in card["data"]:
-            say(
-                f"  data      {data['name']}: {data['normal']} good, {data['anomalous']} anomalous photos of "
-                f"{len(data['classes'])} classes; licence {data['licence']}"
-            )
+        for source in card["data"]:
+            say(f"  data      {source_words(source)}")
         if not card["data"]:
             say("  data      words alone, no photo")
-        say(f"  loss      {card['losses'][0]:.4g} in epoch 1, {card['losses'][-1]:.4g} in epoch {len(card['losses'])}")
+        losses = card["losses"]
+        if losses:
+            say(f"  loss      {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
         say(f"  command   {card['command']}")
+
+
+@app.command("import")
+@friendly_errors()
+def import_prompts(
+    file: Annotated[Path, typer.Argument(help="What the authors' code saved, such as epoch_15.pth.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of trained prompts to write.")],
+    method: Annotated[str, typer.Option("--method", help="anomalyclip or faprompt.")],
+    backbone: Annotated[
+        str,
+        typer.Option("--backbone", help="The CLIP they were trained with: a name from `promptad models`, or a file."),
+    ] = "ViT-L-14-336/openai",
+    preset: Annotated[
+        str, typer.Option("--preset", help="How they score: release (as the authors' code), paper, clean.")
+    ] = ("release"),
+    trained_on: Annotated[
+        str, typer.Option("--trained-on", help="Data set they were trained on, for their card.")
+    ] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of that data set, for their card.")] = "",
+) -> None:
+    """Turn prompts that the authors of AnomalyCLIP or FAPrompt published into a file for --weights."""
+    from promptad.clip.backbone import load_backbone
+    from promptad.saved.released import import_released
+
+    given = f"promptad models import {file.name} --method {method} --backbone {backbone} --preset {preset}"
+    import_released(
+        file,
+        output,
+        method,
+        load_backbone(backbone),
+        preset=preset,
+        trained_on=trained_on,
+        licence=licence,
+        command=given,
+    )
+    say(str(output))
 
 
 def _as_dict(checkpoint: Any) -> dict[str, Any]:

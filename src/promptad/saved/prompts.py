@@ -180,6 +180,16 @@ def checked_card(card: Any) -> dict[str, Any]:
     return {**card, **known, "losses": list(losses), "data": data}
 
 
+def source_words(source: Mapping[str, Any]) -> str:
+    """What a card says of one data set, on one line."""
+    if source.get("imported"):
+        return f"{source['name']} (which photos, is not known; licence {source['licence']})"
+    return (
+        f"{source['name']} ({source['normal']} good, {source['anomalous']} anomalous photos of {len(source['classes'])} "
+        f"classes; licence {source['licence']})"
+    )
+
+
 def find_learned(method: str, backbone: Backbone) -> Learned:
     """The trained prompts in the package for a method and a backbone.
 
