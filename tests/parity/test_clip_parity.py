@@ -16,6 +16,7 @@ from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.preprocess import Preprocess, normalise
 from promptad.clip.tokenizer import clip_tokenizer, clip_vocabulary
 from promptad.clip.vision import FeatureRequest, LocalStream
+from promptad.prompts.layout import PromptSet, Slot
 
 ATOL = 1e-5
 # Two architectures: (vision, text, projection, activation). The second has OpenCLIP's exact GELU, other heads and depth.
@@ -241,3 +242,59 @@ def test_preprocessing_equals_a_pillow_reference(size):
     crop = Preprocess(240, fit="crop")
     ours = normalise(crop.pixels(photo, crop.views(height, width)[0]), mean, std)
     np.testing.assert_allclose(ours, reference(resized.crop((left, top, left + 240, top + 240))), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_local_streams_equal_ones_built_from_the_layers_of_transformers(pair):
+    """PromptAD (CVPR 2024), equations 4 to 7, with the projections of `CLIPModel` itself, head by head."""
+    model, backbone = pair
+    vision, side = model.vision_model, backbone.sizes.vision.image_size
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
+    states = vision(images, output_hidden_states=True).hidden_states
+    heads, count = backbone.sizes.vision.heads, backbone.sizes.vision.layers
+    for start in (1, 2, count):
+        for kind in ("vv", "maskclip"):
+            z = states[start - 1]
+            for layer, original in zip(vision.encoder.layers[start - 1 :], states[start - 1 : -1], strict=True):
+                values = layer.self_attn.v_proj(layer.layer_norm1(original))
+                if kind == "vv":
+                    rows = []
+                    for v in values.chunk(heads, dim=-1):
+                        scale = v.shape[-1] ** -0.5
+                        rows.append(torch.softmax(v @ v.transpose(1, 2) * scale, dim=-1) @ v)
+                    values = torch.cat(rows, dim=-1)
+                z = z + layer.self_attn.out_proj(values)
+            expected = model.visual_projection(vision.post_layernorm(z[:, 1:]))
+            ours = backbone.vision(images, FeatureRequest((), LocalStream(start, kind))).patches
+            torch.testing.assert_close(ours, expected, atol=ATOL, rtol=0)
+    plain = backbone.vision(images, FeatureRequest((), LocalStream(1, "qk"))).patches
+    expected = model.visual_projection(vision.post_layernorm(states[-1][:, 1:]))
+    torch.testing.assert_close(plain, expected, atol=ATOL, rtol=0)
+
+
+@torch.no_grad()
+def test_prompts_of_words_and_learnable_tokens_equal_transformers(pair):
+    """Assembled embeddings, and deep tokens that overwrite positions before later layers, over all 77 positions."""
+    model, backbone = pair
+    text, width = model.text_model, backbone.sizes.text.width
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randn(2, 4, width, generator=generator) * 0.1
+    deep = [torch.randn(3, width, generator=generator) * 0.1]
+    layouts = [[Slot("p", 0), "metal nut", "."], [Slot("p", 1), "metal nut with scratch", "."]]
+    prompts = PromptSet(layouts, {"p": (2, 4)}, backbone)
+    for sets in ([], deep):
+        ours = backbone.text.encode_embeddings(prompts.assemble({"p": tokens}), prompts.eot, sets)
+        for row, layout in enumerate(layouts):
+            words = [i for part in layout[1:] for i in backbone.tokenizer.words(part)]
+            ids = torch.tensor([[49406, *[0] * 4, *words, *[49407] * (72 - len(words))]])
+            x = text.embeddings.token_embedding(ids)
+            x[:, 1:5] = tokens[row]
+            x = x + text.embeddings.position_embedding.weight
+            mask = torch.full((77, 77), float("-inf")).triu(1)[None, None]
+            for number, layer in enumerate(text.encoder.layers):
+                if sets and number == 1:
+                    x = torch.cat([x[:, :1], sets[0][None], x[:, 4:]], dim=1)
+                x = layer(x, attention_mask=mask)
+                x = x[0] if isinstance(x, tuple) else x
+            expected = model.text_projection(text.final_layer_norm(x[:, 5 + len(words)]))[0]
+            torch.testing.assert_close(ours[row], expected, atol=ATOL, rtol=0)
