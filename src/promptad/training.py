@@ -15,7 +15,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.records import Record
 from promptad.errors import ConfigError
-from promptad.learning.auxiliary import AuxiliarySet
+from promptad.learning.auxiliary import KEEP_BYTES, AuxiliarySet
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder, FeatureStore
 from promptad.methods.contract import Trained
@@ -71,6 +71,7 @@ def train_prompts(
     preset: str = "clean",
     settings: Mapping[str, Any] | None = None,
     cache: FeatureStore | None = None,
+    keep_bytes: int = KEEP_BYTES,
     fresh: bool = False,
     compact: bool = False,
     command: str = "",
@@ -85,6 +86,7 @@ def train_prompts(
     Args:
         sources: labelled data sets; none for a method that needs no photo.
         preset, settings: of the method's config. cache: keeps features on disk.
+        keep_bytes: features that are kept in memory; beyond them they are read or encoded again in every epoch.
         fresh: forget what an earlier call left. compact: large matrices in few bits. command: for the card.
         reading, training: called with photos, and batches, done and in all.
 
@@ -103,7 +105,7 @@ def train_prompts(
     else:
         if not sources:
             raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set, with --on DATASET")
-        data = _read(method, config, sources, backbone, cache, reading)
+        data = _read(method, config, sources, backbone, cache, keep_bytes, reading)
         result.problems = data.problems
     identity: dict[str, Any] = {
         "method": [name, preset],
@@ -145,6 +147,7 @@ def _read(
     sources: Sequence[Source],
     backbone: Backbone,
     cache: FeatureStore | None,
+    keep_bytes: int,
     reading: Progress | None,
 ) -> AuxiliarySet:
     records = [record for source in sources for record in source.records]
@@ -162,7 +165,9 @@ def _read(
         if reading is not None:
             reading(done, len(chosen))
 
-    return AuxiliarySet(chosen, encoder, masks=method.needs == "masks", described=records, tick=tick)
+    return AuxiliarySet(
+        chosen, encoder, masks=method.needs == "masks", described=records, keep_bytes=keep_bytes, tick=tick
+    )
 
 
 def _described(source: Source, data: AuxiliarySet) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, normalise
-from promptad.clip.vision import FeatureRequest, LocalStream
+from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import PhotoError
 from promptad.learning import features as module
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures, default_store
+from promptad.notices import PromptadNotice
 from tiny import tiny_backbone
 
 AUTO, REQUEST = Preprocess(48, 8, "auto"), FeatureRequest((1, 3), LocalStream(1))
@@ -257,6 +258,7 @@ def test_the_longest_unused_features_go_when_the_limit_is_passed(backbone, tmp_p
     store.put(keys[4], one)
     assert stored_bytes(store.folder) <= store.max_bytes
     assert [store.get(key) is not None for key in keys[:5]] == [True, False, True, True, True]
+    store = FeatureStore(tmp_path / "store", max_bytes=store.max_bytes)
     for key in (*keys, *keys):
         store.put(key, one)
         assert stored_bytes(store.folder) <= store.max_bytes
@@ -285,3 +287,42 @@ def test_a_photo_that_cannot_be_read_is_a_photo_error_and_not_cached(backbone, t
 def test_the_users_store_lies_in_the_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPTAD_HOME", str(tmp_path))
     assert default_store().folder == tmp_path / "features" and default_store().max_bytes == 4 * 1024**3
+
+
+def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbone, tmp_path):
+    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    FeatureStore(tmp_path / "probe").put("a" * 64, one)
+    size = stored_bytes(tmp_path / "probe")
+    store = FeatureStore(tmp_path / "store", max_bytes=4 * size)
+    keys = [f"{number:064x}" for number in range(8)]
+
+    def one_pass() -> int:
+        hits = 0
+        for number, key in enumerate(keys):
+            hits += store.get(key) is not None
+            store.put(key, one) if not store._path(key).exists() else None
+            os.utime(store.folder, (number, number))
+        return hits
+
+    assert one_pass() == 0
+    with pytest.warns(PromptadNotice, match="features of this run are more than .* --feature-disk GIB keeps more"):
+        one_pass()
+    assert one_pass() == one_pass() >= 3  # a plain last-in-first-out cache would hit none
+    assert stored_bytes(store.folder) <= store.max_bytes
+
+
+@pytest.mark.parametrize(("precision", "share"), [("bf16", 0.5), ("fp32", 1.0)])
+def test_what_16_bits_hold_exactly_takes_16_bits_and_comes_back_the_same(backbone, tmp_path, precision, share):
+    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    if precision == "bf16":
+        rounded = [Features(f.image.bfloat16().float(), f.patches.bfloat16().float(),
+                            {k: t.bfloat16().float() for k, t in f.taps.items()}, f.grid) for f in one.features]  # fmt: skip
+        one = replace(one, features=rounded)
+    assert one.narrowed().nbytes == share * one.nbytes
+    store = FeatureStore(tmp_path)
+    store.put("a" * 64, one)
+    for same in (store.get("a" * 64), one.narrowed().widened()):
+        for before, after in zip(one.features, same.features, strict=True):
+            assert after.image.dtype == torch.float32 and torch.equal(after.image, before.image)
+            assert torch.equal(after.patches, before.patches)
+            assert all(torch.equal(after.taps[layer], tap) for layer, tap in before.taps.items())

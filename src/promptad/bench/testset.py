@@ -106,9 +106,10 @@ class TestSet:
                 continue
             self.records.append(record)
             self.seconds += photo.seconds
-            if left >= photo.nbytes or encoder.cache is None:
-                self._kept[record.path] = photo.to("cpu")
-                left -= photo.nbytes
+            small = photo.to("cpu").narrowed()
+            if left >= small.nbytes or encoder.cache is None:
+                self._kept[record.path] = small
+                left -= small.nbytes
             self._layouts[record.path] = photo.size, photo.views
         if not self.records:
             name = records[0].class_name if records else "class"
@@ -177,7 +178,7 @@ class TestSet:
         """Features in the order of `records`."""
         for record in self.records:
             kept = self._kept.get(record.path)
-            yield kept if kept is not None else self.encoder.encode_files([record.path])[0]
+            yield kept.widened() if kept is not None else self.encoder.encode_files([record.path])[0]
 
     def scores(
         self, detector: Detector, *, maps: bool = True, tick: Tick = no_tick

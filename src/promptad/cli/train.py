@@ -47,7 +47,9 @@ def train(
     device: options.Device = "cpu",
     setting: options.Settings = [],  # noqa: B006
     seed: options.Seed = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep features in memory only, not on disk.")] = False,
+    no_cache: options.NoCache = False,
+    feature_memory: options.FeatureMemory = 4.0,
+    feature_disk: options.FeatureDisk = 4.0,
     compact: Annotated[
         bool, typer.Option("--compact", help="Store large matrices in 4 or 8 bits: small files, slightly other scores.")
     ] = False,
@@ -91,10 +93,10 @@ def train(
         )
         for i, path in enumerate(on)
     ]
-    from promptad.learning.features import default_store
+    from promptad.learning.features import GIB
 
     clip = options.open_backbone(backbone, precision, device, activation)
-    cache = None if no_cache else default_store()
+    cache = None if no_cache else options.feature_store(feature_disk)
     outputs = [output]
     if seeds > 1:
         outputs = [output.with_stem(f"{output.stem}-{config.seed + i}") for i in range(seeds)]
@@ -116,6 +118,7 @@ def train(
                     preset=preset,
                     settings=values | {"seed": config.seed + number},
                     cache=cache,
+                    keep_bytes=int(feature_memory * GIB),
                     fresh=fresh,
                     compact=compact,
                     command=shlex.join(["promptad", *sys.argv[1:]]),

@@ -24,6 +24,10 @@ from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError, PhotoError
 from promptad.learning.features import GIB, Encoder, PhotoFeatures
+from promptad.notices import notice
+
+KEEP_BYTES = 4 * GIB
+"""Features of training photos that are kept in memory, unless more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class AuxiliarySet:
         *,
         masks: bool,
         described: Sequence[Record] | None = None,
-        keep_bytes: int = 4 * GIB,
+        keep_bytes: int = KEEP_BYTES,
         tick: Callable[[], None] | None = None,
     ) -> None:
         self.encoder, self.masks = encoder, masks
@@ -105,6 +109,7 @@ class AuxiliarySet:
             if tick is not None:
                 tick()
         self._check(records)
+        self._say_limit(keep_bytes)
         types = {(r.class_name, r.defect_type) for r in (described or records) if r.label == 1}
         self.defect_types: dict[str, tuple[str, ...]] = {}
         for name, kind in sorted(types):
@@ -136,9 +141,10 @@ class AuxiliarySet:
         digest = sha256_file(record.path)
         self.records.append(record)
         self.hashes.append(digest)
-        if photo.nbytes <= self._left:
-            self._kept[index] = photo.to("cpu")
-            self._left -= photo.nbytes
+        small = photo.to("cpu").narrowed()
+        if small.nbytes <= self._left:
+            self._kept[index] = small
+            self._left -= small.nbytes
         mask_digest = sha256_files(record.masks) if self.masks else ""
         return f"{digest} {record.label} {mask_digest} {record.class_name} {record.defect_type}"
 
@@ -151,6 +157,15 @@ class AuxiliarySet:
             only = "good" if labels == {0} else "anomalous"
             raise DataError(
                 f"the training set: all {len(self.records)} usable photos are {only}{first}; training needs both kinds"
+            )
+
+    def _say_limit(self, keep_bytes: int) -> None:
+        over, cache = len(self.records) - len(self._kept), self.encoder.cache
+        if over:
+            where = f"read again from {cache.folder}" if cache is not None else "encoded again"
+            notice(
+                f"the features of {over} of {len(self.records)} training photos are more than the {keep_bytes / GIB:g} GiB "
+                f"kept in memory and are {where} in every epoch; --feature-memory GIB keeps more"
             )
 
     def __len__(self) -> int:
@@ -170,7 +185,7 @@ class AuxiliarySet:
 
     def _photo(self, index: int) -> PhotoFeatures:
         kept = self._kept.get(index)
-        return kept if kept is not None else self.encoder.encode_files([self.records[index].path])[0]
+        return kept.widened() if kept is not None else self.encoder.encode_files([self.records[index].path])[0]
 
     def grouped(self, order: Sequence[int], batch_size: int) -> list[list[int]]:
         """Batches of at most `batch_size` indices of one grid each, in the order given; short ones come last."""

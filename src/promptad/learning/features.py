@@ -27,11 +27,12 @@ from promptad.data.files import sha256_file, write_atomic
 from promptad.data.photos import read_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import PromptadError
+from promptad.notices import notice
 
 Photo = NDArray[np.uint8]
 GIB = 1024**3
 # Raised whenever towers, views or preprocessing give other values for the same settings: old cache files are then not read.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,28 @@ class PhotoFeatures:
     def to(self, device: torch.device | str) -> PhotoFeatures:
         """The same features on another device."""
         return replace(self, features=[features.to(device) for features in self.features])
+
+    def narrowed(self) -> PhotoFeatures:
+        """The same in half the memory where that loses nothing: values that 16 bits hold exactly, as those of bf16 towers."""
+        return replace(self, features=[_each_tensor(features, _narrow) for features in self.features])
+
+    def widened(self) -> PhotoFeatures:
+        """The float32 features that :meth:`narrowed` was called on."""
+        return replace(self, features=[_each_tensor(features, torch.Tensor.float) for features in self.features])
+
+
+def _each_tensor(features: Features, change: Callable[[torch.Tensor], torch.Tensor]) -> Features:
+    patches = None if features.patches is None else change(features.patches)
+    taps = {layer: change(tap) for layer, tap in features.taps.items()}
+    return Features(change(features.image), patches, taps, features.grid)
+
+
+def _narrow(values: torch.Tensor) -> torch.Tensor:
+    for kind in (torch.bfloat16, torch.float16):
+        small = values.to(kind)
+        if torch.equal(small.to(values.dtype), values):
+            return small
+    return values
 
 
 class Encoder:
@@ -152,6 +175,9 @@ class Encoder:
 class FeatureStore:
     """Features on disk, one safetensors file a photo, the longest unused removed above `max_bytes`.
 
+    Where photos of one run do not fit, so that one is asked for again after it had to go, that is said, and nothing more is
+    removed: the photos that are there then serve every pass. What 16 bits hold exactly takes 16 bits.
+
     Args:
         folder: created when needed. max_bytes: size limit of the folder.
     """
@@ -159,6 +185,8 @@ class FeatureStore:
     def __init__(self, folder: Path, max_bytes: int = 4 * GIB) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self._bytes: int | None = None
+        self._removed: set[str] = set()
+        self._too_small = False
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
@@ -167,6 +195,12 @@ class FeatureStore:
         """The features of that key, or None. A damaged file counts as absent and is removed."""
         path = self._path(key)
         if not path.exists():
+            if key in self._removed and not self._too_small:
+                self._too_small = True
+                notice(
+                    f"{self.folder}: the features of this run are more than {self.max_bytes / GIB:g} GiB, so photos are encoded "
+                    "again in every pass; --feature-disk GIB keeps more"
+                )
             return None
         try:
             photo = self._read(path)
@@ -192,12 +226,12 @@ class FeatureStore:
             taps = {int(k[3:]): v for k, v in own.items() if k.startswith("tap")}
             features.append(Features(own["image"], own.get("patches"), taps, (grid[0], grid[1])))
         views = [View(tuple(v["box"]), tuple(v["resized"]), tuple(v["crop"])) for v in header["views"]]
-        return PhotoFeatures((header["size"][0], header["size"][1]), views, features)
+        return PhotoFeatures((header["size"][0], header["size"][1]), views, features).widened()
 
     def put(self, key: str, photo: PhotoFeatures) -> None:
         """Stores features; a full disk or a folder without permission leaves the run without a cache, not without a result."""
         tensors = {}
-        for number, features in enumerate(photo.features):
+        for number, features in enumerate(photo.narrowed().features):
             tensors[f"{number}.image"] = features.image.contiguous()
             if features.patches is not None:
                 tensors[f"{number}.patches"] = features.patches.contiguous()
@@ -210,16 +244,21 @@ class FeatureStore:
         text = json.dumps(header)
         tensors |= {"header": _as_tensor(text), "sha256": _as_tensor(content_digest(text, tensors))}
         data = save(tensors)
+        if self._too_small and self._size() + len(data) > self.max_bytes:
+            return
+        known = self._size()  # before the file is there, which it would count
         try:
             write_atomic(self._path(key), data)
         except PromptadError:
             return
-        if self._bytes is None:
-            self._bytes = sum(size for _, size, _ in self._files())
-        else:
-            self._bytes += len(data)
+        self._bytes = known + len(data)
         if self._bytes > self.max_bytes:
             self._evict()
+
+    def _size(self) -> int:
+        if self._bytes is None:
+            self._bytes = sum(size for _, size, _ in self._files())
+        return self._bytes
 
     def _files(self) -> list[tuple[float, int, Path]]:
         found = []
@@ -239,6 +278,7 @@ class FeatureStore:
             if total <= 0.9 * self.max_bytes:
                 break
             path.unlink(missing_ok=True)
+            self._removed.add(path.stem)
             total -= size
         self._bytes = total
 
