@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from drawn_data import SETTINGS, make_class, photo, save
 from promptad.bench.conventions import CONVENTIONS, Conventions
@@ -241,18 +242,26 @@ def test_given_photos_are_learned_from_and_a_manifest_gives_the_same_run_again(c
     assert metrics(evaluate(cup, tmp_path / "b", replace(protocol(runs=2), given=again))) == metrics(outcome)
 
 
-def test_a_test_photo_that_is_learned_from_is_left_out_of_that_test_and_named(cup: Path, out: Path) -> None:
-    shots = draw_shots(load_dataset(cup), 2, 111)
-    before = evaluate(cup, out / "before").units[0]
-    (cup / "test/good/copy.png").write_bytes(shots[1].path.read_bytes())
-    one, two = evaluate(cup, out, protocol(shots=(1, 2))).units
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("kind", ["png", "bmp"])  # the file itself, and its pixels in another one
+def test_a_test_photo_that_is_learned_from_is_left_out_of_that_test_and_named(
+    cup: Path, out: Path, kind: str, channels: str
+) -> None:
+    shots, chosen = draw_shots(load_dataset(cup), 2, 111), protocol(shots=(1, 2), test_channels=channels)
+    before = evaluate(cup, out / "before", chosen).units[1]
+    copy = cup / f"test/good/copy.{kind}"
+    if kind == "png":
+        copy.write_bytes(shots[1].path.read_bytes())
+    else:
+        Image.open(shots[1].path).save(copy)
+    one, two = evaluate(cup, out, chosen).units
     assert one["learned_from"] == [] and len(one["test"]) == 7
-    assert two["learned_from"] == [["test/good/copy.png", f"train/good/{shots[1].path.name}"]]
+    assert two["learned_from"] == [[f"test/good/{copy.name}", f"train/good/{shots[1].path.name}"]]
     assert two["rows"][0]["metrics"] == before["rows"][0]["metrics"] and len(two["rows"][0]["scores"]) == 6
     shown = text(
         make_report("cup", protocol(), ("random", BACKBONE.identity), evaluate(cup, out, protocol(shots=(1, 2))))
     )
-    assert "test/good/copy.png was learned from" in shown
+    assert f"test/good/{copy.name} was learned from" in shown
 
 
 def test_a_limit_takes_so_many_photos_of_each_kind(cup: Path, out: Path) -> None:

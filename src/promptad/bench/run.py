@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,33 @@ def run(evaluation: Evaluation) -> Outcome:
         return _Run(evaluation).execute()
 
 
+class _Encoded:
+    """The photos of a class in one layout: test photos, and good ones as they are asked for, each encoded once."""
+
+    def __init__(self, layout: _Layout, encoder: Encoder, tests: TestSet) -> None:
+        self.layout, self.encoder, self.tests = layout, encoder, tests
+        self._good: dict[Path, PhotoFeatures] = {}
+        self._copies: dict[Path, list[Path]] = {}
+
+    def good(self, path: Path) -> PhotoFeatures:
+        """A photo as one to learn from."""
+        if path not in self._good:
+            [photo] = self.encoder.encode_files([path], reference=True)
+            self._good[path] = photo.to(self.encoder.backbone.device)
+        return self._good[path]
+
+    def copies(self, path: Path) -> list[Path]:
+        """The test photos that have the pixels of a good one."""
+        if path not in self._copies:
+            photo = self.good(path)
+            if (
+                self.encoder.preprocess.channels != "rgb"
+            ):  # good photos are then encoded in other colours than test photos
+                [photo] = self.encoder.encode_files([path])
+            self._copies[path] = self.tests.copies_of(path, photo)
+        return self._copies[path]
+
+
 class _Run:
     """The state of one run."""
 
@@ -175,32 +202,28 @@ class _Run:
 
     def _evaluate(self, plan: ClassPlan) -> None:
         masks: Masks = {}
-        good: dict[tuple[_Layout, Path], PhotoFeatures] = {}
-        tests: TestSet | None = None
-        made_for: _Layout | None = None
+        encoded: _Encoded | None = None
         for planned in sorted(plan.pending, key=lambda planned: self._layouts.index(self._layout(planned.unit))):
             layout, variant = self._layout(planned.unit), planned.unit.variant
             conventions = self.protocol.measured_by(variant)
-            encoder = Encoder(self.backbone, *layout, cache=self.evaluation.cache)
             try:
                 detector = self._detector(planned.unit)
-                if tests is None or layout != made_for:
-                    tests = None  # before the next set is made: two of them need not fit into memory
+                if encoded is None or encoded.layout != layout:
+                    encoded = None  # before the next set is made: two of them need not fit into memory
+                    encoder = Encoder(self.backbone, *layout, cache=self.evaluation.cache)
                     keep = self.evaluation.keep_bytes
                     tests = TestSet(plan.tests, encoder, conventions, masks, keep_bytes=keep, tick=self._tick)
-                    made_for = layout
-                shots = []
+                    encoded = _Encoded(layout, encoder, tests)
+                shots = [encoded.good(shot.path) for shot in planned.shots]
+                learned_from = dict(planned.learned_from)
                 for shot in planned.shots:
-                    if (layout, shot.path) not in good:
-                        [encoded] = encoder.encode_files([shot.path], reference=True)
-                        good[layout, shot.path] = encoded.to(self.backbone.device)
-                    shots.append(good[layout, shot.path])
-                left = tests.under(conventions).without({test for test, _ in planned.learned_from})
+                    learned_from |= {test: shot.path for test in encoded.copies(shot.path) if test not in learned_from}
+                left = encoded.tests.under(conventions).without(learned_from)
                 content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self._tick)
             except PromptadError as error:
                 self._fail(plan.name, error if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
-            plan.finished[planned.key] = self._write(plan, planned, content, left)
+            plan.finished[planned.key] = self._write(plan, planned, content, left, learned_from)
             self.outcome.scored += 1
 
     def _layout(self, unit: Unit) -> _Layout:
@@ -218,7 +241,14 @@ class _Run:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def _write(self, plan: ClassPlan, planned: PlannedUnit, content: dict[str, Any], tests: TestSet) -> dict[str, Any]:
+    def _write(
+        self,
+        plan: ClassPlan,
+        planned: PlannedUnit,
+        content: dict[str, Any],
+        tests: TestSet,
+        learned_from: Mapping[Path, Path],
+    ) -> dict[str, Any]:
         root = Path(os.path.abspath(self.evaluation.root)) if self.evaluation.root is not None else None
         described: dict[str, Any] = {
             "format": FORMAT,
@@ -230,7 +260,7 @@ class _Run:
             "test": [{"file": _name(record.path, root), "label": record.label} for record in tests.records],
             **content,
             "problems": [*planned.problems, *tests.problems],
-            "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in planned.learned_from],
+            "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in learned_from.items()],
             "seen_in_training": self._seen(planned.unit, plan.records),
             **self._made_with(),
         }

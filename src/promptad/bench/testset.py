@@ -17,6 +17,7 @@ from promptad.bench.masks import Mask, Masks, evaluated_box, evaluated_mask, pix
 from promptad.calibration.threshold import calibrate
 from promptad.clip.preprocess import View
 from promptad.clip.vision import concatenate
+from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.detector import Detector
 from promptad.errors import DataError, PhotoError, PromptadError
@@ -95,6 +96,7 @@ class TestSet:
         self.unreadable: list[str] = []
         self._kept: dict[Path, PhotoFeatures] = {}
         self._layouts: dict[Path, tuple[tuple[int, int], list[View]]] = {}
+        self._whole: dict[Path, torch.Tensor] = {}
         self.seconds = 0.0
         left = keep_bytes
         for record in records:
@@ -111,6 +113,7 @@ class TestSet:
                 self._kept[record.path] = small
                 left -= small.nbytes
             self._layouts[record.path] = photo.size, photo.views
+            self._whole[record.path] = _image_features(photo)
         if not self.records:
             name = records[0].class_name if records else "class"
             found = f"none of the {len(records)} test photos can be read" if records else "no test photos"
@@ -147,6 +150,20 @@ class TestSet:
                 f"{self.records[0].class_name}: every test photo is one of the good photos that are learned from"
             )
         return other
+
+    def copies_of(self, path: Path, photo: PhotoFeatures) -> list[Path]:
+        """Test photos whose pixels are those of another photo, whatever the files; `photo` is that one, encoded as they are.
+
+        Features tell which photos may be equal, the pixels decide.
+        """
+        own, copies = _image_features(photo), []
+        for record in self.records:
+            other = self._whole[record.path]
+            if self._layouts[record.path][0] != photo.size or not torch.allclose(own, other, rtol=1e-3, atol=1e-4):
+                continue
+            if record.path == path or np.array_equal(read_photo(record.path), read_photo(path)):
+                copies.append(record.path)
+        return copies
 
     @property
     def problems(self) -> list[str]:
@@ -282,6 +299,10 @@ def judge(
         score = max(values) if detector.config.view_score == "max" else sum(values) / len(values)
         out.append((score, [patch_map for _, patch_map in of_views]))
     return out
+
+
+def _image_features(photo: PhotoFeatures) -> torch.Tensor:
+    return torch.cat([view.image.flatten() for view in photo.features]).cpu()
 
 
 @contextmanager
