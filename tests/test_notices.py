@@ -33,3 +33,15 @@ def test_commands_print_each_text_once_on_stderr(capsys):
             notice("b.png: the mask is soft")
         notice("c.png: the mask is soft")
     assert capsys.readouterr().err.splitlines() == ["note: b.png: the mask is soft", "note: c.png: the mask is soft"]
+
+
+def test_a_report_at_the_end_of_a_command_knows_what_was_said_before_it():
+    with pytest.warns(PromptadNotice), collected_notices() as command:
+        notice("while the words were read")
+        with collected_notices() as alone, collected_notices(earlier=True) as report:
+            notice("while photos were judged")
+            notice("while the words were read")
+        notice("after the report")
+    assert report == ["while the words were read", "while photos were judged"]
+    assert alone == ["while photos were judged", "while the words were read"]
+    assert command == ["while the words were read", "while photos were judged", "after the report"]

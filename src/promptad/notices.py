@@ -32,9 +32,15 @@ def notice(text: str) -> None:
 
 
 @contextmanager
-def collected_notices() -> Iterator[list[str]]:
-    """Inside, the lines that are said are also put into the list that this gives, each text once, in order."""
-    collector: list[str] = []
+def collected_notices(*, earlier: bool = False) -> Iterator[list[str]]:
+    """Inside, the lines that are said are also put into the list that this gives, each text once, in order.
+
+    Args:
+        earlier: begin with what the blocks around this one have collected so far, as a report does that is written at the
+            end of a command.
+    """
+    before = [line for outer in _collectors for line in outer] if earlier else []
+    collector = list(dict.fromkeys(before))
     _collectors.append(collector)
     try:
         yield collector

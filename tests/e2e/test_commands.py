@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,9 @@ def test_inspect_a_folder_of_odd_and_broken_files(model, tmp_path):
             assert "\n" not in rows[name]["error"]
             lines = [line for line in done.stderr.splitlines() if name in line]
             assert len(lines) == 1, (name, lines)
+    told = {word: int(n) for n, word in re.findall(r"(\d+) ([a-z ]+)", re.search(r"photos +(.*)", done.stdout)[1])}
+    assert told == Counter(row["verdict"] for row in rows.values())
+    assert told["skipped"] == 1 and told["failed"] >= 7, "a text file is no photo, all others should have been read"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "real.jpg" in page and not re.search(r'(src|href)="https?:', page)
 
@@ -153,9 +158,13 @@ def test_good_photos_and_words_without_a_saved_model(tmp_path):
                "--false-alarms", "0.2", "--threshold", "0.0001")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "anomalous" in done.stdout and "by hand" in done.stdout
-    done = run("inspect", one, "--method", "clip", "--object", "cookie", "-o", tmp_path / "b")
+    done = run("inspect", one, "--method", "clip", "--object", "metal nut", "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert "no threshold" in done.stdout
+    # A line that was said before the first photo was read stands on the page too.
+    page = html.unescape((tmp_path / "b/report.html").read_text(encoding="utf-8"))
+    notes = [line.removeprefix("note: ") for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert any("is an object of MVTec AD" in line for line in notes) and all(line in page for line in notes)
 
 
 def test_demo(tmp_path):

@@ -46,8 +46,9 @@ def main() -> None:
     """Entry point of the `promptad` script."""
     try:
         from promptad.cli.console import show_notices
+        from promptad.notices import collected_notices
 
-        with show_notices():
+        with show_notices(), collected_notices():  # a report shows what its command said before, too
             build()()
     except KeyboardInterrupt:  # while the command line itself is being built
         raise SystemExit(130) from None

@@ -53,7 +53,7 @@ class Report:
         rows: worst first, failed photos and skipped files last. csv, log, page: the files.
         reused: photos whose score is that of an earlier run. interrupted: by Ctrl-C; the rest is missing.
         unwritten: judged photos of which a file that was asked for could not be written; their rows say why.
-        notices: lines that were said during the run.
+        notices: lines that were said during the run, and before it where somebody collects them (the commands do).
     """
 
     rows: list[Row]
@@ -108,7 +108,7 @@ def inspect(
             then says `interrupted`.
     """
     prepare(output.folder)
-    with only_one(output.folder), collected_notices() as notices:
+    with only_one(output.folder), collected_notices(earlier=True) as notices:
         _sweep(output.folder)
         run = _Run(detector, photos, output, labels or {}, seen, failed)
         if output.fresh or seen is not None:
