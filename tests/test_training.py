@@ -147,7 +147,7 @@ def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(root
     content = output.read_bytes()
     again = train("anomalyclip", root, output, cache)
     assert again.reused and again.losses == first.losses and output.read_bytes() == content
-    with pytest.raises(ConfigError, match=r"another training.*--fresh"):
+    with pytest.raises(ConfigError, match=r"another training.*fresh=True"):
         train("anomalyclip", root, output, cache, settings={"lr": 0.01})
     other = train("anomalyclip", root, output, cache, settings={"lr": 0.01}, fresh=True)
     assert not other.reused and output.read_bytes() != content
@@ -155,7 +155,7 @@ def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(root
 
 def test_wrong_data_is_refused(root, cache, tmp_path):
     output = tmp_path / "p.safetensors"
-    with pytest.raises(ConfigError, match="--on DATASET"):
+    with pytest.raises(ConfigError, match="name a data set"):
         train_prompts("faprompt", [], BACKBONE, output)
     with pytest.raises(ConfigError, match="words alone"):
         train_prompts("rwda", [Source("x", "", load_dataset(root / "train"))], BACKBONE, output)
@@ -232,7 +232,6 @@ def test_settings_that_cannot_be_are_no_fault_of_the_photos(root, cache, tmp_pat
     for method, settings, words in (
         ("promptad-zs", {"layers": [99]}, r"tapped layers \[99\]"),
         ("faprompt", {"local_start": 99}, "local stream starts at block 99"),
-        ("faprompt", {"deep_tokens": 60}, "would overwrite a prompt's end token"),
         ("rwda", {"seed": -1}, "seed must be from 0 to 4294967295"),
         ("anomalyclip", {"seed": 10**20}, "seed must be from 0 to 4294967295"),
     ):
@@ -285,12 +284,10 @@ def test_wrong_files_get_one_line(root, cache, tmp_path):
     path = train("anomalyclip", root, tmp_path / "p.safetensors", cache).path
     with pytest.raises(WeightsError, match=r"trained with backbone random .* but random here"):
         Detector(weights=path, backbone=tiny_backbone(5))
-    with pytest.raises(
-        WeightsError, match=r"is a file of trained prompts, not a saved detector; give it with --weights"
-    ):
+    with pytest.raises(WeightsError, match=r"is a file of trained prompts, not a saved detector; give it as weights"):
         load(path, backbone=BACKBONE)
     saved = Detector(object="cup", backbone=BACKBONE, epochs=1, memory_layers=(1, 3)).fit([photo(1), photo(2)])
-    with pytest.raises(WeightsError, match=r"is a saved detector, not a file of trained prompts; give it with --model"):
+    with pytest.raises(WeightsError, match=r"is a saved detector, not a file of trained prompts; give it as model"):
         Detector(weights=saved.save(tmp_path / "d.safetensors"), backbone=BACKBONE)
     with pytest.raises(WeightsError, match="no such file of trained prompts"):
         Detector(weights=tmp_path / "none.safetensors", backbone=BACKBONE)

@@ -17,26 +17,25 @@ from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
-from promptad.clip.preprocess import Preprocess
 from promptad.data.copies import altered_copies
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo, is_folder
-from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
+from promptad.inputs import setting
 from promptad.judging import JudgedViews
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
-from promptad.methods.settings import config_dict, config_words, words_digest
+from promptad.methods.settings import config_dict, config_words, layout, words_digest
 from promptad.notices import notice
 from promptad.prediction import Prediction
 from promptad.prompts.words import WordsInUse
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned
 from promptad.scoring.maps import inspected_pixels
+from promptad.steps import Progress, Steps
 
-Progress = Callable[[int, int], None]
 if TYPE_CHECKING:
     from PIL.Image import Image
 PhotoLike: TypeAlias = "str | Path | Image | NDArray[Any]"
@@ -113,11 +112,7 @@ class Detector:
         self.method = self.entry.build(backbone, config, self.object)
         if learned is not None:
             learned.load_into(cast(Trained, self.method), backbone)
-        size = config.input_size or backbone.input_size
-        patch = backbone.sizes.vision.patch_size
-        self.preprocess = Preprocess(
-            size, patch, config.fit, config.pre_resize, config.test_channels, config.finest_defect
-        )
+        self.preprocess = layout(config, backbone.input_size, backbone.sizes.vision.patch_size)
         self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
         self.origin = learned.sha256 if learned else ""
         self.trained = {"sha256": learned.sha256, **learned.card} if learned else None
@@ -135,6 +130,7 @@ class Detector:
         defective: Sequence[PhotoLike] = (),
         false_alarms: float | None = None,
         progress: Progress | None = None,
+        unreadable: Callable[[str], None] | None = None,
     ) -> Detector:
         """Learns from good photos and sets the threshold from them. Copies among them count once, with a notice.
 
@@ -143,10 +139,12 @@ class Detector:
             held_out: further good photos that only set the threshold; the more, the lower the rate they can prove.
             defective: photos known to be defective. They set nothing; the threshold's note then says how many it misses.
             false_alarms: share of good photos that may be called anomalous, for example 0.01.
-            progress: called with photos done and photos in all.
+            progress: called with steps done and steps in all: a photo read, an epoch of training, a score for the
+                threshold.
+            unreadable: called with a line for each photo that cannot be read, which is then left out; None raises.
 
         Raises:
-            PhotoError: a photo cannot be read. DataError: a folder without photos. ConfigError: no photo at all, a photo
+            PhotoError: a photo cannot be read. DataError: a folder without photos, or none that can be read. ConfigError: no photo at all, a photo
             both learned from and held out, or a rate of false alarms smaller than the photos allow.
         """
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
@@ -155,18 +153,38 @@ class Detector:
         if false_alarms is not None:  # before the photos are read, which takes longest
             check_rate(false_alarms, len(extra) or len(good))
 
+        steps = Steps(progress, len(good) + len(extra) + self._later_steps(len(good), len(extra)))
+
         def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
             return self.encode(item if self.encoder.cache else photo, reference=True)
 
-        read = read_good_photos(good, extra, encode, self.entry.good_photos, progress)
+        read = read_good_photos(good, extra, self.encoder.read, encode, self.entry.good_photos, steps.tick, unreadable)
         known_bad = [self.encode(item) for item in each_photo(defective)] if len(defective) else []
         self.good = read.entries  # only now: a photo that cannot be read leaves the detector as it was
         copies = []
-        if len(read.learned) == 1 and not read.held_out and self.entry.good_photos != "unused":
-            copies = self.encoder.encode(altered_copies(as_photo(good[0])), reference=True)
-        return self.fit_features(
-            read.learned, held_out=read.held_out, copies=copies, defective=known_bad, false_alarms=false_alarms
+        if (
+            read.first is not None
+            and len(read.learned) == 1
+            and not read.held_out
+            and self.entry.good_photos != "unused"
+        ):
+            copies = self.encoder.encode(altered_copies(read.first), reference=True)
+        self.fit_features(
+            read.learned,
+            held_out=read.held_out,
+            copies=copies,
+            defective=known_bad,
+            false_alarms=false_alarms,
+            after_epoch=lambda _epoch, _method: steps.tick(),
+            after_score=steps.tick,
         )
+        steps.finish()
+        return self
+
+    def _later_steps(self, good: int, held_out: int) -> int:
+        """Steps of a fit after its photos are read, about: epochs of training, and scores that set the threshold."""
+        epochs = 0 if self.entry.trained else int(getattr(self.config, "epochs", 0))
+        return epochs + (held_out or good)
 
     def fit_features(
         self,
@@ -177,21 +195,29 @@ class Detector:
         defective: Sequence[PhotoFeatures] = (),
         false_alarms: float | None = None,
         after_epoch: EpochHook | None = None,
+        after_score: Callable[[], None] | None = None,
         set_threshold: bool = True,
     ) -> Detector:
         """:meth:`fit` from features that were encoded already, as the benchmarks do; no photo may be given twice.
 
         Args:
             copies: altered copies of a single good photo, which then set the threshold.
-            after_epoch: see the method's `fit`. set_threshold: off leaves the detector without threshold.
+            after_epoch: see the method's `fit`. after_score: called after each score for the threshold. set_threshold: off leaves the detector without threshold.
         """
         self.method.fit([photo.features for photo in photos], after_epoch=after_epoch)
         self._fitted = True
         self.calibration = None
         evidence = choose_evidence(photos, held_out, copies, self.entry.good_photos) if set_threshold else None
         if evidence is not None:
+
+            def judge(photo: PhotoFeatures, leave_out: int | None) -> Judged:
+                judged = self._judge_good(photo, leave_out)
+                if after_score is not None:
+                    after_score()
+                return judged
+
             self.calibration = calibrate_by(
-                self._judge_good, evidence, kind=self.entry.kind_of(self.config), rate=false_alarms, defective=defective
+                judge, evidence, kind=self.entry.kind_of(self.config), rate=false_alarms, defective=defective
             )
         return self
 
@@ -257,7 +283,7 @@ class Detector:
 
     def _predict_one(self, item: PhotoLike, maps: bool) -> Prediction:
         began = time.perf_counter()
-        photo = as_photo(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
+        photo = self.encoder.read(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
         read = time.perf_counter()
         features = self.encoder.encode([photo])[0] if photo is not None else self.encode(item)
         encoded = time.perf_counter()
@@ -287,7 +313,7 @@ class Detector:
         if inspected is not None:
             notice(
                 f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
-                "inspected (Prediction.inspected); --set fit=letterbox or fit=tiles looks at everything"
+                f"inspected (Prediction.inspected); {setting('fit', 'letterbox')} or {setting('fit', 'tiles')} looks at everything"
             )
         return Prediction(
             path=path,
@@ -307,7 +333,7 @@ class Detector:
         """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
         if self.encoder.cache and isinstance(item, str | Path):
             return self.encoder.encode_files([Path(item)], reference=reference)[0]
-        return self.encoder.encode([as_photo(item)], reference=reference)[0]
+        return self.encoder.encode([self.encoder.read(item)], reference=reference)[0]
 
     @property
     def words(self) -> WordsInUse:

@@ -6,21 +6,21 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from promptad import __version__
 from promptad.clip.backbone import Backbone
-from promptad.clip.preprocess import Preprocess
 from promptad.data.records import Record
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 from promptad.learning.auxiliary import KEEP_BYTES, AuxiliarySet
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder, FeatureStore
 from promptad.methods.contract import Trained
 from promptad.methods.registry import METHODS, Entry, find_method
-from promptad.methods.settings import config_dict
+from promptad.methods.settings import config_dict, layout
 from promptad.saved.prompts import read_learned, write_learned
 
 Progress = Callable[[int, int], None]
@@ -104,7 +104,7 @@ def train_prompts(
             raise ConfigError(f"{entry.title} is trained on words alone; leave the data set out")
     else:
         if not sources:
-            raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set, with --on DATASET")
+            raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set ({argument('on')})")
         data = _read(method, config, sources, backbone, cache, keep_bytes, reading)
         result.problems = data.problems
     identity: dict[str, Any] = {
@@ -125,7 +125,9 @@ def train_prompts(
         if found.card.get("key") == key:
             result.reused, result.card, result.losses = True, found.card, list(found.card.get("losses", []))
             return result
-        raise ConfigError(f"{output}: holds prompts of another training; choose another -o, or replace it with --fresh")
+        raise ConfigError(
+            f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"
+        )
     began = time.perf_counter()
     result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
     result.card = {
@@ -152,10 +154,8 @@ def _read(
 ) -> AuxiliarySet:
     records = [record for source in sources for record in source.records]
     chosen = method.choose(records)
-    size = config.input_size or backbone.input_size
     # Training photos are shown as good photos are: the channel slip of PromptAD's release is one of test photos.
-    patch = backbone.sizes.vision.patch_size
-    preprocess = Preprocess(size, patch, config.fit, config.pre_resize, finest=config.finest_defect)
+    preprocess = replace(layout(config, backbone.input_size, backbone.sizes.vision.patch_size), channels="rgb")
     encoder = Encoder(backbone, preprocess, method.request, cache=cache)
     done = 0
 

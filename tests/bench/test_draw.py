@@ -65,7 +65,7 @@ def test_numbers_count_in_the_directorys_own_order_where_that_is_asked_for(tmp_p
 def test_every_run_has_its_own_list(tmp_path: Path, root: Path) -> None:
     shots = given(tmp_path, root, classes={"cup": [[0, 1], [5]]})
     assert [names(shots.ordered("cup", run)) for run in (0, 1)] == [["000.png", "001.png"], ["005.png"]]
-    with pytest.raises(DataError, match="names the photos of 2 runs; run 3 has none; choose --seeds 2"):
+    with pytest.raises(DataError, match="names the photos of 2 runs; run 3 has none; choose seeds 2"):
         shots.ordered("cup", 2)
     with pytest.raises(DataError, match=r"mug: .*names no good photos of this class"):
         shots.ordered("mug", 0)

@@ -415,7 +415,7 @@ def test_a_first_look_is_marked() -> None:
     chosen = Protocol(make_variants(["promptad"]), limit=7)
     made = make_report("parts", chosen, ("x", "x"), Outcome([unit()]))
     assert "first look" in made.title and "7" in dict(made.header)["limit"]
-    assert any(line.startswith("first look (--limit 7)") for line in made.footer)
+    assert any(line.startswith("first look (limit=7)") for line in made.footer)
 
 
 def test_presets_measured_in_different_ways_are_told_apart() -> None:

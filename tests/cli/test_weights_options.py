@@ -42,5 +42,5 @@ def test_the_activation_that_is_given_is_used_and_no_longer_assumed(tmp_path):
         with warnings.catch_warnings(), collected_notices() as lines:
             warnings.simplefilter("ignore")
             backbone = options.open_backbone(str(tmp_path / "mine.pt"), "fp32", "cpu", activation)
-        found.append((backbone.sizes.activation, "--activation quick_gelu" in lines[0]))
+        found.append((backbone.sizes.activation, "activation=quick_gelu" in lines[0]))
     assert found == [("gelu", True), ("quick_gelu", False)]

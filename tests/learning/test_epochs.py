@@ -104,9 +104,9 @@ def test_what_goes_wrong_is_said(tmp_path):
         train_epochs(network(), lambda _: [], lambda _: torch.zeros(()), Recipe())
     place = Checkpoint(tmp_path / "state.safetensors", {"seed": 1})
     run(network(), Recipe(epochs=1), checkpoint=place)
-    with pytest.raises(ConfigError, match=r"another training.*--fresh"):
+    with pytest.raises(ConfigError, match=r"another training.*fresh=True"):
         run(network(), Recipe(epochs=1), checkpoint=Checkpoint(place.path, {"seed": 2}))
-    with pytest.raises(WeightsError, match="--fresh"):
+    with pytest.raises(WeightsError, match="start anew"):
         run(nn.Sequential(nn.Linear(2, 1)), Recipe(epochs=2), checkpoint=place)
     Path(place.path).write_bytes(b"no tensors")
     with pytest.raises(WeightsError, match="not a readable training state"):

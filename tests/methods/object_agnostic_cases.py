@@ -22,7 +22,17 @@ from promptad.methods.registry import find_method
 # The tiny towers have four and three blocks.
 BASE = {"local_start": 2, "epochs": 2, "batch_size": 3, "lr": 0.02, "defects": ("bent [c]",), "only_defects": True}
 # Read by the detector and the benchmarks, or only by the ranking of words (tested with it).
-ELSEWHERE = {"input_size", "fit", "finest_defect", "pre_resize", "test_channels", "view_score", "map_size", "smoothing"}
+ELSEWHERE = {
+    "input_size",
+    "fit",
+    "finest_defect",
+    "input_range",
+    "pre_resize",
+    "test_channels",
+    "view_score",
+    "map_size",
+    "smoothing",
+}
 ELSEWHERE |= {"defects", "only_defects", "state_bank"}
 # Settings of both methods -> another value.
 OTHERS: dict[str, dict[str, Any]] = {

@@ -141,7 +141,7 @@ def test_an_entry_that_nobody_reads_and_words_for_other_objects_are_said(tmp_pat
 def test_an_object_gets_the_same_words_however_it_is_written(spelling, tmp_path):
     path = str(write(tmp_path, '[classes]\n"Metal-nut"=["rust"]'))
     assert lookup_key(spelling) == "metal_nut" and object_words(spelling) == "metal nut"
-    with pytest.warns(PromptadNotice, match=r"is an object of MVTec AD.*color stain.*state_bank=none"):
+    with pytest.warns(PromptadNotice, match=r"is an object of MVTec AD.*color stain.*state_bank='none'"):
         assert anomaly_states(spelling) == anomaly_states("metal_nut")
     with pytest.warns(PromptadNotice, match="is an object of a public data set.*flip"):
         assert anomaly_types(spelling) == ["bent", "color", "flip", "scratch"]

@@ -164,7 +164,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path, content: by
 )
 def test_a_log_of_another_version_is_refused_with_the_way_out(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "log.jsonl").write_bytes(header)
-    with pytest.raises(DataError, match=r"in version [13] of their form, expected 2; .*--fresh"):
+    with pytest.raises(DataError, match=r"in version [13] of their form, expected 2; .*fresh=True"):
         ResultLog(tmp_path / "log.jsonl", KEY)
     assert (tmp_path / "log.jsonl").read_bytes() == header
 

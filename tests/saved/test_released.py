@@ -194,10 +194,10 @@ def without(*names: str):
 @pytest.mark.parametrize(
     ("method", "given", "change", "says"),
     [
-        ("anomalyclip", "faprompt", None, "holds prompts of anomalyclip, not of faprompt; give --method anomalyclip"),
+        ("anomalyclip", "faprompt", None, "holds prompts of anomalyclip, not of faprompt; give method=anomalyclip"),
         ("faprompt", "anomalyclip", None, "holds prompts of faprompt"),
         ("anomalyclip", None, without("ctx_neg"), "holds no ctx_pos and ctx_neg"),
-        ("anomalyclip", None, lambda s: s.update(ctx_pos=torch.zeros(1, 1, 12, 768)), "32 wide.*--backbone"),
+        ("anomalyclip", None, lambda s: s.update(ctx_pos=torch.zeros(1, 1, 12, 768)), "32 wide.*backbone"),
         ("anomalyclip", None, lambda s: s.update(ctx_neg=s["ctx_neg"][:, :, :3]), "12 and 3 tokens"),
         ("anomalyclip", None, without("compound_prompts_text.0"), "incomplete"),
         ("anomalyclip", None, lambda s: s.update({"compound_prompts_text.2": torch.zeros(4, 32)}), "3 text blocks"),
@@ -244,7 +244,7 @@ def test_what_a_file_does_not_say_or_is_not_used_gets_a_line(backbone, tmp_path)
     path = save(tmp_path / "epoch_7.pth", published(backbone, "faprompt") | {"momentum": torch.zeros(3)})
     with collected_notices() as lines, pytest.warns(PromptadNotice):
         import_released(path, tmp_path / "a.safetensors", "faprompt", backbone)
-    assert len(lines) == 2 and "not used: momentum" in lines[0] and "--trained-on" in lines[1]
+    assert len(lines) == 2 and "not used: momentum" in lines[0] and "trained_on puts" in lines[1]
 
 
 def test_the_command_writes_a_file_that_its_sibling_shows(backbone, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from promptad.data.files import sha256_file, shown
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import DataError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 LIST_FORMAT = "promptad shot list 1"
@@ -100,7 +101,7 @@ def take_shots(
         readable = f", {len(shots)} of them readable" if passed else ""
         raise DataError(
             f"{ordered[0].class_name}: {k} good photos were asked for, train has {len(ordered)}{readable}; "
-            "add photos or choose smaller --shots"
+            f"add photos or choose smaller {argument('shots')}"
         )
     return shots, passed
 
@@ -130,7 +131,7 @@ class GivenShots:
             raise DataError(f"{class_name}: {self.source} names no good photos of this class; add it, or leave it out")
         if len(runs) > 1 and run >= len(runs):
             raise DataError(
-                f"{class_name}: {self.source} names the photos of {len(runs)} runs; run {run + 1} has none; choose --seeds "
+                f"{class_name}: {self.source} names the photos of {len(runs)} runs; run {run + 1} has none; choose {argument('seeds')} "
                 f"{len(runs)}, or name more"
             )
         return runs[run if len(runs) > 1 else 0]

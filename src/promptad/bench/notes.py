@@ -8,6 +8,7 @@ from typing import Any
 from promptad.bench.comparison import spread
 from promptad.bench.summary import Cell, Line
 from promptad.calibration.threshold import DEFAULT_RATE
+from promptad.inputs import argument
 from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import IMAGE_METRICS, METRICS, PIXEL_METRICS
 
@@ -162,7 +163,7 @@ def limit_note(limit: int) -> list[str]:
     if not limit:
         return []
     return [
-        f"first look (--limit {limit}): at most {limit} normal and {limit} anomalous test photos of each class; the numbers "
+        f"first look ({argument('limit', str(limit))}): at most {limit} normal and {limit} anomalous test photos of each class; the numbers "
         "are of these alone and are not those of the whole set"
     ]
 

@@ -16,6 +16,7 @@ from promptad.data.files import sha256_file
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, PromptadError
+from promptad.inputs import argument
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _draw(
         if len(ordered) < unit.shots:
             raise DataError(
                 f"{unit.class_name}: {protocol.given.source} names {len(ordered)} good photos for run {unit.run + 1}, "
-                f"{unit.shots} were asked for; choose smaller --shots"
+                f"{unit.shots} were asked for; choose smaller {argument('shots')}"
             )
         unreadable = [why for shot in ordered[: unit.shots] if (why := files.why_unreadable(shot.path))]
         if unreadable:  # another photo instead would not be what was given

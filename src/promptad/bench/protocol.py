@@ -16,6 +16,7 @@ from promptad.bench.conventions import Conventions, conventions_of
 from promptad.bench.draw import GivenShots
 from promptad.bench.variants import DEFAULT_SEED, Variant
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,16 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not self.variants:
-            raise ConfigError("no method to evaluate; name one, for example --method promptad")
+            raise ConfigError(f"no method to evaluate; name one, for example {argument('method', 'promptad')}")
         if self.runs < 1 or self.base_seed < 0:
             raise ConfigError(f"runs must be at least 1 and the seed at least 0; got {self.runs} and {self.base_seed}")
         if not self.shots or min(self.shots) < 0:
             raise ConfigError(f"shots must be numbers of at least 0, such as 0,1,2,4; got {self.shots}")
         needing = [variant.method for variant in self.variants if variant.entry.needs_good_photos]
         if needing and not any(self.shots):
-            raise ConfigError(f"{needing[0]} learns from good photos; give --shots of at least 1, such as 1,2,4")
+            raise ConfigError(
+                f"{needing[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
+            )
         if self.limit < 0:
             raise ConfigError(f"the limit is {self.limit} test photos; expected at least 1, or 0 for all")
         for variant in self.variants:

@@ -21,6 +21,7 @@ from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.detector import Detector
 from promptad.errors import DataError, PhotoError, PromptadError
+from promptad.inputs import argument
 from promptad.learning.features import GIB, Encoder, PhotoFeatures
 from promptad.methods.contract import Method, Scores
 from promptad.metrics.accumulator import Accumulator, Result
@@ -127,7 +128,7 @@ class TestSet:
             notice(
                 f"{self.records[0].class_name}: the features of {over} of {len(self.records)} test photos are more than the "
                 f"{keep_bytes / GIB:g} GiB kept in memory and are read again from {cache.folder} for every pass; "
-                "--feature-memory GIB keeps more"
+                f"{argument('feature_memory')} keeps more"
             )
 
     def __len__(self) -> int:
@@ -239,7 +240,7 @@ class TestSet:
             return ()
         return (
             f"up to {max(shares):.0%} of a photo lies outside the centre crop and counts with its map's smallest value; "
-            "--convention pixels=inspected leaves it out",
+            f"{argument('convention', 'pixels=inspected')} leaves it out",
         )
 
     def aurocs(self, detector: Detector) -> dict[str, float]:

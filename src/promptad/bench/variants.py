@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 from promptad.methods.registry import METHODS, Entry, find_method
 from promptad.saved.prompts import Learned
 
@@ -66,7 +67,7 @@ class Variant:
             names = ", ".join(file.path.name for file in files)
             raise ConfigError(
                 f"{class_name}: {len(apart) or 'none'} of {names} left this class out; expected one; leave the class out, "
-                "or give one file with --weights"
+                f"or give one file ({argument('weights')})"
             )
         return apart[0]
 
@@ -107,7 +108,7 @@ def make_variants(
     """
     given, known = dict(settings or {}), {name: set(find_method(name).setting_names) for name in methods}
     if "parts" in given and parts:
-        raise ConfigError("parts are given twice; name them either with --parts or with --set parts=...")
+        raise ConfigError(f"parts are given twice; name them either as {argument('parts')} or among the settings")
     for unknown in [part for part in parts if part not in PARTS]:
         raise ConfigError(f"part {unknown!r} unknown; expected some of {', '.join(PARTS)}")
     for key in given:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from promptad.calibration.bounds import counted
 from promptad.calibration.ladder import Role
 from promptad.data.copies import Copy, CopyFinder, Photo
 from promptad.data.files import sha256_file
-from promptad.data.photos import as_photo
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.learning.features import PhotoFeatures
 from promptad.notices import notice
 
@@ -29,19 +28,23 @@ class GoodPhotos:
         learned, held_out: features, copies left out.
         entries: of those given to learn from: name and size (H, W), "sha256" of files, and "copy_of" where it repeats
             another one and was left out.
+        first: pixels of the first of those learned.
     """
 
     learned: list[PhotoFeatures] = field(default_factory=list)
     held_out: list[PhotoFeatures] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    first: Photo | None = None
 
 
 def read_good_photos(
     good: Sequence[Any],
     held_out: Sequence[Any],
+    read: Callable[[Any], Photo],
     encode: Encode,
     role: Role,
-    progress: Callable[[int, int], None] | None = None,
+    done: Callable[[], None] | None = None,
+    unreadable: Callable[[str], None] | None = None,
 ) -> GoodPhotos:
     """Reads and encodes good photos. Copies of earlier ones are left out, in what is learned and in what is proved.
 
@@ -49,19 +52,35 @@ def read_good_photos(
     good photo scores next to nothing.
 
     Args:
-        good, held_out: paths, Pillow images or arrays. encode: gives features. role: what good photos are for the method.
-        progress: called with photos done and photos in all.
+        good, held_out: paths, Pillow images or arrays. read: decodes one. encode: gives its features.
+        role: what good photos are for the method. done: called after each photo.
+        unreadable: called with a line for each photo that cannot be read, which is then left out; None raises instead.
 
     Raises:
-        PhotoError: a photo cannot be read. ConfigError: a held-out photo was learned from too.
+        PhotoError: a photo cannot be read. DataError: none of those to learn from, or none of the held out, can be read.
+        ConfigError: a held-out photo was learned from too.
     """
     out, finder = GoodPhotos(), CopyFinder()
     items = [*good, *held_out]
     names = [_name(item, number) for number, item in enumerate(items)]
     copies: list[tuple[str, str, bool]] = []
+    # The finder counts what it was given, which unreadable photos are not.
+    numbers: list[int] = []
     for number, item in enumerate(items):
-        photo = as_photo(item)
+        if done is not None and number:
+            done()
+        try:
+            photo = read(item)
+        except PhotoError as error:
+            if unreadable is None:
+                raise
+            unreadable(str(error))
+            _refuse_none(number, numbers, len(good), len(items))
+            continue
+        numbers.append(number)
         copy = finder.add(photo)
+        if copy is not None:
+            copy = replace(copy, of=numbers[copy.of])
         if copy is not None:
             _refuse_learned(copy, names[number], names[copy.of], number >= len(good) > copy.of and role != "unused")
             copies.append((names[number], names[copy.of], copy.exact))
@@ -73,11 +92,21 @@ def read_good_photos(
         if number < len(good):
             out.entries.append(entry)
         if copy is None:
+            if number < len(good) and out.first is None:
+                out.first = photo
             (out.learned if number < len(good) else out.held_out).append(encode(item, photo))
-        if progress is not None:
-            progress(number + 1, len(items))
-    _say(copies, len(items))
+    if done is not None:
+        done()
+    _say(copies, len(numbers))
     return out
+
+
+def _refuse_none(number: int, read: Sequence[int], good: int, total: int) -> None:
+    """Raises when the last good photo, or the last held-out one, could not be read and none before it could."""
+    if number == good - 1 and not read:
+        raise DataError("none of the good photos can be read; give at least one")
+    if number == total - 1 > good - 1 and not any(earlier >= good for earlier in read):
+        raise DataError("none of the held-out photos can be read; give at least one, or leave them out")
 
 
 def _refuse_learned(copy: Copy, name: str, original: str, learned: bool) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from promptad.errors import PromptadError
+from promptad.inputs import named_as_options
 from promptad.notices import PromptadNotice
 
 EXIT_ERROR = 2
@@ -38,7 +39,10 @@ def warn(text: str) -> None:
 
 @contextmanager
 def show_notices() -> Iterator[None]:
-    """Inside, warnings are lines on stderr: promptad's own as ``note: ...``, others as ``warning: ...``; each text once."""
+    """Inside, warnings are lines on stderr, each text once: promptad's own as ``note: ...``, others as ``warning: ...``.
+
+    What they and errors say of inputs is said of options.
+    """
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -53,7 +57,8 @@ def show_notices() -> Iterator[None]:
         # Python would hold back a second text from the same place in the code.
         warnings.filterwarnings("always", category=PromptadNotice)
         warnings.showwarning = show
-        yield
+        with named_as_options():
+            yield
 
 
 @contextmanager
@@ -64,7 +69,8 @@ def friendly_errors() -> Iterator[None]:
     when the reader of stdout went away. Errors in the program itself keep their traceback: they are bugs.
     """
     try:
-        yield
+        with named_as_options():
+            yield
         sys.stdout.flush()  # inside, so that a reader that went away is noticed here and not at exit
     except PromptadError as error:
         _fail(str(error), EXIT_ERROR, error)

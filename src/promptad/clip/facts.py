@@ -16,6 +16,7 @@ from torch import Tensor
 
 from promptad.clip.architecture import Activation
 from promptad.errors import WeightsError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 RGB = tuple[float, float, float]
@@ -120,8 +121,7 @@ def settle(claims: Sequence[Claim], widths: tuple[int, int], where: str) -> Fact
 
 def _say_assumed(names: Sequence[str], where: str) -> None:
     words = {
-        "activation": "the exact GELU (OpenAI's own weights need quick_gelu: --activation quick_gelu, or "
-        'activation="quick_gelu" in Python)',
+        "activation": f"the exact GELU (OpenAI's own weights need quick_gelu: {argument('activation', 'quick_gelu')})",
         "vision_heads": f"attention heads of {HEAD_WIDTH} channels",
         "text_heads": f"attention heads of {HEAD_WIDTH} channels",
         "mean": "CLIP's usual normalisation of colours",

@@ -84,6 +84,7 @@ class Preprocess:
         finest: 0, or the side in photo pixels of the smallest defect that has to be seen. Every photo, whatever its size
             and shape, is then looked at in one scale, at which such a defect is as large as a patch; what is larger than
             S there is cut into tiles in both directions, at least a fifth of their side shared with the next.
+        input_range: the value that is white in photos of more than 8 bits, for whoever reads them; 0 as their files say.
     """
 
     size: int = 240
@@ -92,6 +93,7 @@ class Preprocess:
     pre_resize: int = 0
     channels: Channels = "rgb"
     finest: int = 0
+    input_range: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < self.patch or self.size % self.patch:

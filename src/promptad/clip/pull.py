@@ -29,6 +29,7 @@ from promptad.clip import zoo
 from promptad.clip.pins import Pin, file_sha256, read_pin, write_pin
 from promptad.clip.zoo import Checkpoint
 from promptad.errors import WeightsError
+from promptad.inputs import argument
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all (None where the server does not say)."""
@@ -174,7 +175,7 @@ def _copy_bundled(checkpoint: Checkpoint, to: str | Path | None) -> Path:
         for file in (*checkpoint.companions, *checkpoint.files):
             target = folder / file.name
             if target.exists() and file_sha256(target) != file.sha256:
-                raise WeightsError(f"{target} exists and is another file: give an empty folder with --to")
+                raise WeightsError(f"{target} exists and is another file: give an empty folder ({argument('to')})")
             shutil.copyfile(source.parent / file.name, target)
             origin = Remote(file.name, "bundled with promptad", file.sha256, "sha256 in the zoo")
             _pin(target, checkpoint, origin, file.sha256)
@@ -245,7 +246,7 @@ def _on_hub(checkpoint: Checkpoint, names: list[str]) -> Remote:
 
 def _otherwise(checkpoint: Checkpoint) -> str:
     others = f" (also at {', '.join(checkpoint.alternatives)})" if checkpoint.alternatives else ""
-    return f"try again later, or fetch the file elsewhere{others} and pass it with `--backbone /path/to/file`"
+    return f"try again later, or fetch the file elsewhere{others} and give it itself ({argument('backbone', '/path/to/file')})"
 
 
 def part_path(target: Path, sha256: str) -> Path:
@@ -344,7 +345,7 @@ def _require_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise WeightsError(
             f"{folder} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB more are needed: "
-            "free some space or give another folder with --to"
+            f"free some space or give another folder ({argument('to')})"
         )
 
 

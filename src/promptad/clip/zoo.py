@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from promptad.clip.pins import file_sha256, read_pin
 from promptad.errors import WeightsError
+from promptad.inputs import argument
 
 STARTER_FOLDER = Path(__file__).with_name("starter")
 WEIGHTS_NAMES = (
@@ -228,7 +229,7 @@ def missing(checkpoint: Checkpoint, because: str = "") -> WeightsError:
         (f"{because}: " if because else "")
         + f"checkpoint {checkpoint.name!r} is not on this machine: no {names} in {folder_of(checkpoint)}; "
         f"run `promptad models pull {checkpoint.name}`{network}, put the file there, "
-        f"or pass `--backbone /path/to/{checkpoint.files[0].name}`"
+        f"or give the file itself ({argument('backbone', f'/path/to/{checkpoint.files[0].name}')})"
     )
 
 

@@ -25,6 +25,7 @@ from promptad.data.files import one_line, sha256_file, shown, write_atomic
 from promptad.data.photos import read_photo
 from promptad.data.pixels import Mask, Rgb
 from promptad.errors import ConfigError, DataError, PhotoError
+from promptad.inputs import argument
 
 SMALLEST, LARGEST = 0.001, 0.1
 """Shares of the photo that damage covers; between them every order of magnitude is equally likely."""
@@ -139,7 +140,9 @@ def damaged(
         change = np.abs(result[mask].astype(np.int16) - photo[mask]).max(1) if mask.any() else np.zeros(1)
         if mask.sum() >= _MIN_PIXELS and change.mean() >= _MIN_CHANGE and mask.mean() < 0.5:
             return result, mask
-    raise PhotoError(f"{name}: a {kind} cannot be seen on it in {_ATTEMPTS} tries; leave this kind out with --kinds")
+    raise PhotoError(
+        f"{name}: a {kind} cannot be seen on it in {_ATTEMPTS} tries; leave this kind out of {argument('kinds')}"
+    )
 
 
 class _Source(NamedTuple):

@@ -21,21 +21,22 @@ from torch import Tensor
 
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.errors import WeightsError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 # 1: without a digest, and a detector's words may lie in a file beside it.
 FORMAT = 2
 _KEY, _DIGEST = "promptad", "promptad_sha256"
 _KINDS = {
-    "detector": ("saved detector", "make one with `promptad fit GOOD... -o FILE`", "give it with --model"),
+    "detector": ("saved detector", "make one with `promptad fit GOOD... -o FILE`", "model"),
     "prompts": (
         "file of trained prompts",
         "make one with `promptad train METHOD --on DATASET -o FILE`",
-        "give it with --weights",
+        "weights",
     ),
     "training": (
         "training state",
-        "start the training anew with --fresh",
+        "start the training anew",
         "it is a training that was not finished; run the same `promptad train` again",
     ),
 }
@@ -105,7 +106,7 @@ def saved_from_bytes(content: bytes, kind: str = "detector", source: str = "save
     metadata, tensors = _unpack(content, source, f"not a readable {name}", make)
     if _KEY not in metadata:
         raise WeightsError(
-            f"{source}: safetensors, but not a {name} of promptad (CLIP weights are given with --backbone); {make}"
+            f"{source}: safetensors, but not a {name} of promptad (CLIP weights are a {argument('backbone')}); {make}"
         )
     header = _read_header(source, metadata[_KEY], make)
     if header["format"] > FORMAT:
@@ -116,6 +117,8 @@ def saved_from_bytes(content: bytes, kind: str = "detector", source: str = "save
         other, _, use = _KINDS.get(
             header["kind"], (f"file of the kind {header['kind']!r}", "", "it cannot be used here")
         )
+        if use in ("model", "weights"):
+            use = f"give it as {argument(use)}"
         raise WeightsError(f"{source}: is a {other}, not a {name}; {use}")
     if _DIGEST in metadata or header["format"] > 1:
         if metadata.get(_DIGEST) != content_digest(metadata[_KEY], tensors):

@@ -23,6 +23,7 @@ from promptad.data.files import sha256_file, sha256_files, shown
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError, PhotoError
+from promptad.inputs import argument
 from promptad.learning.features import GIB, Encoder, PhotoFeatures
 from promptad.notices import notice
 
@@ -165,7 +166,7 @@ class AuxiliarySet:
             where = f"read again from {cache.folder}" if cache is not None else "encoded again"
             notice(
                 f"the features of {over} of {len(self.records)} training photos are more than the {keep_bytes / GIB:g} GiB "
-                f"kept in memory and are {where} in every epoch; --feature-memory GIB keeps more"
+                f"kept in memory and are {where} in every epoch; {argument('feature_memory')} keeps more"
             )
 
     def __len__(self) -> int:

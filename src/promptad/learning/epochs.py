@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from promptad.data.tensor_file import read_saved, write_saved
 from promptad.errors import ConfigError, WeightsError
+from promptad.inputs import argument
 
 B = TypeVar("B")
 Progress = Callable[[int, int], None]
@@ -154,7 +155,7 @@ def _restore(
     if saved.header.get("identity") != _plain(checkpoint.identity):
         raise ConfigError(
             f"{path}: is of another training (other photos, settings or weights); finish that one, or start anew "
-            "with --fresh"
+            f"({argument('fresh', 'True')})"
         )
     try:
         own = {k.removeprefix("module."): v for k, v in saved.tensors.items() if k.startswith("module.")}
@@ -170,7 +171,7 @@ def _restore(
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0][:100]
         raise WeightsError(
-            f"{path}: does not hold what this training keeps ({reason}); start anew with --fresh"
+            f"{path}: does not hold what this training keeps ({reason}); start anew ({argument('fresh', 'True')})"
         ) from error
 
 

@@ -24,9 +24,10 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.files import sha256_file, write_atomic
-from promptad.data.photos import read_photo
+from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import PromptadError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 Photo = NDArray[np.uint8]
@@ -135,6 +136,14 @@ class Encoder:
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
 
+    def read(self, item: object) -> Photo:
+        """A photo in any form, see `data.photos.as_photo`, as (H, W, 3) uint8 RGB with the layout's range of values.
+
+        Raises:
+            PhotoError: it cannot be read.
+        """
+        return as_photo(item, input_range=self.preprocess.input_range or None)
+
     def encode_files(
         self, paths: Iterable[Path], *, reference: bool = False, done: Callable[[Path], None] | None = None
     ) -> list[PhotoFeatures]:
@@ -150,7 +159,7 @@ class Encoder:
             if features is not None:
                 features = features.to(self.backbone.device)
             if features is None:
-                features = self.encode([read_photo(path)], reference=reference)[0]
+                features = self.encode([self.read(path)], reference=reference)[0]
                 if self.cache:
                     self.cache.put(key, features)
             out.append(features)
@@ -199,7 +208,7 @@ class FeatureStore:
                 self._too_small = True
                 notice(
                     f"{self.folder}: the features of this run are more than {self.max_bytes / GIB:g} GiB, so photos are encoded "
-                    "again in every pass; --feature-disk GIB keeps more"
+                    f"again in every pass; {argument('feature_disk')} keeps more"
                 )
             return None
         try:

@@ -21,6 +21,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.contract import EpochHook, Needs, Trained, WordScores
@@ -214,7 +215,7 @@ class ObjectAgnostic(Trained):
         if not self._trained:
             raise ConfigError(
                 f"{self.name}: its prompts are not trained yet; train them with `promptad train {self.name}`, or load a "
-                "file of trained prompts (--weights)"
+                f"file of trained prompts ({argument('weights')})"
             )
 
     # -- learning -----------------------------------------------------------------------------------------------------

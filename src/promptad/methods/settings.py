@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar
 
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
-from promptad.clip.preprocess import Channels, Fit
+from promptad.clip.preprocess import Channels, Fit, Preprocess
 from promptad.errors import ConfigError
 from promptad.prompts.words import WordsInUse, own_words, resolved_words, words_in_use
 
@@ -36,6 +36,9 @@ class ScoringConfig:
     # Side in photo pixels of the smallest defect that has to be seen, at which photos are then looked at in one scale and
     # in tiles (with fit "auto"); 0: the photo as a whole, whatever that hides.
     finest_defect: Count = 0
+    # The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose files have 16; 0: as the
+    # file says, else the full range, with a line where no value comes near it.
+    input_range: Weight = 0.0
     # Side in pixels to which a photo is brought before everything else; 0 leaves that out.
     pre_resize: Count = 0
     # Order of the colours of photos that are judged; "bgr" is a slip of PromptAD's released code (F-6).
@@ -59,8 +62,31 @@ class ScoringConfig:
         object.__setattr__(self, "state_bank", resolved_words(self.state_bank))
 
 
+def layout(config: ScoringConfig, input_size: int, patch: int) -> Preprocess:
+    """How photos are laid out under a config, for a tower with that recommended input size and patch size in pixels."""
+    return Preprocess(
+        config.input_size or input_size,
+        patch,
+        config.fit,
+        config.pre_resize,
+        config.test_channels,
+        config.finest_defect,
+        config.input_range,
+    )
+
+
 # Settings that may differ from those of training: they touch words and presentation, not what was learned.
-FREE_SETTINGS = ("fit", "finest_defect", "defects", "only_defects", "state_bank", "map_size", "smoothing", "view_score")
+FREE_SETTINGS = (
+    "fit",
+    "finest_defect",
+    "input_range",
+    "defects",
+    "only_defects",
+    "state_bank",
+    "map_size",
+    "smoothing",
+    "view_score",
+)
 
 
 def make_config(cls: type[C], preset: str, presets: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> C:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 OBJECT = "[c]"
@@ -59,7 +60,9 @@ def as_state(defect: str) -> str:
     check_text(defect, "the defect")
     words = re.sub(re.escape(OBJECT), OBJECT, " ".join(defect.split()), flags=re.IGNORECASE)
     if not words.replace(OBJECT, "").strip():
-        raise ConfigError('a defect needs words, for example --defect "with scratch" or --defect "bent [c]"')
+        raise ConfigError(
+            f"a defect needs words, for example {argument('defects', 'with scratch')} or {argument('defects', 'bent [c]')}"
+        )
     if OBJECT in words:
         return words
     first, _, rest = words.partition(" ")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from promptad.errors import ConfigError
+from promptad.inputs import argument, setting
 from promptad.notices import notice
 from promptad.prompts.word_file import (
     INLINE,
@@ -64,7 +65,9 @@ def object_words(name: str) -> str:
             return key.replace("_", " ")
     words = " ".join(name.replace("_", " ").split())
     if not words:
-        raise ConfigError('the object has no name; say what the photos show, for example --object "metal nut"')
+        raise ConfigError(
+            f"the object has no name; say what the photos show, for example {argument('object', 'metal nut')}"
+        )
     return words
 
 
@@ -184,7 +187,7 @@ def words_in_use(
     if new:
         groups.append((OWN, tuple(new)))
     if not any(states for _, states in groups):
-        raise ConfigError('no defect words at all; name some, for example --defect "with scratch"')
+        raise ConfigError(f"no defect words at all; name some, for example {argument('defects', 'with scratch')}")
     return WordsInUse(object_words(object_name), tuple(groups))
 
 
@@ -233,7 +236,7 @@ def _say_added(object_name: str, source: str, groups: Sequence[tuple[str, Sequen
         if origin in _DATASET_BANKS.values():
             notice(
                 f"{object_name!r} is an object of {origin}, so the defect words of that data set are used too: "
-                f"{', '.join(dict.fromkeys(map(defect_words, states)))}; --set state_bank=none leaves them out"
+                f"{', '.join(dict.fromkeys(map(defect_words, states)))}; {setting('state_bank', 'none')} leaves them out"
             )
 
 
@@ -301,7 +304,7 @@ def _say_types(object_name: str, source: str, classes: Sequence[tuple[str, Seque
             names = ", ".join(defect_words(name.replace("_", " ")) for name in types)
             notice(
                 f"{object_name!r} is an object of a public data set, so the types of damage there are named in its prompt: "
-                f"{names}; --set state_bank=none leaves them out"
+                f"{names}; {setting('state_bank', 'none')} leaves them out"
             )
     _say_added(object_name, source, classes)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from promptad.data.files import TEMPORARY, one_line, shown
 from promptad.errors import DataError
+from promptad.inputs import argument
 from promptad.notices import notice
 from promptad.prediction import RESULT_VERSION
 from promptad.report.rows import Row
@@ -266,7 +267,7 @@ def _whole(path: Path) -> int:
         raise DataError(f"{shown(path)}: is no result log of promptad; choose another name or remove it")
     raise DataError(
         f"{shown(path)}: holds results in version {version} of their form, expected {RESULT_VERSION}; "
-        "choose another output folder, or begin anew in this one (--fresh)"
+        f"choose another output folder, or begin anew in this one ({argument('fresh', 'True')})"
     )
 
 

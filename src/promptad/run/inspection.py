@@ -13,6 +13,7 @@ from promptad.data.files import TEMPORARY, sha256_file, shown, write_atomic
 from promptad.data.lock import only_one
 from promptad.detector import Detector
 from promptad.errors import DataError
+from promptad.inputs import argument
 from promptad.notices import collected_notices, notice
 from promptad.report.log import ResultLog, run_key
 from promptad.report.page import Metric, PageSummary, write_page
@@ -289,7 +290,7 @@ class _Run:
             ends = _some(sorted(f"{scale.low:.3g} to {scale.high:.3g}" for scale in self.recoloured))
             notice(
                 f"some heat maps are those of an earlier run and keep its colours and outlines ({ends}, as their legends "
-                "say); --fresh draws them anew"
+                f"say); {argument('fresh', 'True')} draws them anew"
             )
 
     def _summary(self, metrics: tuple[Metric, ...]) -> PageSummary:
@@ -307,7 +308,7 @@ class _Run:
             threshold=calibration.threshold if calibration else None,
             threshold_note=calibration.note
             if calibration
-            else "Good photos (--good) set a threshold; --threshold gives one by hand.",
+            else f"Good photos ({argument('good')}) set a threshold; {argument('threshold')} gives one by hand.",
             map_low=scale.low if scale else None,
             map_high=scale.high if scale else None,
             map_threshold=calibration.map_threshold if calibration else None,

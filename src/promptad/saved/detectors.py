@@ -19,6 +19,7 @@ from promptad.clip.vision import PositionResize
 from promptad.data.files import one_line, shown
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
 from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.inputs import argument
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_words
 from promptad.notices import notice
@@ -83,7 +84,7 @@ class SavedDetector:
         if loaded.sha256 != self.made_with["sha256"]:
             raise WeightsError(
                 f"{self.path}: made with backbone {self.made_with['name']} (sha256 {self.made_with['sha256'][:8]}), but "
-                f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights with --backbone, or fit again"
+                f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights ({argument('backbone')}), or fit again"
             )
         here = {**loaded.decides(), "activation": loaded.sizes.activation}
         then = {**self.decides, "activation": self.made_with["activation"]}

@@ -19,6 +19,7 @@ from promptad.clip.backbone import Backbone
 from promptad.data.files import one_line, sha256_file, shown
 from promptad.data.tensor_file import read_saved, write_saved
 from promptad.errors import ConfigError, PromptadError, WeightsError
+from promptad.inputs import argument
 from promptad.methods.contract import Trained
 from promptad.methods.registry import Entry, find_method
 from promptad.methods.settings import check_keys, config_dict
@@ -79,7 +80,7 @@ class Learned:
         if self.backbone["sha256"] != backbone.sha256:
             raise WeightsError(
                 f"{self.path}: trained with backbone {self.backbone['name']} (sha256 {self.backbone['sha256'][:8]}), but "
-                f"{backbone.name} here is {backbone.sha256[:8]}; give the right one with --backbone, or train again"
+                f"{backbone.name} here is {backbone.sha256[:8]}; give the right one ({argument('backbone')}), or train again"
             )
         try:
             method.load_learned(self.tensors)
@@ -204,7 +205,7 @@ def find_learned(method: str, backbone: Backbone) -> Learned:
     raise WeightsError(
         f"{find_method(method).title} needs trained prompts, and the package has none for the backbone {backbone.name}; "
         f"train them with `promptad train {method} ... --backbone {backbone.name} -o prompts.safetensors`, then give "
-        "them with --weights"
+        f"them ({argument('weights')})"
     )
 
 
@@ -228,7 +229,7 @@ def choose_learned(
     for what, given, found in (("method", method, learned.method), ("preset", preset, learned.preset)):
         if given not in (None, found):
             raise ConfigError(
-                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave --{what} out, or "
+                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave {argument(what)} out, or "
                 f"train others with `promptad train`"
             )
     return learned

@@ -21,6 +21,7 @@ from torch import Tensor
 from promptad.clip.backbone import Backbone
 from promptad.data.files import one_line, sha256_file, shown
 from promptad.errors import ConfigError, WeightsError
+from promptad.inputs import argument
 from promptad.methods.contract import Trained
 from promptad.methods.object_agnostic import DAMAGED, OBJECT
 from promptad.methods.registry import find_method
@@ -79,7 +80,7 @@ def import_released(
     if not trained_on:
         notice(
             f"{shown(path)}: does not say which photos it was trained on, so nothing can tell whether photos that are scored "
-            "were among them; --trained-on puts it on the card"
+            f"were among them; {argument('trained_on')} puts it on the card"
         )
     source = {"name": trained_on or "photos that its file does not name", "licence": licence or "not stated"}
     card = {
@@ -130,7 +131,7 @@ def map_released(state: Mapping[str, Tensor], method: str, backbone: Backbone, n
     has_prior = any(key.startswith(_PRIOR) for key in state)
     if has_prior != (method == "faprompt"):
         other = "faprompt" if has_prior else "anomalyclip"
-        raise WeightsError(f"{name}: holds prompts of {other}, not of {method}; give --method {other}")
+        raise WeightsError(f"{name}: holds prompts of {other}, not of {method}; give {argument('method', other)}")
     normal, abnormal = (_tokens(state[key], backbone, f"{name}: {key}") for key in ("ctx_pos", "ctx_neg"))
     deep = _deep(state, backbone, name)
     tensors: dict[str, Tensor] = {"slots.normal": normal, "slots.abnormal": abnormal}
@@ -160,7 +161,7 @@ def _tokens(values: Tensor, backbone: Backbone, name: str) -> Tensor:
     if values.ndim < 2 or values.shape[-1] != width:
         raise WeightsError(
             f"{name} has the shape {tuple(values.shape)}, the text tower of {backbone.name} is {width} wide; give the CLIP "
-            "that the prompts were trained with, --backbone"
+            f"that the prompts were trained with ({argument('backbone')})"
         )
     return values.float().reshape(-1, *values.shape[-2:]).contiguous()
 
@@ -173,7 +174,7 @@ def _deep(state: Mapping[str, Tensor], backbone: Backbone, name: str) -> Tensor:
     if numbers != list(range(len(sets))) or len({tokens.shape for tokens in sets}) > 1 or len(sets) >= blocks:
         raise WeightsError(
             f"{name}: its {len(sets)} sets of deep tokens are incomplete or too many for the {blocks} text blocks of "
-            f"{backbone.name}; give the CLIP that the prompts were trained with, --backbone"
+            f"{backbone.name}; give the CLIP that the prompts were trained with ({argument('backbone')})"
         )
     return torch.cat(sets) if sets else torch.empty(0)
 
@@ -189,7 +190,7 @@ def _prior(state: Mapping[str, Tensor], backbone: Backbone, name: str) -> tuple[
     if inputs % embed:
         raise WeightsError(
             f"{name}: its prior network reads {inputs} values, no multiple of the {embed} of {backbone.name}; give the CLIP "
-            "that the prompts were trained with, --backbone"
+            f"that the prompts were trained with ({argument('backbone')})"
         )
     return {own: state[key].float().contiguous() for key, own in keys.items()}, inputs // embed
 
@@ -203,7 +204,7 @@ def _check_origin(state: Mapping[str, Tensor], backbone: Backbone, before: tuple
         if given.shape != own.shape or float((given - own).abs().max()) > _SAME:
             raise WeightsError(
                 f"{name}: was trained with another CLIP than {backbone.name} (the start tokens differ); give the right one "
-                "with --backbone"
+                f"({argument('backbone')})"
             )
     for side, words, tokens in (("pos", OBJECT, before[0]), ("neg", DAMAGED, before[1])):
         rows = state.get(f"tokenized_prompts_{side}")

@@ -35,6 +35,7 @@ from promptad.data.files import shown
 from promptad.data.folder import reason_not_read
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
@@ -202,5 +203,5 @@ def _say_no_good(category: Path, photos: Sequence[PhotoFile]) -> None:
             names = ", ".join(shown(kind) for kind in kinds[:4]) + (", ..." if len(kinds) > 4 else "")
             notice(
                 f"{shown(category)}: no folder of {split} has the name of normal photos (good, ok, pass, ...); "
-                f"all count as defects: {names}; name normal ones with normal=... (--normal)"
+                f"all count as defects: {names}; name normal ones ({argument('normal')})"
             )

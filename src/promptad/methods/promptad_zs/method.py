@@ -28,6 +28,7 @@ from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
@@ -294,7 +295,7 @@ class PromptADZeroShot(Trained):
         if self._net is None:
             raise ConfigError(
                 "PromptAD zero-shot has no trained decoders yet; train them with `promptad train promptad-zs`, or load "
-                "a file of them with --weights"
+                f"a file of them ({argument('weights')})"
             )
         return self._net
 

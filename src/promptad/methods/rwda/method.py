@@ -26,6 +26,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError
+from promptad.inputs import argument, setting
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress, train_epochs
 from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordScores
@@ -43,7 +44,11 @@ from promptad.scoring.prototypes import anomalous_probability
 # guide words on one side, another lr or other widths then encodes nothing twice.
 _KEPT_SIDES = 8
 _encoded: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
-_UNTRAINED = "the classifier of RWDA is not trained; train it with `promptad train rwda -o FILE`, and load it with --weights FILE"
+
+
+def _untrained() -> ConfigError:
+    way_out = f"train it with `promptad train rwda -o FILE`, and load the file ({argument('weights')})"
+    return ConfigError(f"the classifier of RWDA is not trained; {way_out}")
 
 
 class Classifier(nn.Module):
@@ -99,7 +104,9 @@ class RWDA(Trained):
         ]
         for guide in config.guides:
             if agree and with_articles(guide) != guide:
-                notice(f"guide words {guide!r}: their articles follow the next word; --set articles=literal keeps them")
+                notice(
+                    f"guide words {guide!r}: their articles follow the next word; {setting('articles', 'literal')} keeps them"
+                )
         self._normal, self._anomalous = backbone.encode_texts(sentences)
         self._classifier = self._start()
         self._trained = False
@@ -206,7 +213,7 @@ class RWDA(Trained):
         """
         config = self.config
         if not self._trained:
-            raise ConfigError(_UNTRAINED)
+            raise _untrained()
         parts: dict[str, Tensor] = {}
         if config.parts != "classifier":
             parts["guided"] = anomalous_probability(features.image, self._normal, self._anomalous, config.scale)
@@ -231,7 +238,7 @@ class RWDA(Trained):
             ConfigError: nothing was trained or loaded yet.
         """
         if not self._trained:
-            raise ConfigError(_UNTRAINED)
+            raise _untrained()
         return {f"classifier.{name}": value.detach().clone() for name, value in self._classifier.state_dict().items()}
 
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:

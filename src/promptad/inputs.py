@@ -1,0 +1,46 @@
+"""Names of inputs as whoever asked gave them: keyword arguments in Python, options on the command line.
+
+The same rules hold for both, so the same line is said to both; only what the inputs are called differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_options: ContextVar[bool] = ContextVar("promptad_options", default=False)
+# Options that are not called as the argument is.
+_NAMES = {"defects": "--defect", "output": "-o", "settings": "--set", "licences": "--licence", "sources": "--on"}
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Inside, inputs are called as on the command line."""
+    token = _options.set(True)
+    try:
+        yield
+    finally:
+        _options.reset(token)
+
+
+def argument(name: str, value: str = "") -> str:
+    """An input by its name: `false_alarms=0.01`, or `--false-alarms 0.01`.
+
+    Args:
+        name: as the Python API calls it. value: an example in words, as Python would write it without quotes.
+    """
+    if not _options.get():
+        return f"{name}={value}" if value else name
+    option = _NAMES.get(name, f"--{name.replace('_', '-')}")
+    if value in ("True", ""):
+        return option
+    return f'{option} "{value}"' if " " in value else f"{option} {value}"
+
+
+def setting(name: str, value: str) -> str:
+    """A setting of a method with a value: `fit='tiles'`, or `--set fit=tiles`."""
+    if _options.get():
+        return f"--set {name}={value}"
+    number = value.replace(".", "", 1).isdigit() or value in ("True", "False")
+    return f"{name}={value}" if number else f"{name}={value!r}"
