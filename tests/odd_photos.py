@@ -231,6 +231,7 @@ def _more_damage() -> dict[str, bytes]:
         "archive.png": b"PK\x03\x04" + b"\x00" * 100,
         "head.jpg": jpeg[:20],
         "no-rows.png": raw_png(64, 48, 8, 2, b""),
+        "few-rows.png": raw_png(64, 4000, 8, 0, b"\x00" * 65 * 3),
         "no-data.png": png[: png.index(b"IDAT") - 4] + png_chunk(b"IEND", b""),
         "wrong-sum.png": png[:29] + b"\x00\x00\x00\x00" + png[33:],
         "no-width.png": raw_png(0, 48, 8, 0, b""),
