@@ -156,8 +156,8 @@ def test_good_photos_that_only_set_the_threshold_do_not_decide_a_score(photos, t
         with pytest.warns(PromptadNotice, match="keep its colours") if unread else _nothing():
             report = run(detector, photos, tmp_path / "out")
     assert len(unread) == 5 and report.reused == 5
-    assert any("--fresh draws them anew" in line for line in report.notices)
-    assert "--fresh draws them anew" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert any("fresh=True draws them anew" in line for line in report.notices)
+    assert "fresh=True draws them anew" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert {row["heatmap_scale"]["low"] for row in results(tmp_path / "out").values()} != {report.rows[0].map_threshold}
 
 
