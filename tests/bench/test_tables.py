@@ -252,15 +252,15 @@ def test_a_whole_data_set_stands_beside_every_metric_that_is_published() -> None
     made = report(whole(image_auroc=0.95, pixel_auroc=0.95, image_ap=0.9, aupro_30=0.9))
     assert beside(made) == [
         ("image AUROC (image AUROC)", "95.0", "94.6 ± 1.7", "+0.4"),
-        ("image AUPR (image AP)", "90.0", "97.1", "-7.1"),
+        ("image AUPR (image AP)", "90.0", "97.1 ± 1.0", "-7.1"),
         ("pixel AUROC (pixel AUROC)", "95.0", "95.9 ± 0.5", "-0.9"),
-        ("PRO (AUPRO@0.3)", "90.0", "87.9", "+2.1"),
+        ("PRO (AUPRO@0.3)", "90.0", "87.9 ± 1.0", "+2.1"),
     ]
     shown = cells(markdown(made), "published, mean of all 15 classes")
-    assert shown[0] == ["method", "shots", "image AUROC", "image AUPR", "pixel AUROC", "PRO", "source"]
+    assert shown[0] == ["method", "shots", "image AUROC", "image AUPR", "image F1-max", "pixel AUROC", "PRO", "source"]
     rows = {(line[0], line[-1].split(";")[0]): line[2:4] for line in shown[1:]}
     assert rows["SPADE", "PromptAD, CVPR 2024"][0] == "81.0 ± 2.0"
-    assert rows["PromptAD", "PromptAD, CVPR 2024"] == ["94.6 ± 1.7", "97.1"]
+    assert rows["PromptAD", "PromptAD, CVPR 2024"] == ["94.6 ± 1.7", "97.1 ± 1.0"]
     assert any("F-13" in line for line in made.footer) and any("F-7" in line for line in made.footer)
 
 
@@ -291,7 +291,9 @@ SETTINGS_OF_ROWS = [
     ("promptad", "text", 1, "paper", {"semantic_concatenation": False, "margin": False}, True),
     ("promptad", "text", 1, "paper", {"semantic_concatenation": False}, False),
     ("rwda", "sum", 0, "paper", {}, True),
-    ("rwda", "sum", 0, "paper", {"fit": "squash"}, False),
+    ("rwda", "sum", 1, "paper", {"fit": "squash"}, False),
+    ("rwda", "sum", 0, "paper-good-broken", {"name_object": False}, True),
+    ("rwda", "sum", 0, "paper", {"fit": "letterbox"}, False),
     ("rwda", "sum", 0, "paper-good-broken", {}, False),
     ("rwda", "sum", 0, "clean", {}, False),
     ("promptad-zs", "", 0, "paper", {}, True),
@@ -312,9 +314,14 @@ def test_a_number_stands_beside_the_settings_that_it_belongs_to(
 
 
 def test_known_and_unknown_objects_have_their_own_numbers() -> None:
-    for known, wanted in ((True, ("93.0 ± 0.3", "92.6")), (False, ("92.2 ± 0.3", "91.5"))):
+    cases = (
+        ({}, ("93.0 ± 0.3", "92.6")),
+        ({"name_object": False}, ("92.2 ± 0.3", "91.5")),
+        ({"fit": "squash"}, ("91.0 ± 0.3", "89.8")),  # one view has its own numbers, not those of the crops
+    )
+    for settings, wanted in cases:
         rows = [row(parts="sum"), row(parts="guided")]
-        made = report(whole(method="rwda", shots=0, settings={"name_object": known}, rows=rows))
+        made = report(whole(method="rwda", shots=0, settings=settings, rows=rows))
         assert tuple(line[2] for line in beside(made) if line[0].startswith("image AUROC")) == wanted
 
 

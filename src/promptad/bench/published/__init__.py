@@ -11,7 +11,7 @@ an evaluation with any other setting has no published number beside it.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -20,7 +20,15 @@ from typing import Any
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict
 
-PAPERS = ("promptad", "promptad_classes", "faprompt", "rwda", "promptad_zs")
+PAPERS = (
+    "promptad",
+    "promptad_classes",
+    "faprompt",
+    "faprompt_classes",
+    "rwda",
+    "rwda_classes",
+    "promptad_zs",
+)
 METRICS = {
     "image_auroc": "image AUROC",
     "image_aupr": "image AUPR",
@@ -78,7 +86,7 @@ class Number:
 
     Attributes:
         method: as the paper writes it. metric: one of :data:`METRICS`. column: of an evaluation that it is compared with.
-        shots: k; 0 for none. mean, std: in percent; std None where none is printed.
+        shots: k; 0 for none, -1 for all training photos. mean, std: in percent; std None where none is printed.
         table: where it is printed. source, backbone: in which paper, and what it was measured with.
         listed: whether it belongs to the paper's main tables; rows of ablations do not.
         ours: whose row it is compared with, or None.
@@ -122,6 +130,18 @@ class Contradiction:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a method costs as a paper measured it: parameters that are trained; milliseconds, mean and deviation."""
+
+    method: str
+    table: str
+    source: str
+    parameters: int
+    training_ms_a_batch: tuple[float, float] | None
+    inference_ms_a_photo: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Published:
     """What is published of one data set.
 
@@ -129,6 +149,7 @@ class Published:
         key: "mvtec", "visa", ... name: as people write it.
         classes: class -> photos of the full data set: (training, normal test, anomalous test); empty where unknown.
         numbers, class_numbers, contradictions: everything that is printed on it.
+        test: normal and anomalous test photos in all, where a paper counts them.
     """
 
     key: str
@@ -137,6 +158,7 @@ class Published:
     numbers: tuple[Number, ...]
     class_numbers: tuple[ClassNumbers, ...]
     contradictions: tuple[Contradiction, ...]
+    test: tuple[int, int] | None = None
 
     def complete(self, evaluated: Collection[str]) -> bool:
         """Whether these are all its classes, so that means may be compared."""
@@ -184,17 +206,40 @@ def recognise(classes: Collection[str]) -> Published | None:
 @cache
 def published() -> tuple[Published, ...]:
     """All data sets of which something is published, MVTec AD and VisA first."""
-    folder = files("promptad.bench.published")
-    sets = tomllib.loads((folder / "sets.toml").read_text(encoding="utf-8"))
-    papers = [tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8")) for name in PAPERS]
-    return tuple(_data_set(key, entry, papers) for key, entry in sets.items())
+    return tuple(_data_set(key, entry) for key, entry in _content("sets").items())
 
 
-def _data_set(key: str, entry: Mapping[str, Any], papers: Iterable[Mapping[str, Any]]) -> Published:
+@cache
+def costs() -> tuple[Cost, ...]:
+    """What the papers print of parameters and times."""
+    return tuple(
+        Cost(
+            entry["method"],
+            entry["table"],
+            paper["source"],
+            entry["parameters"],
+            _pair(entry.get("training_ms_a_batch")),
+            (entry["inference_ms_a_photo"][0], entry["inference_ms_a_photo"][1]),
+        )
+        for paper in map(_content, PAPERS)
+        for entry in paper.get("costs", ())
+    )
+
+
+@cache
+def _content(name: str) -> dict[str, Any]:
+    return tomllib.loads((files("promptad.bench.published") / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _pair(values: Any) -> tuple[Any, Any] | None:
+    return None if values is None else (values[0], values[1])
+
+
+def _data_set(key: str, entry: Mapping[str, Any]) -> Published:
     numbers: list[Number] = []
     classes: list[ClassNumbers] = []
     contradictions = []
-    for paper in papers:
+    for paper in map(_content, PAPERS):
         for row in paper.get("rows", ()):
             if row["set"] == key:
                 numbers += _numbers(row, paper)
@@ -205,7 +250,8 @@ def _data_set(key: str, entry: Mapping[str, Any], papers: Iterable[Mapping[str, 
             if note["set"] == key:
                 contradictions.append(Contradiction(key, tuple(note["methods"]), note["words"]))
     counts = {name: (photos[0], photos[1], photos[2]) for name, photos in entry.get("classes", {}).items()}
-    return Published(key, entry["name"], counts, tuple(numbers), tuple(classes), tuple(contradictions))
+    test = _pair(entry.get("test"))
+    return Published(key, entry["name"], counts, tuple(numbers), tuple(classes), tuple(contradictions), test)
 
 
 def _numbers(row: Mapping[str, Any], paper: Mapping[str, Any]) -> list[Number]:
