@@ -61,6 +61,16 @@ def only_one(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def require_free(folder: Path) -> None:
+    """Shows at once, before anything is learned or loaded, that nobody else is at work in a folder.
+
+    Raises:
+        DataError: as :func:`only_one`.
+    """
+    with only_one(folder):
+        pass
+
+
 def _holder(file: BinaryIO) -> str:
     """Who holds the lock, as far as the file tells."""
     try:
