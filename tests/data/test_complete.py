@@ -135,10 +135,26 @@ def test_whole_photos_with_black_or_grey_ends_are_read(tmp_path: Path, name: str
     assert read_photo(path).shape == (64, 80, 3)
 
 
-@pytest.mark.parametrize("interlaced", [1, 2, 3, 5, 8])
-def test_short_files_of_any_height(tmp_path: Path, interlaced: int) -> None:
+def test_a_phone_photo_with_a_second_picture_is_whole_or_cut_off_by_its_first(tmp_path: Path) -> None:
+    grey = np.full_like(NOISE, 128)
+    grey[:16] = NOISE[:16]
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "MPO", save_all=True, append_images=[Image.fromarray(NOISE)], quality=95)
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(buffer.getvalue())
+    assert Image.open(path).format == "MPO"
+    assert read_photo(path).shape == (64, 80, 3)
+    content = bytearray(buffer.getvalue())
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 7] = struct.pack(">H", 128)
+    path.write_bytes(content)
+    with pytest.raises(PhotoError, match="is cut off"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 5, 8])
+def test_short_files_of_any_height(tmp_path: Path, height: int) -> None:
     """One missing row is enough, for every small height."""
-    height = interlaced
     rows = (b"\0" + b"\x77" * 10) * (height - 1)
     (tmp_path / "photo.png").write_bytes(raw_png(10, height, 8, 0, rows))
     with pytest.raises(PhotoError):
