@@ -122,7 +122,7 @@ def unseen(photo: Rgb, *_: object) -> tuple[Rgb, np.ndarray]:
 
 def test_what_cannot_be_seen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "dent", unseen)
-    with pytest.raises(PhotoError, match=r"a\.png: a dent cannot be seen .*--kinds$"):
+    with pytest.raises(PhotoError, match=r"a\.png: a dent cannot be seen .*of kinds$"):
         damaged(texture(), "dent", seed=0, name="a.png")
 
 

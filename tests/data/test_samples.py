@@ -154,7 +154,12 @@ def test_twelve_bits_in_sixteen_are_said_and_scaled_by_a_given_range(tmp_path: P
             byteorder=">" if "big" in suffix else "<",
         )
     lines = notices_of(read_photo, path)
-    assert len(lines) == 1 and DARK in lines[0] and str(tmp_path) in lines[0] and "input range 4095" in lines[0]
+    assert (
+        len(lines) == 1
+        and DARK in lines[0]
+        and str(tmp_path) in lines[0]
+        and "say so with input_range=4095" in lines[0]
+    )
     photo = silent(read_photo, path, input_range=4095)
     expected = np.rint(values * (255 / 4095)).astype(np.uint8)
     np.testing.assert_array_equal(photo, expected if kind == "colour" else np.repeat(expected[..., None], 3, 2))

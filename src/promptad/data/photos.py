@@ -325,7 +325,7 @@ def _require_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise PhotoError(
             f"{name}: {width}x{height} is {width * height} pixels, the limit is {max_pixels}; "
-            "scale the photo down, cut it into tiles, or raise max_pixels"
+            "scale the photo down, cut it into tiles, or raise max_pixels in Python"
         )
 
 

@@ -201,7 +201,7 @@ def test_other_normal_names_are_given(tmp_path: Path) -> None:
     root = make(tmp_path / "part", "train/good/0.png", "test/gut/0.png", "test/bad/1.png")
     records, lines = loaded(root)
     assert [record.label for record in records] == [0, 1, 1]
-    assert "no folder of test has the name of normal photos" in lines[0] and "--normal" in lines[0]
+    assert "no folder of test has the name of normal photos" in lines[0] and "(normal)" in lines[0]
     records, lines = loaded(root, normal=("Gut",))
     assert [(record.label, record.defect_type) for record in records] == [(0, "good"), (1, "bad"), (0, "good")]
     assert lines == []
