@@ -206,6 +206,26 @@ def test_errors_are_one_line_and_exit_code_2(dataset: Path, arguments: list[str]
     assert len(errors) == 1 and words in errors[0] and "Traceback" not in done.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--shots", "0"],
+        ["--shots", "one"],
+        ["--set", "epoch=3"],
+        ["--preset", "best"],
+        ["--convention", "masks=soft"],
+        ["--classes", "green"],
+        ["--method", "faprompt,winclip"],
+    ],
+)
+def test_what_needs_no_weights_is_said_before_they_are_loaded(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(backbone, "load_backbone", lambda *_, **__: pytest.fail("weights were loaded first"))
+    done = run([str(dataset), *arguments])
+    assert done.exit_code == 2 and "error: " in done.stderr
+
+
 def test_a_data_set_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     done = run([str(tmp_path / "nowhere")])
     assert done.exit_code == 2 and "there is no such data set" in done.stderr

@@ -190,12 +190,12 @@ def _differences(report: Report) -> Table:
         (
             f"{line.label}, {line.shots} shots{_mark(line)}",
             f"{earlier.label}, {earlier.shots} shots{_mark(earlier)}",
-            f"{100 * found.difference:+.1f}",
-            f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
-            f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001",
-            found.test,
+            f"{100 * pair.difference:+.1f}",
+            f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}",
+            f"{pair.p:.3f}" if pair.p >= 0.001 else "< 0.001",
+            pair.test,
         )
-        for line, earlier, found in report.pairs
+        for line, earlier, pair in report.pairs
     ]
     columns = ("row", "against", "difference", INTERVAL, "p", "test")
     return Table("differences in image AUROC, same photos", columns, tuple(rows))

@@ -117,9 +117,9 @@ class TestSet:
             self._whole[record.path] = _image_features(photo)
         if not self.records:
             name = records[0].class_name if records else "class"
-            found = f"none of the {len(records)} test photos can be read" if records else "no test photos"
+            what = f"none of the {len(records)} test photos can be read" if records else "no test photos"
             first = f" (first: {self.unreadable[0]})" if self.unreadable else ""
-            raise DataError(f"{name}: {found}{first}; expected some in test/<type>; add them or leave the class out")
+            raise DataError(f"{name}: {what}{first}; expected some in test/<type>; add them or leave the class out")
         self._say_limit(keep_bytes)
 
     def _say_limit(self, keep_bytes: int) -> None:

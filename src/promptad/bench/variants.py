@@ -135,6 +135,18 @@ def make_variants(
     return tuple(out)
 
 
+def plain_variants(methods: Sequence[str], presets: Sequence[str]) -> tuple[Variant, ...]:
+    """Every method with every preset, without trained prompts: what a protocol can be checked with before anything is loaded.
+
+    Raises:
+        ConfigError: an unknown method or preset.
+    """
+    variants = [Variant(method, preset) for method in methods for preset in presets]
+    for variant in variants:
+        variant.entry.make_config(variant.preset)
+    return tuple(variants)
+
+
 def trained_classes(learned: Learned) -> set[str]:
     """The classes that trained prompts were trained on, as their card names them."""
     return {name for data in learned.card.get("data", []) for name in data.get("classes", [])}
@@ -180,8 +192,8 @@ def _rows(group: Sequence[Learned]) -> list[list[Learned]]:
 
 def _names(learned: Sequence[Learned]) -> dict[str, str]:
     """SHA-256 -> the name of each file's row: its stem, and where two have the same one the first digits."""
-    stems = [one.path.stem for one in learned]
+    stems = [file.path.stem for file in learned]
     return {
-        one.sha256: one.path.stem if stems.count(one.path.stem) == 1 else f"{one.path.stem} {one.sha256[:8]}"
-        for one in learned
+        file.sha256: file.path.stem if stems.count(file.path.stem) == 1 else f"{file.path.stem} {file.sha256[:8]}"
+        for file in learned
     }

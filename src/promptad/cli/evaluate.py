@@ -141,9 +141,14 @@ def evaluate(
     from promptad.bench.draw import read_given_shots
     from promptad.bench.protocol import Protocol
     from promptad.bench.run import Evaluation, run
+    from promptad.bench.variants import plain_variants
     from promptad.learning.features import GIB
     from promptad.run.inspection import prepare
 
+    presets = names(preset or "clean")
+    Protocol(
+        plain_variants(names(method), presets), numbers, seeds, conventions=measured, limit=limit
+    )  # before weights
     given = read_given_shots(shots_from, records) if shots_from else None
     open_clip = partial(options.open_backbone, backbone, precision, device, activation)
     variants, base_seed, clip = _variants(method, preset, weights, parts, values, open_clip)
