@@ -19,7 +19,7 @@ from scipy import ndimage
 
 import promptad
 from promptad import Detector
-from promptad.cli.options import parse_settings
+from promptad.cli.takes import parse_settings
 from promptad.data.damage import damaged
 from promptad.data.folder import find_photos
 from promptad.data.photos import read_photo

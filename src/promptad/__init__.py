@@ -18,9 +18,33 @@ if TYPE_CHECKING:
     from promptad.detector import Detector as Detector
     from promptad.detector import load as load
     from promptad.prediction import Prediction as Prediction
+    from promptad.requests.damaging import DamageRequest as DamageRequest
+    from promptad.requests.detecting import FitRequest as FitRequest
+    from promptad.requests.detecting import InspectRequest as InspectRequest
+    from promptad.requests.evaluating import EvaluateRequest as EvaluateRequest
+    from promptad.requests.training import TrainRequest as TrainRequest
 
-_PUBLIC = {"Detector": "promptad.detector", "load": "promptad.detector", "Prediction": "promptad.prediction"}
-__all__ = ["Detector", "Prediction", "__version__", "load"]
+_PUBLIC = {
+    "DamageRequest": "promptad.requests.damaging",
+    "Detector": "promptad.detector",
+    "EvaluateRequest": "promptad.requests.evaluating",
+    "FitRequest": "promptad.requests.detecting",
+    "InspectRequest": "promptad.requests.detecting",
+    "Prediction": "promptad.prediction",
+    "TrainRequest": "promptad.requests.training",
+    "load": "promptad.detector",
+}
+__all__ = [  # noqa: RUF022 - the version last
+    "DamageRequest",
+    "Detector",
+    "EvaluateRequest",
+    "FitRequest",
+    "InspectRequest",
+    "Prediction",
+    "TrainRequest",
+    "load",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

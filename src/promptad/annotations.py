@@ -141,6 +141,7 @@ def _checked_choice(name: str, choices: Sequence[Any], value: Any) -> Any:
 def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
     if value is None and NoneType in members:
         return None
+    words = [str(choice) for member in members if get_origin(member) is Literal for choice in get_args(member)]
     first: ConfigError | None = None
     for member in members:
         if member is not NoneType:
@@ -148,7 +149,10 @@ def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
                 return checked_value(name, member, value)
             except ConfigError as error:
                 first = first or error
-    raise first or ConfigError(f"{name} must be left out; got {shortened(value)}")
+    found = f"; got {shortened(value)}"
+    reason = str(first).removesuffix(found) if first else f"{name} must be left out"
+    also = f", or {' or '.join(words)}" if words and not reason.endswith(words[-1]) else ""
+    raise ConfigError(f"{reason}{also}{found}")
 
 
 def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:

@@ -90,6 +90,9 @@ class Detector:
         if defects:
             settings["defects"] = tuple(defects)
         self.object = object
+        if weights is None and not find_method(method or "promptad").trained:
+            # Settings that cannot be are told before the seconds that loading takes.
+            find_method(method or "promptad").make_config(preset or "clean", **settings)
         if isinstance(backbone, Backbone):
             clip = backbone
             if activation not in (None, clip.sizes.activation):

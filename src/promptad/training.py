@@ -18,8 +18,9 @@ from promptad.inputs import argument
 from promptad.learning.auxiliary import KEEP_BYTES, AuxiliarySet
 from promptad.learning.epochs import Checkpoint
 from promptad.learning.features import Encoder, FeatureStore
+from promptad.methods.catalogue import trained_facts
 from promptad.methods.contract import Trained
-from promptad.methods.registry import METHODS, Entry, find_method
+from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, layout
 from promptad.saved.prompts import read_learned, write_learned
 
@@ -50,16 +51,6 @@ class Training:
     reused: bool = False
     problems: list[str] = field(default_factory=list)
     card: dict[str, Any] = field(default_factory=dict)
-
-
-def find_trained(name: str) -> Entry:
-    """The entry of a method that is trained once. Raises ConfigError for the others, naming what to do instead."""
-    entry = find_method(name)
-    if not entry.trained:
-        known = ", ".join(key for key, one in METHODS.items() if one.trained)
-        instead = "learns from good photos: use `promptad fit`" if entry.needs_good_photos else "has nothing to train"
-        raise ConfigError(f"{name} {instead}; methods that are trained once are {known}")
-    return entry
 
 
 def train_prompts(
@@ -94,7 +85,8 @@ def train_prompts(
         ConfigError: settings, no data where it is needed, or data where none is. DataError: no usable photo, or photos
             of one kind only. WeightsError: a damaged state of an earlier training.
     """
-    entry = find_trained(name)
+    trained_facts(name)
+    entry = find_method(name)
     config = entry.make_config(preset, **(settings or {}))
     method = cast(Trained, entry.build(backbone, config, "object"))
     result = Training(output)

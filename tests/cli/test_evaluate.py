@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -15,11 +14,17 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import promptad
-from promptad.cli import evaluate as command
+from promptad.cli import build
 from promptad.clip import backbone
 from tiny import tiny_backbone
 
-run = functools.partial(CliRunner().invoke, command.app)
+APP = build()
+
+
+def run(arguments: list[str], **options: object) -> Result:
+    return CliRunner().invoke(APP, ["evaluate", *arguments], **options)
+
+
 QUICK = [
     "--seeds",
     "2",
@@ -177,11 +182,11 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
     [
         (["--classes", "green"], "--classes green: the data set has no such class; it has blue, red"),
         (["--object", "tile"], "--object names one class"),
-        (["--shots", "one"], "--shots one: expected whole numbers"),
-        (["--shots", "-1"], "shots must be numbers of at least 0"),
+        (["--shots", "one"], "--shots must be a list such as 3, 8; got 'one'"),
+        (["--shots", "-1"], "--shots must be from 0 to 1000000; got -1"),
         (["--shots", "0"], "promptad learns from good photos; give --shots of at least 1"),
-        (["--eval-size", "big"], "--eval-size big: expected a number of pixels"),
-        (["--eval-size", "0"], "eval_size must be from 1 to 1000000"),
+        (["--eval-size", "big"], "--eval-size must be a whole number, such as 4, or photo; got 'big'"),
+        (["--eval-size", "0"], "--eval-size must be from 1 to 1000000"),
         (
             ["--convention", "masks"],
             "--convention 'masks': expected key=value, for example --convention masks=bilinear",

@@ -8,10 +8,13 @@ import pytest
 import torch
 import typer
 
-from promptad.cli import build, options
+from promptad.cli import build
 from promptad.errors import ConfigError
 from promptad.notices import collected_notices
+from promptad.requests.asked import BackboneRequest
 from tiny import openclip, tiny_backbone
+
+NAMES = ("precision", "device", "activation")
 
 
 @pytest.mark.parametrize("command", ["fit", "inspect", "evaluate", "train"])
@@ -23,14 +26,14 @@ def test_every_command_that_loads_weights_has_the_options_about_them(command):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (("fp32", "cpu", "relu"), "activation 'relu' is unknown; expected 'quick_gelu' or 'gelu'"),
-        (("fp8", "cpu", None), "precision 'fp8' is unknown; expected 'fp32' or 'bf16'"),
+        (("fp32", "cpu", "relu"), "activation must be one of quick_gelu, gelu; got 'relu'"),
+        (("fp8", "cpu", None), "precision must be one of fp32, bf16; got 'fp8'"),
         (("fp32", "moon", None), "device 'moon': not usable here"),
     ],
 )
 def test_values_that_cannot_be_are_refused_in_one_line(values, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        options.open_backbone(None, *values)
+        BackboneRequest(**dict(zip(NAMES, values, strict=True))).open_backbone()
     assert "\n" not in str(caught.value)
 
 
@@ -41,6 +44,6 @@ def test_the_activation_that_is_given_is_used_and_no_longer_assumed(tmp_path):
     for activation in (None, "quick_gelu"):
         with warnings.catch_warnings(), collected_notices() as lines:
             warnings.simplefilter("ignore")
-            backbone = options.open_backbone(str(tmp_path / "mine.pt"), "fp32", "cpu", activation)
+            backbone = BackboneRequest(backbone=str(tmp_path / "mine.pt"), activation=activation).open_backbone()
         found.append((backbone.sizes.activation, "activation=quick_gelu" in lines[0]))
     assert found == [("gelu", True), ("quick_gelu", False)]

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal, TextIO
 
 from promptad.errors import PromptadError
@@ -139,6 +139,24 @@ def progress(title: str, *, unit: Literal["bytes", "count"] = "count") -> Iterat
         yield update
     finally:
         bar.stop()
+
+
+@contextmanager
+def progress_stages(*titles: str) -> Iterator[list[Update]]:
+    """One progress for each stage of a work, shown one after the other: a terminal has room for one bar at a time."""
+    with ExitStack() as bars:
+        open_bars: dict[str, Update] = {}
+
+        def stage(title: str) -> Update:
+            def update(done: int, total: int | None) -> None:
+                if title not in open_bars:
+                    bars.close()
+                    open_bars[title] = bars.enter_context(progress(title))
+                open_bars[title](done, total)
+
+            return update
+
+        yield [stage(title) for title in titles]
 
 
 class _Lines:

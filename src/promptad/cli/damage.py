@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from promptad.cli import options
-from promptad.cli.console import friendly_errors, progress, say, warn
+from promptad.cli.console import progress, say, warn
+from promptad.cli.takes import takes
+from promptad.requests.damaging import DamageRequest
 
 
-@friendly_errors()
-def damage(
-    good: Annotated[list[Path], typer.Argument(help="Good photos, or folders of them.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the set; the object gets a folder in it.")],
-    object_name: options.Object,
-    count: Annotated[int, typer.Option("--count", help="How many damaged photos.")] = 24,
-    kinds: Annotated[
-        str, typer.Option("--kinds", help="Kinds of damage, separated by commas: scratch,stain. Default: all.")
-    ] = "",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")] = 0,
-) -> None:
+@takes(DamageRequest, arguments=("good",), required=("good", "output", "object"))
+def damage(request: DamageRequest) -> None:
     """Make a labelled practice set from good photos: painted damage with its masks, in the MVTec layout."""
-    from promptad.data.damage import write_damaged
-    from promptad.run.inspection import prepare
-
-    wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
-    prepare(output)
     with progress("making photos") as update:
-        folder = write_damaged(
-            options.good_photos(good),
-            output,
-            count=count,
-            kinds=wanted,
-            seed=seed,
-            class_name=object_name,
-            progress=update,
-            failed=warn,
-        )
+        folder = request.run(progress=update, said=warn)
     made = sorted(path for path in (folder / "test").iterdir() if path.is_dir())
-    say(f"object     {object_name}, seed {seed}")
+    say(f"object     {request.object}, seed {request.seed}")
     say(f"good       {_photos(folder / 'train' / 'good')} to learn from, {_photos(folder / 'test' / 'good')} to test")
     say("damaged    " + ", ".join(f"{_photos(kind)} {kind.name}" for kind in made if kind.name != "good"))
     say(f"saved      {folder}")

@@ -26,13 +26,14 @@ def demo(
     began = time.perf_counter()
     from promptad.cli.inspect import show
     from promptad.data.datasets import load_dataset
+    from promptad.data.files import prepare_folder
     from promptad.data.photos import read_mask
     from promptad.detector import Detector
     from promptad.metrics.accumulator import Accumulator
     from promptad.report.page import Metric
-    from promptad.run.inspection import Output, inspect, prepare
+    from promptad.run.inspection import Output, inspect
 
-    prepare(output)
+    prepare_folder(output)
     records = load_dataset(DEMO_PHOTOS)
     good = [record.path for record in records if record.split == "train"]
     test = {record.path: record for record in records if record.split == "test"}
@@ -45,7 +46,7 @@ def demo(
         copied[copy] = record
     say(f"Learning what a good {OBJECT} looks like from {len(good)} photos, on weights inside the package ...")
     detector = Detector(object=OBJECT, defects=DEFECTS)
-    with progress("reading good photos") as update:
+    with progress("learning from good photos") as update:
         detector.fit(good, progress=update)
     model = detector.save(output / "cookie.safetensors")
     accumulator = Accumulator()

@@ -38,7 +38,7 @@ _ATTEMPTS = 12
 _MIN_PIXELS, _MIN_CHANGE = 12, 14.0  # a mask of fewer pixels, or a fainter change on average (levels), is drawn again
 _QUALITY = 95
 
-Progress = Callable[[int, int | None], None]
+Progress = Callable[[int, int], None]
 
 
 def check_kinds(kinds: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptad.errors import DataError
+from promptad.inputs import argument
 
 TEMPORARY = ".promptad-*.tmp"
 """Names of files that :func:`write_atomic` has not renamed yet; a killed process leaves them behind."""
@@ -91,3 +92,20 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     except (OSError, ValueError) as error:
         way_out = "choose another place" if isinstance(error, PermissionError) else "check the path and the disk"
         raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); {way_out}") from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Creates an output folder and shows at once, not after an hour, that it can be written.
+
+    Raises:
+        DataError: no permission, or a file stands there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{shown(folder)}: cannot be made a folder ({one_line(error)}); choose another ({argument('output')})"
+        ) from error
+    probe = folder / f".promptad-{os.getpid()}"
+    write_atomic(probe, b"")
+    probe.unlink(missing_ok=True)

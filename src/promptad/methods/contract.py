@@ -16,6 +16,7 @@ from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress
+from promptad.methods.catalogue import Needs
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class WordScores:
 
 
 EpochHook = Callable[[int, "Method"], None]
-Needs = Literal["masks", "labels", "nothing"]
 # What image scores are: "distance" and "sum" are positive and spread in proportion to their size, "probability" lies
 # between 0 and 1, "deviation" is any number.
 ScoreKind = Literal["distance", "sum", "probability", "deviation"]

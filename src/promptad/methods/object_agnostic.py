@@ -24,7 +24,8 @@ from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.contract import EpochHook, Needs, Trained, WordScores
+from promptad.methods.catalogue import Needs
+from promptad.methods.contract import EpochHook, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig
 from promptad.methods.state import saved_tensor

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from promptad.clip.backbone import Backbone
-from promptad.errors import ConfigError
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
 from promptad.methods.baselines import ensemble
+from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
 from promptad.methods.faprompt.method import FAPrompt
@@ -29,10 +29,7 @@ class Entry:
 
     Attributes:
         build: (backbone, config, object name) -> method. config: its dataclass. presets: named settings.
-        title: as reports write it.
-        good_photos: "needed" to score at all, "optional" to score better, or "unused" but for the threshold.
-        trained: it needs prompts that were trained once (`methods.contract.Trained`), shipped or a person's own.
-        parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
+        facts: what is known of it without loading it.
         map_range: where the colours of heat maps begin and end as long as no good photo sets them.
         map_bounds: values that become black and white in 16-bit map files.
         score_kind: what its image scores are, which decides how a threshold is extrapolated from few good photos.
@@ -43,10 +40,7 @@ class Entry:
     build: Callable[[Backbone, Any, str], Method]
     config: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
-    title: str
-    good_photos: Literal["needed", "optional", "unused"]
-    trained: bool = False
-    parts: tuple[str, ...] = ()
+    facts: Facts
     map_range: tuple[float, float] = (0.5, 1.0)
     map_bounds: tuple[float, float] = (0.0, 1.0)
     score_kind: ScoreKind = "deviation"
@@ -54,9 +48,29 @@ class Entry:
     free: tuple[str, ...] = FREE_SETTINGS
 
     @property
+    def title(self) -> str:
+        """As reports write it."""
+        return self.facts.title
+
+    @property
+    def good_photos(self) -> GoodPhotos:
+        """Whether good photos are "needed" to score at all, "optional" to score better, or "unused" but for the threshold."""
+        return self.facts.good_photos
+
+    @property
     def needs_good_photos(self) -> bool:
         """Whether it cannot score before it has seen a good photo."""
         return self.good_photos == "needed"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it needs prompts that were trained once (`methods.contract.Trained`), shipped or a person's own."""
+        return self.facts.trained_on is not None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Scores that can be had one by one with the setting `parts`, the whole one last; () without that setting."""
+        return self.facts.parts
 
     def kind_of(self, config: Any) -> ScoreKind:
         """What the scores are with this config."""
@@ -81,9 +95,7 @@ METHODS: dict[str, Entry] = {
         PromptAD,
         promptad.PromptADConfig,
         promptad.PRESETS,
-        "PromptAD (CVPR 2024)",
-        "needed",
-        parts=("text", "memory", "fused"),
+        FACTS["promptad"],
         score_kind="distance",
         part_kinds={"text": "probability"},
     ),
@@ -91,37 +103,30 @@ METHODS: dict[str, Entry] = {
         FAPrompt,
         faprompt.FAPromptConfig,
         faprompt.PRESETS,
-        "FAPrompt (ICCV 2025)",
-        "unused",
+        FACTS["faprompt"],
         score_kind="probability",
-        trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "anomalyclip": Entry(
         AnomalyCLIP,
         anomalyclip.AnomalyCLIPConfig,
         anomalyclip.PRESETS,
-        "AnomalyCLIP (ICLR 2024)",
-        "unused",
+        FACTS["anomalyclip"],
         score_kind="probability",
-        trained=True,
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
     ),
     "clip": Entry(
         ensemble.TextEnsemble,
         ensemble.EnsembleConfig,
         ensemble.PRESETS,
-        "CLIP text ensemble, untrained",
-        "unused",
+        FACTS["clip"],
         score_kind="probability",
     ),
     "promptad-zs": Entry(
         PromptADZeroShot,
         promptad_zs.PromptADZeroShotConfig,
         promptad_zs.PRESETS,
-        "PromptAD zero-shot (WACV 2024)",
-        "optional",
-        trained=True,
+        FACTS["promptad-zs"],
         map_bounds=(-50.0, 50.0),
         map_range=(0.0, 30.0),  # scores are unbounded: defects of objects that were not trained on reach 20 to 40
         free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
@@ -130,10 +135,7 @@ METHODS: dict[str, Entry] = {
         RWDA,
         rwda.RWDAConfig,
         rwda.PRESETS,
-        "RWDA (BMVC 2023)",
-        "optional",
-        trained=True,
-        parts=rwda.PARTS,
+        FACTS["rwda"],
         score_kind="sum",
         part_kinds={"guided": "probability", "classifier": "probability"},
         free=rwda.FREE,
@@ -143,6 +145,5 @@ METHODS: dict[str, Entry] = {
 
 def find_method(name: str) -> Entry:
     """The entry of that name. Raises ConfigError naming the known ones."""
-    if name not in METHODS:
-        raise ConfigError(f"method {name!r} unknown; expected one of {', '.join(METHODS)}")
+    method_facts(name)
     return METHODS[name]

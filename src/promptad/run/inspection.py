@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from promptad.data.files import TEMPORARY, sha256_file, shown, write_atomic
+from promptad.data.files import TEMPORARY, prepare_folder, sha256_file, shown
 from promptad.data.lock import only_one
 from promptad.detector import Detector
 from promptad.errors import DataError
@@ -108,7 +107,7 @@ def inspect(
         DataError: the folder cannot be written, or another run is at work in it. KeyboardInterrupt is caught: the report
             then says `interrupted`.
     """
-    prepare(output.folder)
+    prepare_folder(output.folder)
     with only_one(output.folder), collected_notices(earlier=True) as notices:
         _sweep(output.folder)
         run = _Run(detector, photos, output, labels or {}, seen, failed)
@@ -329,18 +328,3 @@ def _sweep(folder: Path) -> None:
     for place in (folder.glob, (folder / "heatmaps").rglob, (folder / "maps").rglob):
         for path in place(TEMPORARY):
             path.unlink(missing_ok=True)
-
-
-def prepare(folder: Path) -> None:
-    """Creates the output folder and shows at once, not after an hour, that it can be written.
-
-    Raises:
-        DataError: no permission, or a file stands there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made a folder ({error.strerror}); choose another -o") from error
-    probe = folder / f".promptad-{os.getpid()}"
-    write_atomic(probe, b"")
-    probe.unlink(missing_ok=True)

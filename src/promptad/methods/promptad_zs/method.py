@@ -32,7 +32,8 @@ from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
-from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordScores
+from promptad.methods.catalogue import Needs
+from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
 from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
 from promptad.methods.promptad_zs.dual_branch import DualBranch
 from promptad.methods.ranked_words import RankedWords

@@ -29,7 +29,8 @@ from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress, train_epochs
-from promptad.methods.contract import EpochHook, Needs, Scores, Trained, WordScores
+from promptad.methods.catalogue import Needs
+from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.rwda.config import RWDAConfig
 from promptad.methods.state import saved_tensor

@@ -1,0 +1,64 @@
+"""What is known of the methods before anything is loaded: what they learn from and what they give.
+
+No torch here: requests are checked against it before the seconds that loading takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from promptad.errors import ConfigError
+
+GoodPhotos = Literal["needed", "optional", "unused"]
+Needs = Literal["masks", "labels", "nothing"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One method.
+
+    Attributes:
+        title: as reports write it.
+        good_photos: "needed" to score at all, "optional" to score better, or "unused" but for the threshold.
+        trained_on: what it is trained on once, away from the product: photos with "masks", photos with "labels", or
+            "nothing" but words; None for methods without such training.
+        maps: whether it gives anomaly maps. seed: whether anything in it is drawn.
+        parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
+    """
+
+    title: str
+    good_photos: GoodPhotos
+    trained_on: Needs | None = None
+    maps: bool = True
+    seed: bool = True
+    parts: tuple[str, ...] = ()
+
+
+FACTS: dict[str, Facts] = {
+    "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused")),
+    "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
+    "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
+    "clip": Facts("CLIP text ensemble, untrained", "unused", seed=False),
+    "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
+    "rwda": Facts("RWDA (BMVC 2023)", "optional", "nothing", maps=False, parts=("guided", "classifier", "sum")),
+}
+
+
+def method_facts(name: str) -> Facts:
+    """The facts of a method. Raises ConfigError naming the known ones."""
+    if name not in FACTS:
+        raise ConfigError(f"method {name!r} unknown; expected one of {', '.join(FACTS)}")
+    return FACTS[name]
+
+
+def trained_facts(name: str) -> Facts:
+    """The same of a method that is trained once. Raises ConfigError for the others, naming what to do instead."""
+    facts = method_facts(name)
+    if facts.trained_on is None:
+        known = ", ".join(key for key, other in FACTS.items() if other.trained_on is not None)
+        instead = (
+            "learns from good photos: use `promptad fit`" if facts.good_photos == "needed" else "has nothing to train"
+        )
+        raise ConfigError(f"{name} {instead}; methods that are trained once are {known}")
+    return facts

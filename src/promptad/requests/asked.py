@@ -1,0 +1,150 @@
+"""Fields of requests: what each is, in words, how the command line calls it, and the check of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from promptad.annotations import Weight, checked_value, field_types
+from promptad.errors import ConfigError
+from promptad.inputs import argument
+
+if TYPE_CHECKING:
+    from promptad.clip.backbone import Backbone
+    from promptad.learning.features import FeatureStore
+
+Said = Callable[[str], None]
+"""Called with one line about what could not be used."""
+
+
+def asked(words: str, default: Any = MISSING, *, option: str = "", place: str = "", commas: bool = False) -> Any:
+    """A field of a request.
+
+    Args:
+        words: what it is. default: MISSING where it must be given. option: what the command line calls it, where that is
+            not its own name; may have several with blanks between. place: "argument" where it stands without a name, or
+            "hidden" where the command line has it not. commas: of a tuple, whether it may be one text with commas.
+    """
+    metadata = {"words": words, "option": option, "place": place, "commas": commas}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Base of all requests: every field is held to its annotation when it is made.
+
+    Raises:
+        ConfigError: a value that cannot be, or inputs that do not go together; one line that names them.
+    """
+
+    def __post_init__(self) -> None:
+        types = field_types(type(self))
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, str | Path) and _holds_paths(types[entry.name]):
+                value = (value,)
+            if isinstance(value, str) and entry.metadata.get("commas"):
+                value = split_names(value)
+                if _holds_numbers(types[entry.name]):
+                    value = ", ".join(value)
+            object.__setattr__(self, entry.name, checked_value(argument(entry.name), types[entry.name], value))
+        self.check()
+
+    def check(self) -> None:
+        """The rules of inputs that belong together. Raises ConfigError."""
+
+    def given(self, names: Iterable[str]) -> list[str]:
+        """Those of these fields that are not left at what they are without being asked for."""
+        defaults = {
+            entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+            for entry in fields(self)
+        }
+        return [name for name in names if getattr(self, name) != defaults[name]]
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Raises ConfigError where one of these fields is given."""
+        if given := self.given(names):
+            raise ConfigError(f"{', '.join(argument(name) for name in given)}: {why}")
+
+
+def _holds_numbers(annotation: Any) -> bool:
+    member = get_args(annotation)[0]
+    return (get_args(member)[0] if get_origin(member) is Annotated else member) in (int, float)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """`"a, b,a"` -> `("a", "b")`."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _holds_paths(annotation: Any) -> bool:
+    return annotation == tuple[Path, ...]
+
+
+def add_once(settings: dict[str, Any], name: str, value: Any, source: str) -> None:
+    """Puts a setting that an input of its own gives among the settings.
+
+    Raises:
+        ConfigError: it is among them already.
+    """
+    if name in settings:
+        raise ConfigError(
+            f"{name} is given twice, as {argument(source)} and among the {argument('settings')}; leave one out"
+        )
+    settings[name] = value
+
+
+@dataclass(frozen=True)
+class BackboneRequest(Request):
+    """Which CLIP, and where it runs."""
+
+    backbone: str | None = asked(
+        "CLIP weights: a name from `promptad models`, a file or a folder. Default: starter.", None
+    )
+    activation: Literal["quick_gelu", "gelu"] | None = asked(
+        "quick_gelu (OpenAI's own weights) or gelu: for weights files of which neither the zoo nor a config says.", None
+    )
+    precision: Literal["fp32", "bf16"] | None = asked("fp32 or bf16, of the towers. Default: fp32.", None)
+    device: str = asked("cpu, cuda, cuda:1, mps.", "cpu")
+
+    def open_backbone(self) -> Backbone:
+        """Loads it.
+
+        Raises:
+            WeightsError: not there, or damaged. ConfigError: a device that is not there.
+        """
+        from promptad.clip.backbone import load_backbone
+        from promptad.clip.device import usable_device
+
+        usable_device(self.device)
+        return load_backbone(
+            self.backbone or "starter",
+            precision=self.precision or "fp32",
+            device=self.device,
+            activation=self.activation,
+        )
+
+
+@dataclass(frozen=True)
+class FeaturesRequest(BackboneRequest):
+    """How much of the photos' features is kept."""
+
+    no_cache: bool = asked("Keep features in memory only, not on disk.", False)
+    feature_memory: Weight = asked(
+        "GiB of features kept in memory; more are read or encoded again for every pass.", 2.0
+    )
+    feature_disk: Weight = asked("GiB of features kept on disk; the longest unused are removed and encoded again.", 4.0)
+
+    def feature_store(self) -> FeatureStore | None:
+        """The store on disk, in the user's cache folder; None without one."""
+        from promptad.learning.features import GIB, default_store
+
+        if self.no_cache:
+            return None
+        store = default_store()
+        store.max_bytes = int(self.feature_disk * GIB)
+        return store

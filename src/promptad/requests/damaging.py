@@ -1,0 +1,51 @@
+"""A request to make a labelled practice set from good photos: `promptad damage`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptad.annotations import Positive, Seed
+from promptad.errors import ConfigError
+from promptad.inputs import argument
+from promptad.requests.asked import Request, Said, asked
+from promptad.requests.detecting import photo_files
+from promptad.steps import Progress
+
+
+@dataclass(frozen=True)
+class DamageRequest(Request):
+    """Painted damage on good photos, with masks, in the MVTec layout."""
+
+    good: tuple[Path, ...] = asked("Good photos, or folders of them.", (), place="argument")
+    output: Path = asked("Folder of the set; the object gets a folder in it.", Path("practice"), option="-o --output")
+    object: str = asked('What the photos show, in words: "metal nut".', "object")
+    count: Positive = asked("How many damaged photos.", 24)
+    kinds: tuple[str, ...] = asked("Kinds of damage, with commas: scratch,stain. Default: all.", (), commas=True)
+    seed: Seed = asked("Seed of everything that is drawn.", 0)
+
+    def check(self) -> None:
+        """There must be good photos."""
+        if not self.good:
+            raise ConfigError(f"damage is painted on good photos; name some ({argument('good')})")
+
+    def run(self, *, progress: Progress | None = None, said: Said | None = None) -> Path:
+        """Makes the set and gives its folder.
+
+        Raises:
+            PromptadError: whatever cannot be, on one line.
+        """
+        from promptad.data.damage import write_damaged
+        from promptad.data.files import prepare_folder
+
+        prepare_folder(self.output)
+        return write_damaged(
+            photo_files(self.good, said),
+            self.output,
+            count=self.count,
+            kinds=list(self.kinds),
+            seed=self.seed,
+            class_name=self.object,
+            progress=progress,
+            failed=said,
+        )

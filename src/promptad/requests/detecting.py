@@ -1,0 +1,278 @@
+"""Requests for a detector and for judging photos with one: `promptad fit` and `promptad inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from promptad.annotations import Above0, Positive, Seed
+from promptad.data.files import shown
+from promptad.errors import ConfigError
+from promptad.inputs import argument
+from promptad.methods.catalogue import method_facts
+from promptad.notices import notice
+from promptad.requests.asked import BackboneRequest, Said, add_once, asked
+from promptad.steps import Progress
+
+if TYPE_CHECKING:
+    from promptad.detector import Detector
+    from promptad.run.inspection import Report
+
+# What a saved detector brings with it.
+_BROUGHT = (
+    *("good", "held_out", "defective", "defects", "only_defects", "words", "method", "weights", "preset"),
+    *("activation", "precision", "seed", "input_range", "finest_defect", "settings"),
+)
+
+
+@dataclass(frozen=True)
+class DetectorRequest(BackboneRequest):
+    """How a detector comes about."""
+
+    good: tuple[Path, ...] = asked(
+        "Good photos or folders of them, to learn from and to set the threshold; repeat.", ()
+    )
+    held_out: tuple[Path, ...] = asked(
+        "Further good photos or folders that only set the threshold; repeat for more.", ()
+    )
+    defective: tuple[Path, ...] = asked(
+        "Photos known to be defective; they set nothing, the threshold's note says how many it misses; repeat.", ()
+    )
+    false_alarms: float | None = asked("Share of good photos that may be called anomalous, e.g. 0.01.", None)
+    object: str = asked('What the photos show, in words: "metal nut".', "object")
+    defects: tuple[str, ...] = asked(
+        'A defect in words, such as "with scratch" or "bent [c]"; repeat for more.', (), option="--defect"
+    )
+    only_defects: bool = asked("Use the given defects alone, without the general ones.", False)
+    words: Path | None = asked("TOML file with your own defect words; see docs, Your own words.", None)
+    method: str | None = asked(
+        "promptad (default, learns from good photos), or without any: faprompt, anomalyclip, promptad-zs, rwda, clip.",
+        None,
+    )
+    weights: Path | None = asked("Trained prompts from `promptad train`, instead of those in the package.", None)
+    preset: str | None = asked("clean (recommended), paper or release. Default: clean, or the file's.", None)
+    input_range: Above0 | None = asked(
+        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
+        None,
+    )
+    finest_defect: Positive | None = asked(
+        "Side in photo pixels of the smallest defect that has to be seen: photos are then looked at in tiles. Default: the "
+        "photo as a whole.",
+        None,
+    )
+    seed: Seed | None = asked("Seed of the prompts' initial values.", None)
+    settings: Mapping[str, Any] = asked(
+        "Any setting of the method as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
+    )
+
+    def check(self) -> None:
+        """Inputs that belong together, before anything is loaded."""
+        if not self.good:
+            self.refuse(("held_out", "defective"), f"need good photos to learn from; give some ({argument('good')})")
+        if self.words is not None and self.words.suffix != ".toml":
+            raise ConfigError(f"{shown(self.words)}: the word file must be a .toml file")
+        if self.method is not None or self.weights is None:
+            facts = method_facts(self.method or "promptad")
+            if facts.trained_on is None and self.weights is not None:
+                raise ConfigError(
+                    f"{argument('weights')}: {self.method} is not trained once, so it takes no trained prompts; leave "
+                    "them out, or name their method"
+                )
+            if self.seed is not None and not facts.seed:
+                self.refuse(["seed"], f"nothing in {facts.title} is drawn; leave it out")
+        self.method_settings()
+
+    def method_settings(self) -> dict[str, Any]:
+        """All settings of the method, those among them that are inputs of their own.
+
+        Raises:
+            ConfigError: one is given twice.
+        """
+        values = dict(self.settings)
+        if self.words is not None:
+            add_once(values, "state_bank", str(self.words), "words")
+        if self.defects:
+            add_once(values, "defects", self.defects, "defects")
+        for name in ("only_defects", "seed", "input_range", "finest_defect"):
+            value = getattr(self, name)
+            if value not in (None, False):
+                add_once(values, name, value, name)
+        return values
+
+    def new_detector(self) -> Detector:
+        """The detector before it has seen a good photo.
+
+        Raises:
+            PromptadError: as `Detector` does.
+        """
+        from promptad.detector import Detector
+
+        return Detector(
+            self.method,
+            object=self.object,
+            preset=self.preset,
+            backbone=self.open_backbone(),
+            weights=self.weights,
+            **self.method_settings(),
+        )
+
+    def learn(self, detector: Detector, progress: Progress | None, said: Said | None) -> None:
+        """Shows the detector its good photos; what cannot be read is said and left out."""
+        detector.fit(
+            photo_files(self.good, said),
+            held_out=photo_files(self.held_out, said),
+            defective=photo_files(self.defective, said),
+            false_alarms=self.false_alarms,
+            progress=progress,
+            unreadable=said,
+        )
+
+
+def photo_files(paths: tuple[Path, ...], said: Said | None) -> list[Path]:
+    """Photo files in files and folders; what is none is said.
+
+    Raises:
+        DataError: nothing there.
+    """
+    from promptad.data.folder import find_photos
+
+    if not paths:
+        return []
+    photos, skipped, unreadable = find_photos(paths)
+    for path, reason in (*unreadable, *skipped):
+        if said is not None:
+            said(f"{shown(path)}: {reason}")
+    return photos
+
+
+@dataclass(frozen=True)
+class FitRequest(DetectorRequest):
+    """A detector from good photos, saved."""
+
+    output: Path | None = asked("The detector, one .safetensors file.", None, option="-o --output")
+
+    def check(self) -> None:
+        """There must be good photos."""
+        super().check()
+        if not self.good:
+            raise ConfigError(f"a detector is fitted to good photos; give at least one ({argument('good')})")
+
+    def run(self, *, progress: Progress | None = None, said: Said | None = None) -> tuple[Detector, Path | None]:
+        """Fits and saves; gives the detector and its file.
+
+        Args:
+            progress: called with steps done and in all. said: called with a line for each photo that is left out.
+
+        Raises:
+            PromptadError: whatever cannot be, on one line.
+        """
+        from promptad.data.files import prepare_folder
+
+        output = self.output
+        if output is not None:
+            if output.suffix != ".safetensors":
+                output = output.with_name(output.name + ".safetensors")
+            prepare_folder(output.parent)
+        detector = self.new_detector()
+        self.learn(detector, progress, said)
+        if output is not None:
+            detector.save(output)
+        return detector, output
+
+
+@dataclass(frozen=True)
+class InspectRequest(DetectorRequest):
+    """Photos judged by a detector, a saved one or one that is made now, and everything written about them."""
+
+    photos: tuple[Path, ...] = asked("Photos, or folders of them (searched to the bottom).", (), place="argument")
+    model: Path | None = asked("A detector saved by `promptad fit`.", None)
+    output: Path = asked("Folder for table, heat maps and page.", Path("out"), option="-o --output")
+    threshold: float | None = asked("Your own threshold, instead of the learned one.", None)
+    heatmaps: Literal["jpg", "png", "none"] = asked("jpg, png or none.", "jpg")
+    maps: Literal["npy", "png", "none"] = asked(
+        "Raw anomaly maps at photo size: npy, png (16 bit, the scale stands in the file) or none.", "none"
+    )
+    max_pictures: Positive = asked("Photos with pictures on the page.", 200)
+    fresh: bool = asked("Judge every photo again, whatever an earlier run left.", False)
+    command: str = asked("Shown on the page.", "", place="hidden")
+
+    def check(self) -> None:
+        """A saved detector brings its own inputs; without one there must be good photos or a method that needs none."""
+        if not self.photos:
+            raise ConfigError(f"there is nothing to judge; name photos or folders ({argument('photos')})")
+        if self.threshold is not None:
+            self.refuse(["false_alarms"], f"the threshold is given ({argument('threshold')}); leave one of the two out")
+        if self.model is not None:
+            self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
+            return
+        super().check()
+        if self.good:
+            return
+        self.refuse(["false_alarms"], f"is about the threshold from good photos; give some ({argument('good')})")
+        facts = method_facts(self.method or "promptad")
+        if self.weights is None and facts.good_photos == "needed":
+            raise ConfigError(
+                f"{facts.title} learns from good photos: give some ({argument('good')}), a saved detector "
+                f"({argument('model')}), or a method that needs neither ({argument('method', 'faprompt')})"
+            )
+
+    def run(
+        self,
+        *,
+        learning: Progress | None = None,
+        judging: Progress | None = None,
+        said: Said | None = None,
+    ) -> tuple[Detector, Report]:
+        """Judges all photos and writes the results; gives the detector and the report.
+
+        Args:
+            learning, judging: called with steps, and photos, done and in all. said: called with a line for each photo that
+                could not be judged or learned from.
+
+        Raises:
+            PromptadError: whatever stops the run, on one line.
+        """
+        from promptad.data.files import prepare_folder
+        from promptad.data.folder import find_photos
+        from promptad.run.inspection import Output, inspect
+
+        prepare_folder(self.output)
+        photos, skipped, unreadable = find_photos(self.photos)
+        detector = self._detector(learning, said)
+        if self.maps != "none" and not detector.entry.facts.maps:
+            notice(f"{detector.entry.title} gives no anomaly maps, so none are written ({argument('maps', self.maps)})")
+        title = f"{detector.object}: inspection"
+        output = Output(self.output, self.heatmaps, self.maps, self.max_pictures, self.fresh, self.command, title)
+        report = inspect(
+            detector, photos, output, skipped=skipped, unreadable=unreadable, progress=judging, failed=said
+        )
+        for path, reason in (*unreadable, *skipped):
+            if said is not None:
+                said(f"{shown(path)}: {reason}")
+        return detector, report
+
+    def _detector(self, learning: Progress | None, said: Said | None) -> Detector:
+        if self.model is not None:
+            detector = self._loaded(self.model)
+        else:
+            detector = self.new_detector()
+            if self.good:
+                self.learn(detector, learning, said)
+        if self.threshold is not None:
+            detector.set_threshold(self.threshold)
+        return detector
+
+    def _loaded(self, model: Path) -> Detector:
+        from promptad.detector import Detector
+
+        detector = Detector.load(model, backbone=self.backbone, device=self.device)
+        if self.object not in ("object", detector.object):
+            raise ConfigError(
+                f"{shown(model)}: was made for {detector.object!r}; leave {argument('object')} out, or fit one for "
+                f"{self.object!r}"
+            )
+        if self.false_alarms is not None:
+            detector.set_false_alarms(self.false_alarms)
+        return detector

@@ -1,0 +1,225 @@
+"""A request to measure methods on a labelled data set: `promptad evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from promptad.annotations import Count, Positive
+from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument
+from promptad.methods.catalogue import method_facts
+from promptad.requests.asked import FeaturesRequest, asked
+from promptad.requests.data import chosen_classes
+from promptad.steps import Progress
+
+if TYPE_CHECKING:
+    from promptad.bench.protocol import Protocol
+    from promptad.bench.run import Outcome
+    from promptad.bench.tables import Report
+    from promptad.bench.variants import Variant
+    from promptad.clip.backbone import Backbone
+    from promptad.data.records import Record
+    from promptad.saved.prompts import Learned
+
+
+@dataclass(frozen=True)
+class EvaluateRequest(FeaturesRequest):
+    """Methods measured on a labelled data set, zero-shot and few-shot in one table."""
+
+    dataset: Path = asked("Data set: MVTec or VisA layout, one class of it, or a meta.json.", Path(), place="argument")
+    method: tuple[str, ...] = asked(
+        "promptad, faprompt, anomalyclip, promptad-zs, rwda, clip (untrained); several with commas.",
+        ("promptad",),
+        commas=True,
+    )
+    preset: tuple[str, ...] = asked(
+        "clean (recommended), paper, release; several with commas. Default: clean; trained prompts bring theirs.",
+        (),
+        commas=True,
+    )
+    weights: tuple[Path, ...] = asked(
+        "Trained prompts instead of the package's; repeat for more rows. Files that differ only in their seed are runs of "
+        "one row.",
+        (),
+    )
+    shots: tuple[Count, ...] = asked(
+        "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
+    )
+    seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
+    parts: tuple[str, ...] = asked(
+        "Rows from each fit, with commas: text, memory, fused of promptad; guided, classifier, sum of rwda. Default: the "
+        "whole.",
+        (),
+        commas=True,
+    )
+    classes: tuple[str, ...] = asked("Only these classes, with commas. Default: all.", (), commas=True)
+    normal: tuple[str, ...] = asked(
+        "Folders of good photos that have another name than good, ok, pass, ..., with commas.", (), commas=True
+    )
+    object: str | None = asked("What the photos of a data set of one class show. Default: its folder's name.", None)
+    eval_size: Positive | Literal["photo"] | None = asked(
+        "Side in pixels to which maps and masks are brought, or photo: each photo's own. Default: the preset's, 400 or "
+        "(faprompt, anomalyclip as printed) 518.",
+        None,
+    )
+    convention: Mapping[str, Any] = asked(
+        "How all rows are measured, instead of as each preset's paper does: masks=nearest|nearest_1024|bilinear, "
+        "pixels=photo|inspected, shot_order=sorted|directory; repeat for more.",
+        {},
+    )
+    shots_from: tuple[Path, ...] = asked(
+        "JSON with the good photos to use instead of a draw: names, SHA-256 or numbers in a listing, or a manifest from an "
+        "earlier run's shots folder; repeat for more.",
+        (),
+    )
+    limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
+    oracle_test: bool = asked(
+        "Also choose the epoch on the test set, as some published numbers do; marked oracle.", False
+    )
+    settings: Mapping[str, Any] = asked(
+        "Any setting of the methods as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
+    )
+    output: Path | None = asked(
+        "Folder for tables and results. Default: ./evaluate-DATASET.", None, option="-o --output"
+    )
+    fresh: bool = asked("Compute everything again, whatever an earlier run left.", False)
+
+    def check(self) -> None:
+        """What needs no photo, before anything is loaded."""
+        facts = [method_facts(name) for name in self.method]
+        if self.oracle_test and "promptad" not in self.method:
+            raise ConfigError(
+                f"{argument('oracle_test')} chooses an epoch of promptad's fit; add {argument('method', 'promptad')}"
+            )
+        if facts and not any(self.shots) and all(entry.good_photos == "needed" for entry in facts):
+            raise ConfigError(
+                f"{self.method[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
+            )
+        if "eval_size" in self.convention and self.eval_size is not None:
+            raise ConfigError(
+                f"eval_size is given twice, as {argument('eval_size')} and among {argument('convention')}"
+            )
+
+    def run(self, *, progress: Progress | None = None) -> Evaluated:
+        """Measures everything and writes the tables.
+
+        Args:
+            progress: called with photos done and photos in all.
+
+        Raises:
+            PromptadError: whatever stops the run, or nothing could be measured.
+        """
+        from promptad.data.datasets import load_dataset
+
+        records = chosen_classes(load_dataset(self.dataset, normal=self.normal), self.classes)
+        objects = self._objects(records)
+        from promptad.bench.draw import read_given_shots
+        from promptad.bench.protocol import Protocol
+        from promptad.bench.run import Evaluation, run
+        from promptad.bench.variants import plain_variants
+        from promptad.data.files import prepare_folder
+        from promptad.learning.features import GIB
+
+        shots, measured = tuple(dict.fromkeys(self.shots)), self._conventions()
+        plain = plain_variants(list(self.method), list(self.preset or ("clean",)))
+        Protocol(plain, shots, self.seeds, conventions=measured, limit=self.limit)  # before weights are loaded
+        given = read_given_shots(list(self.shots_from), records) if self.shots_from else None
+        variants, base_seed, clip = self._variants()
+        protocol = Protocol(variants, shots, self.seeds, base_seed, measured, objects, given, self.limit)
+        root = self.dataset.resolve() if self.dataset.is_dir() else self.dataset.resolve().parent
+        out = self.output or Path(f"evaluate-{root.name}")
+        prepare_folder(out)
+        keep = int(self.feature_memory * GIB)
+        outcome = run(Evaluation(protocol, records, clip, out, root, self.feature_store(), keep, self.fresh, progress))
+        return Evaluated(outcome, protocol, clip, root.name, out)
+
+    def _conventions(self) -> dict[str, Any]:
+        """What holds for all rows; checked by `bench.conventions.Conventions`."""
+        values = dict(self.convention)
+        if self.eval_size is not None:
+            values["eval_size"] = self.eval_size
+        if self.oracle_test:
+            values["selection"] = "oracle_test"
+        return values
+
+    def _objects(self, records: Sequence[Record]) -> dict[str, str]:
+        classes = list(dict.fromkeys(record.class_name for record in records))
+        if self.object is not None and len(classes) > 1:
+            raise ConfigError(
+                f"{argument('object')} names one class, {self.dataset} has {len(classes)}; choose one "
+                f"({argument('classes')})"
+            )
+        return {classes[0]: self.object} if self.object is not None else {}
+
+    def _variants(self) -> tuple[tuple[Variant, ...], int, Backbone]:
+        """What is evaluated, its base seed, and the loaded backbone; settings are checked before anything is loaded."""
+        from promptad.bench.variants import DEFAULT_SEED, make_variants
+
+        values = dict(self.settings)
+        base_seed = values.pop("seed", DEFAULT_SEED)
+        if not isinstance(base_seed, int) or isinstance(base_seed, bool):
+            raise ConfigError(f"{argument('settings', f'seed={base_seed}')}: expected a whole number")
+        methods, presets, parts = list(self.method), list(self.preset or ("clean",)), list(self.parts)
+        make_variants(methods, presets, values, parts)
+        clip = self.open_backbone()
+        learned = self._trained_prompts(clip)
+        for file in learned:
+            if self.preset and file.preset not in presets:
+                raise ConfigError(
+                    f"{argument('preset', ','.join(presets))}: {file.path.name} was trained with preset {file.preset}; "
+                    f"train with `promptad train {file.method} --preset {presets[0]}` and give the file "
+                    f"({argument('weights')})"
+                )
+        return make_variants(methods, presets, values, parts, learned), base_seed, clip
+
+    def _trained_prompts(self, clip: Backbone) -> list[Learned]:
+        """The trained prompts of these methods: a person's own, else the package's.
+
+        Raises:
+            ConfigError: a file of a method that is not evaluated. WeightsError: unreadable, or none in the package.
+        """
+        from promptad.saved.prompts import find_learned, read_learned
+
+        own = [read_learned(path) for path in self.weights]
+        for learned in own:
+            if learned.method not in self.method:
+                raise ConfigError(
+                    f"{argument('weights')}: {learned.path} holds prompts of {learned.method}; add it "
+                    f"({argument('method')})"
+                )
+        given = {learned.method for learned in own}
+        missing = [name for name in self.method if method_facts(name).trained_on is not None and name not in given]
+        return own + [find_learned(name, clip) for name in missing]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured, by which protocol, with which backbone, on which data set, and where its files lie."""
+
+    outcome: Outcome
+    protocol: Protocol
+    backbone: Backbone
+    title: str
+    out: Path
+
+    @property
+    def lines(self) -> list[str]:
+        """One for everything that could not be measured, and every photo that could not be used."""
+        return [*(failure.reason for failure in self.outcome.failures), *self.outcome.problems]
+
+    def write(self) -> tuple[Report, list[Path]]:
+        """Writes the tables; gives the report and its files.
+
+        Raises:
+            DataError: there is nothing, or it cannot be written.
+        """
+        from promptad.bench.files import write_report
+        from promptad.bench.tables import make_report
+
+        if not self.outcome.units:
+            raise DataError(f"{self.title}: nothing could be evaluated; the lines above say why for every class")
+        report = make_report(self.title, self.protocol, (self.backbone.name, self.backbone.identity), self.outcome)
+        return report, list(write_report(report, self.out))
