@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -99,14 +99,19 @@ def compare(first: RowScores, second: RowScores) -> Comparison | None:
 def _weights(name: str, runs: Mapping[int, RunScores]) -> dict[str, Floats]:
     """Photo -> (DRAWS,) how often it is drawn; the same for every row of this class and these photos."""
     labels = {photo: label for run in runs.values() for photo, label in zip(run.photos, run.labels, strict=True)}
-    seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
     weights: dict[str, Floats] = {}
     for label in (0, 1):
         photos = sorted(photo for photo, value in labels.items() if value == label)
         if photos:
-            drawn = bootstrap_weights(len(photos), DRAWS, np.random.default_rng([seed, label]))
-            weights |= dict(zip(photos, drawn.T, strict=True))
+            weights |= dict(zip(photos, _drawn(name, label, len(photos)).T, strict=True))
     return weights
+
+
+@lru_cache(maxsize=64)
+def _drawn(name: str, label: int, number: int) -> Floats:
+    """(DRAWS, number): the draws of the photos of one class and label, which are the same in every row."""
+    seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+    return bootstrap_weights(number, DRAWS, np.random.default_rng([seed, label]))
 
 
 def _auroc(run: RunScores) -> float:
