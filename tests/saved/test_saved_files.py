@@ -104,6 +104,15 @@ def test_a_file_of_the_first_format_still_loads_with_a_line(path, tmp_path, back
         load(old, backbone=backbone)
 
 
+def test_settings_that_have_gone_to_the_benchmarks_are_read_over_in_old_files(path, tmp_path, backbone, detector):
+    header = json.loads(metadata(path)["promptad"])
+    header["config"] |= {"selection": "oracle_test", "shot_order": "directory"}
+    old = rewritten(path, tmp_path / "old.safetensors", json.dumps(header))
+    again = load(old, backbone=backbone)
+    assert again.config == detector.config
+    assert again.predict(photo(9)).score == detector.predict(photo(9)).score
+
+
 def test_another_threshold_is_the_same_origin(detector, backbone, tmp_path):
     first = load(detector.save(tmp_path / "a.safetensors"), backbone=backbone)
     other = load(tmp_path / "a.safetensors", backbone=backbone)
