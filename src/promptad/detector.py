@@ -58,7 +58,7 @@ class Detector:
         defects: a person's own defect words ("with scratch", "bent [c]").
         preset: "clean" (recommended), "paper" or "release"; see the method's page.
         backbone: zoo name, weights file, model folder, or a loaded :class:`Backbone`.
-        precision: "fp32" or "bf16" of the towers. device: "cpu", "cuda", ...
+        precision: "fp32", "bf16" or "fp16" of the towers. device: "cpu", "cuda", ...
         activation: "quick_gelu" or "gelu", for weights files of which neither the zoo nor a config says.
         cache: keeps features of photo files on disk; None encodes every time.
         weights: file of trained prompts (`promptad train`), for methods that are trained once; None takes those of the

@@ -27,7 +27,7 @@ def test_every_command_that_loads_weights_has_the_options_about_them(command):
     ("values", "words"),
     [
         (("fp32", "cpu", "relu"), "activation must be one of quick_gelu, gelu; got 'relu'"),
-        (("fp8", "cpu", None), "precision must be one of fp32, bf16; got 'fp8'"),
+        (("fp8", "cpu", None), "precision must be one of fp32, bf16, fp16; got 'fp8'"),
         (("fp32", "moon", None), "device 'moon': not usable here"),
     ],
 )

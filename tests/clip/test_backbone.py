@@ -124,12 +124,13 @@ def test_a_loaded_file_keeps_name_checksum_size_and_features(tiny, tmp_path):
 
 
 @torch.no_grad()
-def test_bf16_halves_the_weights_and_gives_close_float32_features(tiny, tmp_path):
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_16_bits_halve_the_weights_and_give_close_float32_features(tiny, tmp_path, precision, dtype):
     path = hugging_face_file(tiny, tmp_path / "model.safetensors", torch.float16)
-    full, half = load_backbone(path), load_backbone(path, precision="bf16")
-    assert half.precision == "bf16" and "bf16" in half.identity
+    full, half = load_backbone(path), load_backbone(path, precision=precision)
+    assert half.precision == precision and precision in half.identity
     assert {p.dtype for p in full.vision.parameters()} == {torch.float32}
-    assert {p.dtype for p in (*half.vision.parameters(), *half.text.parameters())} == {torch.bfloat16}
+    assert {p.dtype for p in (*half.vision.parameters(), *half.text.parameters())} == {dtype}
     images, request = torch.randn(2, 3, 48, 48), FeatureRequest((2,), LocalStream(1))
     ours, expected = half.vision(images, request), full.vision(images, request)
     for a, b in (

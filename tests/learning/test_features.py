@@ -305,7 +305,7 @@ def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbon
         return hits
 
     assert one_pass() == 0
-    with pytest.warns(PromptadNotice, match="features of this run are more than .* --feature-disk GIB keeps more"):
+    with pytest.warns(PromptadNotice, match="features of this run are more than .*feature.disk.* keeps more"):
         one_pass()
     assert one_pass() == one_pass() >= 3  # a plain last-in-first-out cache would hit none
     assert stored_bytes(store.folder) <= store.max_bytes

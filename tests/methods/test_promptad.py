@@ -273,6 +273,25 @@ def test_scores_equal_the_slow_reference(backbone, values):
 # Training -----------------------------------------------------------------------------------------
 
 
+def test_release_runs_on_towers_in_half_precision_as_the_authors_code_does(backbone):
+    full, half = lively_backbone(), lively_backbone()
+    for tower in (half.vision, half.text):
+        tower.half()
+    results = {}
+    for name, own in {"fp32": full, "fp16": half}.items():
+        method = build(own, preset="release", epochs=20)
+        photos = encode(method, photo(1), photo(2))
+        features = photos[0][0]
+        assert torch.equal(features.patches, features.patches.half().float()) == (name == "fp16")
+        expected = slow_loss(method, photos)
+        method.fit(photos)
+        assert method.history[0] == pytest.approx(expected, rel=2e-3) and method.history[-1] < method.history[0]
+        assert all(values.dtype == torch.float16 for values in method._sets["image"].parameters.values())
+        results[name] = outcome(method)
+    difference = (results["fp16"] - results["fp32"]).abs().max()
+    assert results["fp16"].isfinite().all() and 1e-6 < difference < 2e-2
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_trains_only_its_prompts_and_scores_within_zero_and_one(backbone, preset):
     method = build(backbone, preset=preset, epochs=30)

@@ -23,8 +23,8 @@ from promptad.clip.zoo import Checkpoint, locate, verify, weights_sha256
 from promptad.errors import ConfigError, WeightsError
 from promptad.notices import notice
 
-Precision = Literal["fp32", "bf16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Backbone:
         sizes, vision, text, tokenizer: the model.
         input_size: side in pixels of the square input that we recommend.
         mean, std: RGB normalisation in [0, 1] units.
-        precision: "fp32" or "bf16", of the towers; features always come out as float32.
+        precision: "fp32", "bf16" or "fp16", of the towers; features always come out as float32.
         path: the weights file; None for weights that lie in no file.
         told_by: what shapes cannot tell ("activation", "mean", ...) -> who said it, "assumed" where nobody did.
 
@@ -165,7 +165,7 @@ def load_backbone(
 
     Args:
         name: "starter" (in the package), a name that `promptad models` lists, a file, or a folder.
-        precision: "fp32", or "bf16" for half the memory.
+        precision: "fp32", "bf16" for half the memory, or "fp16", in which PromptAD's released code computes.
         device: where the towers run.
         activation: "quick_gelu" (OpenAI's own weights) or "gelu"; needed only where nothing else says.
         mean, std: normalisation of RGB in [0, 1] units; needed only where nothing else says.

@@ -177,12 +177,13 @@ class AuxiliarySet:
         chosen = [self.examples[i] for i in indices]
         device = self.encoder.backbone.device
         # Kept features lie on the CPU, those that are read again on the device.
-        features = concatenate([self._photo(one.photo).features[one.view].to(device) for one in chosen])
-        labels = torch.tensor([one.label for one in chosen], device=device)
+        features = concatenate([self._photo(example.photo).features[example.view].to(device) for example in chosen])
+        labels = torch.tensor([example.label for example in chosen], device=device)
         masks = None
         if self.masks:
-            masks = torch.from_numpy(np.stack([one.mask for one in chosen])).float().to(device)  # type: ignore[misc]
-        return Batch(features, labels, masks, tuple(self.records[one.photo].class_name for one in chosen))
+            drawn = np.stack([example.mask for example in chosen if example.mask is not None])
+            masks = torch.from_numpy(drawn).float().to(device)
+        return Batch(features, labels, masks, tuple(self.records[example.photo].class_name for example in chosen))
 
     def _photo(self, index: int) -> PhotoFeatures:
         kept = self._kept.get(index)

@@ -53,7 +53,7 @@ class PhotoFeatures:
     @property
     def nbytes(self) -> int:
         """Memory of the features of all views, in bytes."""
-        return sum(one.nbytes for one in self.features)
+        return sum(view.nbytes for view in self.features)
 
     def to(self, device: torch.device | str) -> PhotoFeatures:
         """The same features on another device."""
@@ -110,7 +110,7 @@ class Encoder:
         for index, plan in enumerate(plans):
             for number, view in enumerate(plan):
                 groups.setdefault(view.size, []).append((index, number))
-        found: dict[tuple[int, int], Features] = {}
+        encoded: dict[tuple[int, int], Features] = {}
         seconds = [0.0] * len(photos)
         for members in groups.values():
             for start in range(0, len(members), self.batch_size):
@@ -129,10 +129,10 @@ class Encoder:
                     features = self.backbone.vision(images, self.request)
                 share = (time.perf_counter() - began) / len(batch)
                 for row, key in enumerate(batch):
-                    found[key] = features[row : row + 1]
+                    encoded[key] = features[row : row + 1]
                     seconds[key[0]] += share
         return [
-            PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [found[i, n] for n in range(len(plan))], seconds[i])
+            PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [encoded[i, n] for n in range(len(plan))], seconds[i])
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
 
@@ -270,14 +270,14 @@ class FeatureStore:
         return self._bytes
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        found = []
+        files = []
         for path in self.folder.glob("*/*.safetensors"):
             try:
                 stat = path.stat()
             except FileNotFoundError:  # removed by another run
                 continue
-            found.append((stat.st_mtime, stat.st_size, path))
-        return sorted(found)
+            files.append((stat.st_mtime, stat.st_size, path))
+        return sorted(files)
 
     def _evict(self) -> None:
         """Removes the longest unused files down to nine tenths of the limit, so that not every write evicts."""

@@ -108,7 +108,7 @@ class BackboneRequest(Request):
     activation: Literal["quick_gelu", "gelu"] | None = asked(
         "quick_gelu (OpenAI's own weights) or gelu: for weights files of which neither the zoo nor a config says.", None
     )
-    precision: Literal["fp32", "bf16"] | None = asked("fp32 or bf16, of the towers. Default: fp32.", None)
+    precision: Literal["fp32", "bf16", "fp16"] | None = asked("fp32, bf16 or fp16, of the towers. Default: fp32.", None)
     device: str = asked("cpu, cuda, cuda:1, mps.", "cpu")
 
     def open_backbone(self) -> Backbone:
