@@ -173,3 +173,15 @@ def test_repr_is_one_short_line(detector, backbone):
     assert "not fitted yet" in repr(Detector(object="nut", backbone=backbone, **QUICK))
     result = detector.predict(photo(3))
     assert len(repr(result)) < 200 and "map 60x80" in repr(result) and "array" not in repr(result)
+
+
+def test_the_largest_photo_and_the_range_of_values_are_settings_that_are_saved(backbone, tmp_path):
+    settings = QUICK | {"max_megapixels": 1, "input_range": 4095}
+    made = Detector(object="nut", backbone=backbone, **settings).fit([photo(1), photo(2)])
+    again = load(made.save(tmp_path / "nut.safetensors"), backbone=backbone)
+    deep = (photo(3)[..., 0].astype(np.uint16) * 16)[:, :, None].repeat(3, 2)
+    for detector in (made, again):
+        with pytest.raises(PhotoError, match="1200000 pixels, the limit is 1000000; .*max_megapixels=200"):
+            detector.predict(np.zeros((1000, 1200, 3), np.uint8))
+        plain = np.rint(deep * (255 / 4095)).astype(np.uint8)
+        assert detector.predict(deep).score == pytest.approx(detector.predict(plain).score, abs=1e-3)

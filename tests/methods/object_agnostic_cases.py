@@ -27,6 +27,7 @@ ELSEWHERE = {
     "fit",
     "finest_defect",
     "input_range",
+    "max_megapixels",
     "pre_resize",
     "test_channels",
     "view_score",

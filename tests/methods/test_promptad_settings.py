@@ -16,7 +16,16 @@ from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.method import TASKS, PromptAD
 
 # Read by the detector, the benchmarks and the report, not by the method.
-ELSEWHERE = {"input_size", "fit", "finest_defect", "input_range", "pre_resize", "test_channels", "view_score"}
+ELSEWHERE = {
+    "input_size",
+    "fit",
+    "finest_defect",
+    "input_range",
+    "max_megapixels",
+    "pre_resize",
+    "test_channels",
+    "view_score",
+}
 ELSEWHERE |= {"map_size", "smoothing"}
 # Setting -> another value, with the other settings that it needs to matter.
 OTHERS = {

@@ -84,7 +84,8 @@ class Preprocess:
         finest: 0, or the side in photo pixels of the smallest defect that has to be seen. Every photo, whatever its size
             and shape, is then looked at in one scale, at which such a defect is as large as a patch; what is larger than
             S there is cut into tiles in both directions, at least a fifth of their side shared with the next.
-        input_range: the value that is white in photos of more than 8 bits, for whoever reads them; 0 as their files say.
+        input_range, max_pixels: for whoever reads the photos: the value that is white where they have more than 8 bits, 0 as
+            their files say; and how many pixels they may have.
     """
 
     size: int = 240
@@ -94,6 +95,7 @@ class Preprocess:
     channels: Channels = "rgb"
     finest: int = 0
     input_range: float = 0.0
+    max_pixels: int = 100_000_000
 
     def __post_init__(self) -> None:
         if self.size < self.patch or self.size % self.patch:

@@ -44,6 +44,7 @@ from promptad.data.mask_values import read_values
 from promptad.data.pixels import Mask, Rgb, Source, grey_values, rgb_from_array, rgb_from_image, upright
 from promptad.data.samples import black_is_zero, has_deep_colour, low_bytes, samples_of
 from promptad.errors import ConfigError, PhotoError
+from promptad.inputs import setting
 from promptad.notices import notice
 
 MAX_PIXELS = 100_000_000
@@ -325,7 +326,7 @@ def _require_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise PhotoError(
             f"{name}: {width}x{height} is {width * height} pixels, the limit is {max_pixels}; "
-            "scale the photo down, cut it into tiles, or raise max_pixels in Python"
+            f"scale the photo down, cut it into tiles, or raise the limit ({setting('max_megapixels', '200')})"
         )
 
 

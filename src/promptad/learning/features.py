@@ -142,7 +142,7 @@ class Encoder:
         Raises:
             PhotoError: it cannot be read.
         """
-        return as_photo(item, input_range=self.preprocess.input_range or None)
+        return as_photo(item, self.preprocess.max_pixels, self.preprocess.input_range or None)
 
     def encode_files(
         self, paths: Iterable[Path], *, reference: bool = False, done: Callable[[Path], None] | None = None

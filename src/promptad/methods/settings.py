@@ -39,6 +39,8 @@ class ScoringConfig:
     # The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose files have 16; 0: as the
     # file says, else the full range, with a line where no value comes near it.
     input_range: Weight = 0.0
+    # Photos of more megapixels are refused: a photo takes up to 17 bytes a pixel of memory while it is read.
+    max_megapixels: Positive = 100
     # Side in pixels to which a photo is brought before everything else; 0 leaves that out.
     pre_resize: Count = 0
     # Order of the colours of photos that are judged; "bgr" is a slip of PromptAD's released code (F-6).
@@ -72,6 +74,7 @@ def layout(config: ScoringConfig, input_size: int, patch: int) -> Preprocess:
         config.test_channels,
         config.finest_defect,
         config.input_range,
+        config.max_megapixels * 10**6,
     )
 
 
@@ -80,6 +83,7 @@ FREE_SETTINGS = (
     "fit",
     "finest_defect",
     "input_range",
+    "max_megapixels",
     "defects",
     "only_defects",
     "state_bank",

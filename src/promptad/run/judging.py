@@ -72,7 +72,7 @@ def judge(
     """
     try:
         began = time.perf_counter()
-        photo = read_photo(path, input_range=detector.preprocess.input_range or None)
+        photo = read_photo(path, detector.preprocess.max_pixels, detector.preprocess.input_range or None)
         read = time.perf_counter()
         features = detector.encode(photo)
         encoded = time.perf_counter()
