@@ -10,6 +10,7 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
 GENERATED = {"options.md"}
+SCRIPTS = ("benchmarks", "examples", "tools")
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.M | re.S)
 
@@ -224,13 +226,40 @@ def test_the_check_of_commands_finds_what_is_wrong(commands):
     assert check_command("promptad models pull NAME --to DIR", commands) is None
 
 
+def missing_imports(code: str) -> list[str]:
+    """What Python code imports from the package and is not there."""
+    out = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "promptad":
+            try:
+                module = importlib.import_module(node.module)
+            except ImportError:
+                out.append(node.module)
+                continue
+            out += [f"{node.module}.{alias.name}" for alias in node.names if not has(module, alias.name)]
+    return out
+
+
+def has(module: ModuleType, name: str) -> bool:
+    inside = hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.{name}") is not None
+    return hasattr(module, name) or inside
+
+
+def test_the_check_of_imports_finds_what_is_wrong():
+    code = "from promptad.errors import DataError, Nothing\nfrom promptad.nowhere import load\nfrom promptad.clip import zoo"
+    assert missing_imports(code) == ["promptad.errors.Nothing", "promptad.nowhere"]
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_python_in_the_documents_parses_and_imports_what_exists(page):
-    for body in blocks(TEXTS[page], "python"):
-        for node in ast.walk(ast.parse(body)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "promptad":
-                module = importlib.import_module(node.module)
-                assert all(hasattr(module, alias.name) for alias in node.names), body
+    assert not [missing for body in blocks(TEXTS[page], "python") for missing in missing_imports(body)]
+
+
+@pytest.mark.parametrize(
+    "script", sorted(p.relative_to(ROOT).as_posix() for d in SCRIPTS for p in (ROOT / d).glob("*.py"))
+)
+def test_scripts_that_nothing_runs_import_what_exists(script):
+    assert not missing_imports((ROOT / script).read_text("utf-8"))
 
 
 def test_readmes_test_command_is_that_of_ci():
