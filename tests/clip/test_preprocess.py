@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
@@ -77,6 +77,7 @@ def test_one_view_lies_inside_the_photo_and_on_whole_patches(height, width, fit)
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 3000))
+@example(1, 36)  # a stride of 2.4 pixels rounds to 2
 def test_tiles_cover_every_pixel_and_end_flush(height, width):
     boxes, side, long = tile_boxes(height, width), min(height, width), max(height, width)
     axis = 0 if width >= height else 1
@@ -84,7 +85,7 @@ def test_tiles_cover_every_pixel_and_end_flush(height, width):
     assert all(box[1 - axis] == 0 and box[3 - axis] == side and box[2 + axis] - box[axis] == length for box in boxes)
     # Squares, unless they would be more than 16.
     assert length == side or (length > side and long > side * (1 + 0.8 * 14))
-    assert len(boxes) <= 17
+    assert len(boxes) <= 16
     starts = [box[axis] for box in boxes]
     assert starts[0] == 0 and starts[-1] == long - length
     steps = np.diff(starts)

@@ -216,8 +216,12 @@ def crop_boxes(height: int, width: int) -> list[Box]:
 def _along(long: int, side: int, most: int) -> tuple[int, list[int]]:
     """Length of the pieces of an edge, `side` or longer where there would be more than `most`, and where they start."""
     length = max(side, math.ceil(long / (1 + TILE_STRIDE * (most - 1))))
-    stride = max(1, round(TILE_STRIDE * length))
-    return length, [*range(0, long - length, stride), long - length]
+    while True:
+        stride = max(1, round(TILE_STRIDE * length))
+        starts = [*range(0, long - length, stride), long - length]
+        if len(starts) <= most:
+            return length, starts
+        length += 1  # a stride that was rounded down takes more pieces than were reckoned with
 
 
 def _evenly(edge: int, side: float) -> list[tuple[float, float]]:
