@@ -181,7 +181,15 @@ def test_the_largest_photo_and_the_range_of_values_are_settings_that_are_saved(b
     again = load(made.save(tmp_path / "nut.safetensors"), backbone=backbone)
     deep = (photo(3)[..., 0].astype(np.uint16) * 16)[:, :, None].repeat(3, 2)
     for detector in (made, again):
-        with pytest.raises(PhotoError, match="1200000 pixels, the limit is 1000000; .*max_megapixels=200"):
+        with pytest.raises(PhotoError, match=r"1200000 pixels, the limit is 1000000; .*max_megapixels=200"):
             detector.predict(np.zeros((1000, 1200, 3), np.uint8))
         plain = np.rint(deep * (255 / 4095)).astype(np.uint8)
         assert detector.predict(deep).score == pytest.approx(detector.predict(plain).score, abs=1e-3)
+
+
+@pytest.mark.parametrize("asked", [{"precision": "bf16"}, {"device": "meta"}, {"activation": "gelu"}], ids=str)
+def test_a_loaded_backbone_is_not_asked_to_be_another(backbone, asked):
+    with pytest.raises(ConfigError, match=r"is loaded with .* already; give .* to load_backbone instead"):
+        Detector(object="nut", backbone=backbone, **asked)
+    same = {"precision": "fp32", "device": "cpu", "activation": backbone.sizes.activation}
+    assert Detector(object="nut", backbone=backbone, **same)

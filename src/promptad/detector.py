@@ -78,8 +78,8 @@ class Detector:
         defects: Sequence[str] = (),
         preset: str | None = None,
         backbone: str | Path | Backbone = "starter",
-        precision: Precision = "fp32",
-        device: str = "cpu",
+        precision: Precision | None = None,
+        device: str | None = None,
         activation: Activation | None = None,
         cache: FeatureStore | None = None,
         weights: str | Path | Learned | None = None,
@@ -95,13 +95,14 @@ class Detector:
             find_method(method or "promptad").make_config(preset or "clean", **settings)
         if isinstance(backbone, Backbone):
             clip = backbone
-            if activation not in (None, clip.sizes.activation):
-                raise ConfigError(
-                    f"the backbone is loaded with {clip.sizes.activation} already; give activation={activation!r} to "
-                    "load_backbone"
-                )
+            _refuse_other(clip, precision=precision, device=device, activation=activation)
         else:
-            clip = load_backbone(backbone, precision=precision, device=device, activation=activation)
+            clip = load_backbone(
+                backbone,
+                precision="fp32" if precision is None else precision,
+                device="cpu" if device is None else device,
+                activation=activation,
+            )
         learned = choose_learned(method, preset, weights, clip)
         name = learned.method if learned else method or "promptad"
         self.preset = learned.preset if learned else preset or "clean"
@@ -450,6 +451,20 @@ class Detector:
 
 def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> Detector:
     return Detector._from_saved(detector_from_bytes(content), backbone, cache)
+
+
+def _refuse_other(backbone: Backbone, **asked: str | None) -> None:
+    """Raises ConfigError where a loaded backbone is asked to be another one."""
+    own = {
+        "precision": backbone.precision,
+        "device": str(backbone.device),
+        "activation": backbone.sizes.activation,
+    }
+    for name, value in asked.items():
+        if value not in (None, own[name]):
+            raise ConfigError(
+                f"the backbone is loaded with {name} {own[name]} already; give {name}={value!r} to load_backbone instead"
+            )
 
 
 def load(path: str | Path, **options: Any) -> Detector:
