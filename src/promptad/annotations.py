@@ -149,10 +149,10 @@ def _checked_union(name: str, members: Sequence[Any], value: Any) -> Any:
                 return checked_value(name, member, value)
             except ConfigError as error:
                 first = first or error
-    found = f"; got {shortened(value)}"
-    reason = str(first).removesuffix(found) if first else f"{name} must be left out"
+    seen = f"; got {shortened(value)}"
+    reason = str(first).removesuffix(seen) if first else f"{name} must be left out"
     also = f", or {' or '.join(words)}" if words and not reason.endswith(words[-1]) else ""
-    raise ConfigError(f"{reason}{also}{found}")
+    raise ConfigError(f"{reason}{also}{seen}")
 
 
 def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:

@@ -113,9 +113,9 @@ def train_prompts(
     if fresh:
         state.unlink(missing_ok=True)
     elif output.exists():
-        found = read_learned(output)
-        if found.card.get("key") == key:
-            result.reused, result.card, result.losses = True, found.card, list(found.card.get("losses", []))
+        earlier = read_learned(output)
+        if earlier.card.get("key") == key:
+            result.reused, result.card, result.losses = True, earlier.card, list(earlier.card.get("losses", []))
             return result
         raise ConfigError(
             f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"

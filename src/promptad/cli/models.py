@@ -30,7 +30,7 @@ def list_models(as_json: AsJson = False) -> None:
 
     checkpoints = list_checkpoints()
     if as_json:
-        say(json.dumps([_as_dict(one) for one in checkpoints], indent=1))
+        say(json.dumps([_as_dict(checkpoint) for checkpoint in checkpoints], indent=1))
         return
     places = {"bundled": "in the package", "hub": "huggingface.co", "release": "github.com"}
     rows = [[c.name, places[c.source], c.licence, str(c.input_size), status(c)] for c in checkpoints]
@@ -73,7 +73,9 @@ def check_models(
     """Hash weights anew and compare them with the zoo and with their pins. Exit code 1 if one differs."""
     from promptad.clip.zoo import check, list_checkpoints, status
 
-    names = [what] if what else [one.name for one in list_checkpoints() if status(one) != "not pulled"]
+    names = (
+        [what] if what else [checkpoint.name for checkpoint in list_checkpoints() if status(checkpoint) != "not pulled"]
+    )
     verdicts = [(name, verdict) for name in names for verdict in check(name)]
     rows = [[v.status, n, v.path.name, v.sha256[:16], v.authority or "nothing known"] for n, v in verdicts]
     table(["verdict", "weights", "file", "sha256", "compared with"], rows)
@@ -183,7 +185,7 @@ def _as_dict(checkpoint: Any) -> dict[str, Any]:
         "source": c.source,
         "origin": c.origin,
         "alternatives": c.alternatives,
-        "files": [{"name": one.name, "sha256": one.sha256, "size": one.size} for one in (*c.files, *c.companions)],
+        "files": [{"name": file.name, "sha256": file.sha256, "size": file.size} for file in (*c.files, *c.companions)],
         "licence": c.licence,
         "licence_url": c.licence_url,
         "notes": c.notes,

@@ -65,8 +65,8 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             levels = both.view(len(tensor), -1).float()
         step = tensors.get(f"{base}.step")
         if step is None or step.shape != (len(levels), -(-levels.shape[1] // GROUP)):
-            found = "missing" if step is None else f"of shape {tuple(step.shape)}"
-            raise WeightsError(f"the steps of the packed tensor {base!r} are {found}; make the file again")
+            state = "missing" if step is None else f"of shape {tuple(step.shape)}"
+            raise WeightsError(f"the steps of the packed tensor {base!r} are {state}; make the file again")
         out[base] = levels * _spread(step, levels.shape[1])
     return out
 

@@ -226,10 +226,10 @@ def choose_learned(
         learned = find_learned(str(method), backbone)
     else:
         learned = weights if isinstance(weights, Learned) else read_learned(Path(weights))
-    for what, given, found in (("method", method, learned.method), ("preset", preset, learned.preset)):
-        if given not in (None, found):
+    for what, given, held in (("method", method, learned.method), ("preset", preset, learned.preset)):
+        if given not in (None, held):
             raise ConfigError(
-                f"{learned.path}: holds prompts of the {what} {found!r}, not {given!r}; leave {argument(what)} out, or "
+                f"{learned.path}: holds prompts of the {what} {held!r}, not {given!r}; leave {argument(what)} out, or "
                 f"train others with `promptad train`"
             )
     return learned
