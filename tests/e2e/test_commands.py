@@ -155,7 +155,7 @@ def test_no_write_permission_gets_one_line(model):
 def test_good_photos_and_words_without_a_saved_model(tmp_path):
     one = sorted((TEST / "broken").iterdir())[0]
     done = run("inspect", one, "--good", GOOD, "--object", "cookie", "--set", "epochs=2", "-o", tmp_path / "a",
-               "--false-alarms", "0.2", "--threshold", "0.0001")  # fmt: skip
+               "--threshold", "0.0001")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "anomalous" in done.stdout and "by hand" in done.stdout
     done = run("inspect", one, "--method", "clip", "--object", "metal nut", "-o", tmp_path / "b")

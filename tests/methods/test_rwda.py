@@ -277,7 +277,7 @@ def test_scores_equal_a_slow_reference(backbone, values, good):
 def test_articles_follow_the_next_word_where_the_setting_says(backbone, articles, words, training, guiding):
     with collected_notices() as lines:
         method = build(backbone, "object", articles=articles, normal_words=words)
-    assert [line for line in lines if "articles=literal" in line] == lines
+    assert [line for line in lines if "articles='literal'" in line] == lines
     assert len(lines) == (articles != "literal" and words == "an")
     sentences = replace(method.config.random_words(), pairs=60).sentences("normal", words)
     assert {sentence.split()[-2] for sentence in sentences} == training
