@@ -70,22 +70,22 @@ class Counting(Encoder):
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_photos_of_mixed_sizes_keep_their_order_and_equal_single_ones(backbone, batch_size):
     photos = [noise(shape, seed) for seed, shape in enumerate(SHAPES)]
-    found = Encoder(backbone, AUTO, REQUEST, batch_size=batch_size).encode(photos)
+    encoded = Encoder(backbone, AUTO, REQUEST, batch_size=batch_size).encode(photos)
     single = Encoder(backbone, AUTO, REQUEST, batch_size=1)
-    assert [one.size for one in found] == SHAPES
-    assert [len(one.views) for one in found] == [1, 4, 1, 1, 4, 1]
-    for photo, ours in zip(photos, found, strict=True):
+    assert [features.size for features in encoded] == SHAPES
+    assert [len(features.views) for features in encoded] == [1, 4, 1, 1, 4, 1]
+    for photo, ours in zip(photos, encoded, strict=True):
         same(ours, single.encode([photo])[0], atol=1e-5)
         assert ours.seconds > 0 and all(len(view) == 1 for view in ours.features)
-    assert (found[0].features[0].image - found[5].features[0].image).abs().max() > 1e-4
+    assert (encoded[0].features[0].image - encoded[5].features[0].image).abs().max() > 1e-4
     assert Encoder(backbone, AUTO, REQUEST).encode([]) == []
 
 
 @torch.no_grad()
 def test_each_view_is_the_tower_applied_to_its_normalised_pixels(backbone):
     photo = noise((30, 100))
-    (found,) = Encoder(backbone, AUTO, REQUEST).encode([photo])
-    for view, ours in zip(AUTO.views(30, 100), found.features, strict=True):
+    (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([photo])
+    for view, ours in zip(AUTO.views(30, 100), encoded.features, strict=True):
         pixels = torch.from_numpy(normalise(AUTO.pixels(photo, view), backbone.mean, backbone.std))
         expected = backbone.vision(pixels[None], REQUEST)
         torch.testing.assert_close(ours.image, expected.image, atol=1e-5, rtol=0)
@@ -227,9 +227,9 @@ def test_a_cache_hit_lies_on_the_device_of_the_backbone(tmp_path):
     elsewhere.vision.to("meta")  # a device that every machine has
     encoder = Counting(elsewhere, AUTO, REQUEST, cache=store)
     (hit,) = encoder.encode_files([path])
-    found = hit.features[0]
+    features = hit.features[0]
     assert encoder.ran == 0
-    assert {t.device.type for t in (found.image, found.patches, *found.taps.values())} == {"meta"}
+    assert {t.device.type for t in (features.image, features.patches, *features.taps.values())} == {"meta"}
 
 
 def test_without_room_or_rights_for_a_cache_the_features_come_all_the_same(backbone, tmp_path):
@@ -245,34 +245,34 @@ def stored_bytes(folder: Path) -> int:
 
 
 def test_the_longest_unused_features_go_when_the_limit_is_passed(backbone, tmp_path):
-    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
     probe = FeatureStore(tmp_path / "probe")
-    probe.put("a" * 64, one)
+    probe.put("a" * 64, encoded)
     size = stored_bytes(probe.folder)
     store = FeatureStore(tmp_path / "store", max_bytes=int(4.5 * size))
     keys = [f"{number:064x}" for number in range(6)]
     for number, key in enumerate(keys[:4]):
-        store.put(key, one)
+        store.put(key, encoded)
         os.utime(store._path(key), (1000 + number, 1000 + number))
     assert store.get(keys[0]) is not None  # used now, so the second is the longest unused
-    store.put(keys[4], one)
+    store.put(keys[4], encoded)
     assert stored_bytes(store.folder) <= store.max_bytes
     assert [store.get(key) is not None for key in keys[:5]] == [True, False, True, True, True]
     store = FeatureStore(tmp_path / "store", max_bytes=store.max_bytes)
     for key in (*keys, *keys):
-        store.put(key, one)
+        store.put(key, encoded)
         assert stored_bytes(store.folder) <= store.max_bytes
     assert FeatureStore(tmp_path / "store", 10).get(keys[5]) is not None
 
 
 def test_a_store_that_starts_above_the_limit_is_cut_at_the_first_write(backbone, tmp_path):
-    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
     wide = FeatureStore(tmp_path)
     for number in range(6):
-        wide.put(f"{number:064x}", one)
+        wide.put(f"{number:064x}", encoded)
     total = stored_bytes(tmp_path)
     narrow = FeatureStore(tmp_path, max_bytes=total // 3)
-    narrow.put("f" * 64, one)
+    narrow.put("f" * 64, encoded)
     assert stored_bytes(tmp_path) <= total // 3 and narrow.get("f" * 64) is not None
 
 
@@ -290,8 +290,8 @@ def test_the_users_store_lies_in_the_cache_folder(tmp_path, monkeypatch):
 
 
 def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbone, tmp_path):
-    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
-    FeatureStore(tmp_path / "probe").put("a" * 64, one)
+    (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    FeatureStore(tmp_path / "probe").put("a" * 64, encoded)
     size = stored_bytes(tmp_path / "probe")
     store = FeatureStore(tmp_path / "store", max_bytes=4 * size)
     keys = [f"{number:064x}" for number in range(8)]
@@ -300,7 +300,7 @@ def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbon
         hits = 0
         for number, key in enumerate(keys):
             hits += store.get(key) is not None
-            store.put(key, one) if not store._path(key).exists() else None
+            store.put(key, encoded) if not store._path(key).exists() else None
             os.utime(store.folder, (number, number))
         return hits
 
@@ -313,16 +313,16 @@ def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbon
 
 @pytest.mark.parametrize(("precision", "share"), [("bf16", 0.5), ("fp32", 1.0)])
 def test_what_16_bits_hold_exactly_takes_16_bits_and_comes_back_the_same(backbone, tmp_path, precision, share):
-    (one,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
+    (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
     if precision == "bf16":
         rounded = [Features(f.image.bfloat16().float(), f.patches.bfloat16().float(),
-                            {k: t.bfloat16().float() for k, t in f.taps.items()}, f.grid) for f in one.features]  # fmt: skip
-        one = replace(one, features=rounded)
-    assert one.narrowed().nbytes == share * one.nbytes
+                            {k: t.bfloat16().float() for k, t in f.taps.items()}, f.grid) for f in encoded.features]  # fmt: skip
+        encoded = replace(encoded, features=rounded)
+    assert encoded.narrowed().nbytes == share * encoded.nbytes
     store = FeatureStore(tmp_path)
-    store.put("a" * 64, one)
-    for same in (store.get("a" * 64), one.narrowed().widened()):
-        for before, after in zip(one.features, same.features, strict=True):
+    store.put("a" * 64, encoded)
+    for same in (store.get("a" * 64), encoded.narrowed().widened()):
+        for before, after in zip(encoded.features, same.features, strict=True):
             assert after.image.dtype == torch.float32 and torch.equal(after.image, before.image)
             assert torch.equal(after.patches, before.patches)
             assert all(torch.equal(after.taps[layer], tap) for layer, tap in before.taps.items())

@@ -77,12 +77,12 @@ def test_margin_equals_the_slow_reference(distance, slip, shape):
 
 def test_the_axis_slip_and_the_distances_are_different_losses():
     features, normal, anomalous = unit(3, 7, 8, seed=1), unit(8, seed=2), unit(8, seed=3)
-    found = {
+    values = {
         round(float(explicit_anomaly_margin(features, normal, anomalous, distance=d, sum_over_patches=s)), 4)
         for d in ("squared", "euclidean")
         for s in (False, True)
     }
-    assert len(found) == 4
+    assert len(values) == 4
 
 
 @pytest.mark.parametrize("distance", ["squared", "euclidean"])
@@ -128,7 +128,7 @@ def test_the_two_alignments_differ_and_reach_all_prompts():
 def test_attraction_equals_the_slow_reference_and_anchor_is_a_squared_distance():
     features, normal, start = unit(6, 8, seed=1), unit(8, seed=2), unit(8, seed=3)
     z, w, w0 = (tensor.double().numpy() for tensor in (features, normal, start))
-    assert attraction(features, normal).item() == pytest.approx(np.mean([1 - one @ w for one in z]), rel=1e-5)
+    assert attraction(features, normal).item() == pytest.approx(np.mean([1 - feature @ w for feature in z]), rel=1e-5)
     assert anchor_distance(normal, start).item() == pytest.approx(((w - w0) ** 2).sum(), rel=1e-5)
     assert attraction(normal.expand(3, -1), normal).item() == pytest.approx(0, abs=1e-6)
     assert anchor_distance(start, start) == 0

@@ -76,9 +76,11 @@ def test_binary_focal(how):
 
 
 def test_read_as_a_logit_a_certain_score_still_costs():
-    one = torch.ones(1)
-    assert binary_focal(one, one.long(), "prob") == 0
-    assert binary_focal(one, one.long(), "logits").item() == pytest.approx((1 - 0.731059) ** 2 * 0.313262, rel=1e-4)
+    certain = torch.ones(1)
+    assert binary_focal(certain, certain.long(), "prob") == 0
+    assert binary_focal(certain, certain.long(), "logits").item() == pytest.approx(
+        (1 - 0.731059) ** 2 * 0.313262, rel=1e-4
+    )
     leaf = torch.tensor([0.0, 1.0], requires_grad=True)
     binary_focal(leaf, torch.tensor([1, 0]), "prob").backward()  # certain and wrong
     assert leaf.grad.isfinite().all() and leaf.grad[0] < 0 < leaf.grad[1]

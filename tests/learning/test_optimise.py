@@ -46,7 +46,7 @@ def test_momentum_and_weight_decay_are_those_of_sgd():
     history = optimise({"p": p}, lambda: (p**2).sum(), schedule)
     x, velocity, losses = [2.0, -1.0], [0.0, 0.0], []
     for rate in cosine(0.1, 0.02, 6):
-        losses.append(sum(one**2 for one in x))
+        losses.append(sum(value**2 for value in x))
         for i in range(2):
             velocity[i] = 0.9 * velocity[i] + 2 * x[i] + 0.05 * x[i]
             x[i] -= rate * velocity[i]

@@ -152,8 +152,8 @@ def slow_map_loss(maps: np.ndarray, masks: np.ndarray) -> float:
     """Focal + dice of both classes, (B, h, w, 2) on the patch grid against (B, H, W), upsampled class by class."""
     size = masks.shape[1:]
 
-    def enlarge(one: np.ndarray) -> np.ndarray:
-        tensor = torch.from_numpy(one)[None, None]
+    def enlarge(side: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(side)[None, None]
         return torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
 
     focal, dice = [], {0: [], 1: []}

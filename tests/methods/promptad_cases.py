@@ -43,7 +43,7 @@ def photo(seed: int, shape: tuple[int, int] = (60, 60)) -> np.ndarray:
 
 def encode(method: PromptAD, *photos: np.ndarray, fit: str = "squash") -> list[list[Features]]:
     encoder = Encoder(method.backbone, Preprocess(48, 8, fit), method.request)
-    return [one.features for one in encoder.encode(photos)]
+    return [encoded.features for encoded in encoder.encode(photos)]
 
 
 def trained(backbone: Backbone, name: str = "cable", **values: Any) -> PromptAD:

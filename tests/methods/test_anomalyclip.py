@@ -196,9 +196,9 @@ def test_the_loss_and_the_scores_are_those_of_a_slow_reference(backbone, values)
 
 @pytest.mark.parametrize("values", [{}, {"abnormal_prompts": 10}, {"deep_depth": 0}])
 def test_gradients_reach_both_contexts_and_the_deep_tokens_and_nothing_else(backbone, values):
-    found = reached(build(backbone, "anomalyclip", **values), random_batch())
+    gradients = reached(build(backbone, "anomalyclip", **values), random_batch())
     expected = {"slots.normal", "slots.abnormal"} | (set() if values.get("deep_depth") == 0 else {"deep"})
-    assert set(found) == expected and all(alive(gradient) for gradient in found.values())
+    assert set(gradients) == expected and all(alive(gradient) for gradient in gradients.values())
 
 
 # Both methods: training -------------------------------------------------------------------------------

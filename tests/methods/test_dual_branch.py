@@ -82,7 +82,7 @@ def slow(net: DualBranch, config: PromptADZeroShotConfig, photo: int, taps, norm
     own = {"normal": array(normal[photo]), "abnormal": array(abnormal[photo])}
     cross = {"normal": own["abnormal"], "abnormal": array((normal if prototype is None else prototype)[photo])}
     state: dict[str, np.ndarray] = {}
-    found = []
+    levels = []
     both = config.branches == "both" and config.cmi != "off"
 
     def mask(side: str, scores: np.ndarray) -> None:
@@ -120,8 +120,8 @@ def slow(net: DualBranch, config: PromptADZeroShotConfig, photo: int, taps, norm
             mask("abnormal", maps["normal"])
             if config.cmi == "mutual":
                 mask("normal", maps["abnormal"])
-        found.append(maps)
-    return found
+        levels.append(maps)
+    return levels
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
@@ -130,13 +130,13 @@ def test_maps_are_those_of_the_equations(switch, gradients):
     net, config = build(**switch)
     taps, normal, abnormal = inputs()
     with torch.set_grad_enabled(gradients):  # torch takes another way through its blocks without gradients
-        found = net(taps, normal, abnormal)
-    assert len(found) == DEPTH
+        levels = net(taps, normal, abnormal)
+    assert len(levels) == DEPTH
     for photo in range(2):
         expected = slow(net, config, photo, taps, normal, abnormal)
         for level in range(DEPTH):
-            assert set(found[level]) == set(expected[level])
-            for side, values in found[level].items():
+            assert set(levels[level]) == set(expected[level])
+            for side, values in levels[level].items():
                 assert np.allclose(array(values[photo]), expected[level][side], atol=2e-4), (side, level)
 
 
@@ -164,14 +164,14 @@ def test_a_switch_changes_only_what_it_names():
     def same(a, b) -> list[dict[str, bool]]:
         return [{s: torch.equal(x[s], y[s]) for s in x} for x, y in zip(a, b, strict=True)]
 
-    found = base(taps, normal, abnormal)
+    usual = base(taps, normal, abnormal)
     both = {"normal": True, "abnormal": True}
     none = {"normal": False, "abnormal": False}
-    assert same(found, other(mask_last=False)) == [both, both, {"normal": True, "abnormal": False}]
-    one_way = same(found, other(cmi="one_way"))
+    assert same(usual, other(mask_last=False)) == [both, both, {"normal": True, "abnormal": False}]
+    one_way = same(usual, other(cmi="one_way"))
     assert one_way[:2] == [both, {"normal": False, "abnormal": True}] and not one_way[2]["normal"]
-    assert same(found, other(cmi="off")) == [both, none, none]
-    assert same(found, other(scale_products=False)) == [none, none, none]
+    assert same(usual, other(cmi="off")) == [both, none, none]
+    assert same(usual, other(scale_products=False)) == [none, none, none]
 
 
 def test_the_mask_lies_between_a_half_and_one():
@@ -196,10 +196,12 @@ def test_a_prototype_replaces_the_normality_prompt_in_the_cross_score_alone():
     net, config = build()
     taps, normal, abnormal = inputs()
     prototype = torch.randn(2, EMBED, generator=torch.Generator().manual_seed(8))
-    found = net(taps, normal, abnormal, prototype)
+    levels = net(taps, normal, abnormal, prototype)
     expected = slow(net, config, 0, taps, normal, abnormal, prototype)
     assert all(
-        np.allclose(array(found[level][s][0]), expected[level][s], atol=2e-4) for level in range(3) for s in expected[0]
+        np.allclose(array(levels[level][s][0]), expected[level][s], atol=2e-4)
+        for level in range(3)
+        for s in expected[0]
     )
     assert torch.equal(net(taps, normal, abnormal, normal)[-1]["abnormal"], net(taps, normal, abnormal)[-1]["abnormal"])
     # Without interaction the normality branch does not see it at all, and without CCL nobody does.
@@ -216,8 +218,8 @@ def test_a_prototype_replaces_the_normality_prompt_in_the_cross_score_alone():
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
 def test_gradients_reach_every_parameter_there_is(switch):
     net, config = build(**switch)
-    found = net(*inputs())
-    sum(values.sum() for maps in found for values in maps.values()).backward()
+    levels = net(*inputs())
+    sum(values.sum() for maps in levels for values in maps.values()).backward()
     silent = [name for name, parameter in net.named_parameters() if not parameter.grad.abs().sum() > 0]
     assert silent == []
     names = {name.split(".")[2] for name, _ in net.named_parameters()}

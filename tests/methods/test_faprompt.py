@@ -121,14 +121,14 @@ def test_the_loss_and_the_scores_are_those_of_a_slow_reference(backbone, values)
 @pytest.mark.parametrize("values", ROWS.values(), ids=ROWS)
 def test_gradients_reach_exactly_what_the_ablation_has(backbone, values):
     method = lively(backbone, **values)
-    found = reached(method, random_batch())
+    gradients = reached(method, random_batch())
     expected = {"slots.normal", "slots.abnormal", "deep"}
     network = {"prior.0.weight", "prior.0.bias", "prior.2.weight", "prior.2.bias"}
-    assert set(found) == expected | (network if values.get("prior", True) else set())
+    assert set(gradients) == expected | (network if values.get("prior", True) else set())
     for name in expected:
-        assert alive(found[name])
-    for name in set(found) & network:
-        assert found[name].abs().max() > 0
+        assert alive(gradients[name])
+    for name in set(gradients) & network:
+        assert gradients[name].abs().max() > 0
 
 
 def test_the_prior_network_is_the_bottleneck_of_the_paper(backbone):
@@ -162,8 +162,8 @@ def test_equation_11_at_pixel_size_is_the_mean_of_both_maps_because_the_softmax_
         prior = method._read(batch.features, normal, abnormal).prior
         refined = method.encode(method._refined, {"abnormal": prior}).mean(1)
     channels = []
-    for one in (abnormal.expand(4, -1), refined):
-        pair = F.normalize(torch.stack([normal.expand(4, -1), one], 1), dim=-1)
+    for prototype in (abnormal.expand(4, -1), refined):
+        pair = F.normalize(torch.stack([normal.expand(4, -1), prototype], 1), dim=-1)
         both = (scale * patches @ pair.transpose(1, 2)).softmax(-1).transpose(1, 2).view(4, 2, 6, 5)
         channels.append(F.interpolate(both, size=(48, 40), mode="bilinear", align_corners=False))
     (s_n, s_a), (hat_n, hat_a) = (channel.unbind(1) for channel in channels)

@@ -44,8 +44,8 @@ def test_parameter_counts_at_the_papers_text_width():
 def test_prompt_counts(backbone):
     full = {"defects": (), "only_defects": False}
     for name, manual in (("cable", 13), ("bottle", 11), ("toothbrush", 10)):
-        found = build(backbone, name, "paper", **full).prompt_counts("image")
-        assert found == {"normal": 1, "manual": manual, "learnable": 4}
+        counts = build(backbone, name, "paper", **full).prompt_counts("image")
+        assert counts == {"normal": 1, "manual": manual, "learnable": 4}
     release = build(backbone, "cable", "release", **full)
     assert release.prompt_counts("image") == {"normal": 3, "manual": 39, "learnable": 12}
     assert release.prompt_counts("pixel") == {"normal": 1, "manual": 13, "learnable": 4}
@@ -67,6 +67,34 @@ def test_the_learnable_suffix_stands_where_the_preset_says(backbone, preset, pla
     for row in range(4):
         assert torch.equal(assembled[row, 1:5], prefix[0])  # SOT, four prefix tokens, then two words and the suffix
         assert torch.equal(assembled[row, 7 if place == "after" else 5], suffix[row, 0])
+
+
+@pytest.mark.parametrize(
+    "values", [{"preset": "clean"}, {"preset": "paper"}, {"preset": "release"}, {"prefixes_pixel": 2}]
+)
+def test_assembled_prompts_are_those_of_equations_9_to_11_written_by_hand(backbone, values):
+    method = build(backbone, "metal_nut", **values)
+    table, tokenizer = backbone.text.token_embedding.weight.detach(), backbone.tokenizer
+    start, end = table[tokenizer.start][None], table[tokenizer.end][None]
+
+    def words(text: str) -> torch.Tensor:
+        return table[tokenizer.words(text)]
+
+    for task in TASKS:
+        prompts = method._sets[task]
+        learned = {name: tensor.detach().float() for name, tensor in prompts.parameters.items()}
+        others = learned.get("anomaly_prefix", learned["prefix"])
+        rows = [[prefix, words("metal nut")] for prefix in learned["prefix"]]
+        rows += [[p, words(text)] for p in others for text in ("metal nut with scratch", "bent metal nut")]
+        for prefix in others:
+            for suffix in learned["suffix"]:
+                after = method.config.suffix_position == "after"
+                rows.append([prefix, words("metal nut"), suffix] if after else [prefix, suffix, words("metal nut")])
+        assembled = prompts.compiled.assemble(prompts.parameters).detach()
+        assert len(assembled) == len(rows) == len(learned["prefix"]) * (1 + 2 + 4)
+        for ours, eot, parts in zip(assembled, prompts.compiled.eot.tolist(), rows, strict=True):
+            expected = torch.cat([start, *parts, words("."), end])
+            assert len(expected) == eot + 1 and torch.equal(ours[: eot + 1], expected)
 
 
 def test_every_prefix_starts_from_its_own_phrase_and_phrases_go_round_with_noise(backbone):
@@ -155,7 +183,7 @@ def slow_local(method: PromptAD, view: Features) -> list[np.ndarray]:
 def slow_loss(method: PromptAD, photos: list[list[Features]]) -> float:
     """The sum of equations 12, 13 and 15 for both prompt sets in float64, one feature and one prompt at a time."""
     config, total = method.config, 0.0
-    views = [view for one in photos for view in one]
+    views = [view for photo_views in photos for view in photo_views]
     for task in TASKS:
         prompts = method._sets[task]
         embeddings = prompts.compiled.assemble(prompts.parameters)
@@ -256,7 +284,7 @@ def test_scores_equal_the_slow_reference(backbone, values):
         maps[task] = np.mean(probabilities, axis=0)
     layers = []
     for layer in (1, 3):
-        rows = unit(np.concatenate([one.taps[layer][0].double().numpy() for one in good]))
+        rows = unit(np.concatenate([features.taps[layer][0].double().numpy() for features in good]))
         layers.append((1 - (unit(tapped.taps[layer][0].double().numpy()) @ rows.T).max(axis=1)) / 2)
     m_v, s_t, m_t = np.mean(layers, axis=0), maps["image"][0], maps["pixel"]
     largest = slow_maximum(m_v.reshape(6, 6), config.map_size) if config.memory_maximum == "map" else m_v.max()
@@ -306,8 +334,8 @@ def test_every_preset_trains_only_its_prompts_and_scores_within_zero_and_one(bac
         new = method._sets[task].parameters[name]
         assert new.dtype == (torch.float16 if method.config.prompt_precision == "fp16" else torch.float32)
         assert (new != old).any(dim=-1).all()
-    found = outcome(method)
-    assert found.isfinite().all() and found.min() >= 0 and found.max() <= 1 and found.std() > 0
+    values = outcome(method)
+    assert values.isfinite().all() and values.min() >= 0 and values.max() <= 1 and values.std() > 0
 
 
 def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone):
@@ -333,7 +361,7 @@ def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone):
 def test_the_anchor_keeps_the_anomalous_prototype_and_attraction_moves_the_normal_one(backbone):
     photos = encode(build(backbone), photo(1), photo(2))
     common = {"anomaly_prefixes": "own", "epochs": 30, "optimiser": "adam", "lr": 0.01, "learnable_prompts": False}
-    moved, good = {}, F.normalize(torch.cat([view.image for one in photos for view in one]), dim=-1)
+    moved, good = {}, F.normalize(torch.cat([view.image for views in photos for view in views]), dim=-1)
     for name, values in {"plain": {}, "ours": {"attraction": 30.0, "anchor": 100.0}}.items():
         method = build(backbone, **common, **values)
         method._freeze()

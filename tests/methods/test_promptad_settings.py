@@ -108,8 +108,8 @@ def test_every_setting_changes_the_scores(backbone, usual, name):
 def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usual):
     for name in ("scale_pixel", "score_scale_pixel", "lr_pixel", "margin_over_patches"):
         values = OTHERS[name]
-        found = outcome(trained(backbone, **values))
-        assert found[0] == usual[0] and not torch.equal(found[1:], usual[1:])
+        changed = outcome(trained(backbone, **values))
+        assert changed[0] == usual[0] and not torch.equal(changed[1:], usual[1:])
 
 
 @pytest.mark.parametrize(
@@ -279,16 +279,16 @@ def test_a_batch_of_views_equals_its_rows(backbone):
 def test_words_are_the_states_in_order_with_probabilities(backbone):
     method = trained(backbone)
     (view,) = encode(method, photo(9))[0]
-    found = method.words(view)
-    assert found.words == ("with scratch", "bent") and BASE["defects"] == ("with scratch", "bent [c]")
-    assert found.image.shape == (1, 2) and found.patches.shape == (1, 36, 2)
-    assert found.patches.min() >= 0
-    torch.testing.assert_close(found.patches.sum(dim=-1), torch.ones(1, 36))
+    ranked = method.words(view)
+    assert ranked.words == ("with scratch", "bent") and BASE["defects"] == ("with scratch", "bent [c]")
+    assert ranked.image.shape == (1, 2) and ranked.patches.shape == (1, 36, 2)
+    assert ranked.patches.min() >= 0
+    torch.testing.assert_close(ranked.patches.sum(dim=-1), torch.ones(1, 36))
     cosines = torch.nn.functional.normalize(view.image, dim=-1) @ method.snapshot("image").prototypes.states.T
     expected = (method.config.word_scale * cosines).softmax(dim=-1)
-    torch.testing.assert_close(found.image, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ranked.image, expected, atol=1e-5, rtol=0)
     soft = trained(backbone, word_scale=5.0)
-    assert not torch.equal(soft.words(view).image, found.image) and torch.equal(outcome(soft), outcome(method))
+    assert not torch.equal(soft.words(view).image, ranked.image) and torch.equal(outcome(soft), outcome(method))
 
 
 def test_no_words_before_training_and_without_manual_prompts(backbone):

@@ -72,10 +72,10 @@ def trained(backbone: Backbone, records: list[Record], **values: Any) -> PromptA
 
 
 def view(method: PromptADZeroShot, seed: int = 9, shape: tuple[int, int] = (48, 48)) -> Features:
-    (found,) = Encoder(method.backbone, Preprocess(48, 8, "letterbox"), method.request).encode(
+    (encoded,) = Encoder(method.backbone, Preprocess(48, 8, "letterbox"), method.request).encode(
         [photo(seed, size=shape)]
     )
-    return found.features[0]
+    return encoded.features[0]
 
 
 def outcome(method: PromptADZeroShot, leave_out: int | None = None) -> Tensor:
@@ -206,10 +206,10 @@ def test_a_list_of_defects_that_is_too_long_is_shortened_from_its_end_and_says_s
 
 def test_training_prompts_name_the_classes_and_what_their_folders_are_called(backbone, records):
     method = build(backbone, "hazelnut", defects=("rust",), definition="a round thing")
-    found = method.training_prompts(auxiliary(method, records))
-    assert list(found) == ["nut", "tile"]
-    assert found["nut"] == (definition("nut"), "abnormality of nut is stain")
-    assert found["tile"][1] == "abnormality of tile is crack, glue strip, gray stroke, oil, rough, deep hole, stain"
+    prompts = method.training_prompts(auxiliary(method, records))
+    assert list(prompts) == ["nut", "tile"]
+    assert prompts["nut"] == (definition("nut"), "abnormality of nut is stain")
+    assert prompts["tile"][1] == "abnormality of tile is crack, glue strip, gray stroke, oil, rough, deep hole, stain"
 
 
 def test_prompts_enter_with_the_length_that_is_asked_for(backbone):
@@ -470,9 +470,9 @@ def test_nothing_scores_before_it_was_trained(backbone):
 
 def test_words_are_ranked_for_views(backbone):
     method = build(backbone, defects=("rust", "bent [c]"), only_defects=True)
-    found = method.words(view(method))
-    assert found.words == ("with rust", "bent") and found.patches is None
-    assert found.image.sum().item() == pytest.approx(1)
+    ranked = method.words(view(method))
+    assert ranked.words == ("with rust", "bent") and ranked.patches is None
+    assert ranked.image.sum().item() == pytest.approx(1)
 
 
 # Good photos --------------------------------------------------------------------------------------

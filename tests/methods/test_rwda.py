@@ -48,8 +48,8 @@ def trained(backbone) -> RWDA:
 
 
 def encode(backbone: Backbone, *photos: np.ndarray, fit: str = "multicrop") -> list[list[Features]]:
-    found = Encoder(backbone, Preprocess(48, 8, fit), RWDA(backbone, RWDAConfig()).request).encode(photos)
-    return [one.features for one in found]
+    encoded = Encoder(backbone, Preprocess(48, 8, fit), RWDA(backbone, RWDAConfig()).request).encode(photos)
+    return [photo_features.features for photo_features in encoded]
 
 
 def views(backbone: Backbone, seed: int = 9) -> Features:
@@ -252,7 +252,7 @@ def test_scores_equal_a_slow_reference(backbone, values, good):
     photos = encode(backbone, photo(1), photo(2, (60, 80)))[:good]
     if good:
         method.fit(photos)
-    references = torch.cat([view.image for one in photos for view in one]) if good else None
+    references = torch.cat([view.image for views_of_photo in photos for view in views_of_photo]) if good else None
     batch = views(backbone)
     assert len(batch) > 5
     ours, expected = method.score(batch), slow_scores(method, batch.image, references)
@@ -313,7 +313,7 @@ def test_the_objects_name_matters_to_the_guided_part_alone(backbone, trained):
         parts[name] = method.score(batch).parts
     assert torch.equal(parts["object"]["guided"], parts["cable"]["guided"])
     assert not torch.allclose(parts["object"]["guided"], parts["metal_nut"]["guided"], atol=1e-4)
-    assert all(torch.equal(one["classifier"], parts["object"]["classifier"]) for one in parts.values())
+    assert all(torch.equal(scores["classifier"], parts["object"]["classifier"]) for scores in parts.values())
 
 
 def test_good_photos_compare_with_all_views_but_their_own(backbone, trained):
@@ -334,9 +334,9 @@ def test_good_photos_compare_with_all_views_but_their_own(backbone, trained):
 
 def test_words_rank_the_defects_of_the_view(backbone, trained):
     method = build(backbone, "cable", defects=("with scratch", "bent [c]"), only_defects=True)
-    found = method.words(views(backbone))
-    assert found.words == ("with scratch", "bent") and found.patches is None
-    assert torch.allclose(found.image.sum(1), torch.ones(len(found.image)))
+    ranked = method.words(views(backbone))
+    assert ranked.words == ("with scratch", "bent") and ranked.patches is None
+    assert torch.allclose(ranked.image.sum(1), torch.ones(len(ranked.image)))
 
 
 # Saving -------------------------------------------------------------------------------------------

@@ -130,6 +130,26 @@ def test_lists_of_numbers_are_read_as_people_write_them(text):
     assert check_keys(PromptADConfig, {"memory_layers": 6}) == {"memory_layers": (6,)}
 
 
+# Settings that came after files were saved -> what these files mean, whatever a preset of their name says today.
+ADDED = {
+    "promptad": {"memory_precision": "fp16", "memory_maximum": "grid"},
+    "promptad-zs": {"top_rounding": "up"},
+    "rwda": {"articles": "agree"},
+    "anomalyclip": {"deep_precision": "fp32"},
+    "faprompt": {"deep_precision": "fp32"},
+}
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+@pytest.mark.parametrize("method", ADDED)
+def test_what_older_files_leave_unsaid_is_as_it_was_when_they_were_saved(method, preset):
+    entry = METHODS[method]
+    values = config_dict(entry.make_config(preset))
+    older = {key: value for key, value in values.items() if key not in ADDED[method]}
+    assert set(values) - set(older) == set(ADDED[method])
+    assert config_dict(entry.read_config(older)) == values | ADDED[method]
+
+
 @dataclass(frozen=True)
 class Bounded:
     """One field for every kind of bound."""

@@ -89,7 +89,7 @@ def test_extreme_photos_get_maps_of_their_size(fit, shape):
 
 def hot_maps(views: list[View], at: tuple[float, float]) -> tuple[list[Tensor], bool]:
     """Maps with a one in every patch that covers the photo point `at` (y, x)."""
-    maps, found = [], False
+    maps, covered = [], False
     for view in views:
         rows, columns = grid(view)
         left, top, right, bottom = view.region
@@ -97,9 +97,9 @@ def hot_maps(views: list[View], at: tuple[float, float]) -> tuple[list[Tensor], 
         values = torch.zeros(rows, columns)
         if 0 <= y < rows and 0 <= x < columns:
             values[int(y), int(x)] = 1
-            found = True
+            covered = True
         maps.append(values)
-    return maps, found
+    return maps, covered
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -110,8 +110,8 @@ def test_a_hot_patch_lands_within_one_patch_of_the_right_pixel(fit, shape, sigma
     for share_y in (0.02, 0.51, 0.9):
         for share_x in (0.45, 0.7, 0.98):
             at = (share_y * shape[0], share_x * shape[1])
-            maps, found = hot_maps(views, at)
-            if not found:
+            maps, covered = hot_maps(views, at)
+            if not covered:
                 assert fit == "crop"
                 continue
             seen += 1
@@ -149,10 +149,10 @@ def test_where_tiles_overlap_their_mean_counts():
 @pytest.mark.parametrize(("shape", "out"), [((300, 400), (45, 60)), ((500, 150), (100, 30)), ((30, 80), (60, 160))])
 def test_another_size_can_be_asked_for(fit, shape, out):
     views = views_of(fit, shape)
-    maps, found = hot_maps(views, (0.55 * shape[0], 0.45 * shape[1]))
+    maps, covered = hot_maps(views, (0.55 * shape[0], 0.45 * shape[1]))
     ours = photo_map(views, maps, shape, square=SQUARE, map_size=120, sigma=2.0, out_size=out)
     peak = np.unravel_index(ours.argmax(), out)
-    assert found and ours.shape == out and ours.dtype == np.float32
+    assert covered and ours.shape == out and ours.dtype == np.float32
     left, top, right, bottom = views[0].region
     patch = ((bottom - top) / grid(views[0])[0], (right - left) / grid(views[0])[1])
     assert abs(peak[0] + 0.5 - 0.55 * out[0]) <= patch[0] * out[0] / shape[0] + 1

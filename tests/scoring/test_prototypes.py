@@ -53,7 +53,7 @@ def test_states_share_one_by_their_cosines(scale):
     ours = state_probabilities(queries, states, scale)
     assert ours.shape == (4, 5)
     for row in range(4):
-        logits = [scale * cosine(queries[row], one) for one in states]
+        logits = [scale * cosine(queries[row], state) for state in states]
         np.testing.assert_allclose(ours[row].numpy(), softmax(logits), atol=1e-5)
     assert state_probabilities(features(2, 7, 6), states, scale).shape == (2, 7, 5)
 
