@@ -21,7 +21,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
-from promptad.inputs import argument
+from promptad.inputs import argument, setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
@@ -153,7 +153,7 @@ class ObjectAgnostic(Trained):
             notice(
                 f"deep_tokens={config.deep_tokens} overwrites the end token of prompts, at position {places}, before block"
                 f"{'s 2 to ' + str(self._sets + 1) if self._sets > 1 else ' 2'}; the feature is read there all the same, as "
-                f"the released codes do; deep_tokens={ends[0] - 1} leaves it alone"
+                f"the released codes do; {setting('deep_tokens', str(ends[0] - 1))} leaves it alone"
             )
 
     # -- prompts ------------------------------------------------------------------------------------------------------
