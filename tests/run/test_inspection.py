@@ -38,9 +38,9 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     judged: list[Path] = []
     real = judging.read_photo
 
-    def noted(path: Path, **options: object) -> np.ndarray:
+    def noted(path: Path, *rest: object, **options: object) -> np.ndarray:
         judged.append(path)
-        return real(path, **options)
+        return real(path, *rest, **options)
 
     monkeypatch.setattr(judging, "read_photo", noted)
     return judged
