@@ -23,7 +23,7 @@ from promptad.data.folder import each_photo, is_folder
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
 from promptad.inputs import setting
-from promptad.judging import JudgedViews
+from promptad.judging import JudgedViews, judge_good
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
@@ -95,7 +95,7 @@ class Detector:
             find_method(method or "promptad").make_config(preset or "clean", **settings)
         if isinstance(backbone, Backbone):
             clip = backbone
-            _refuse_other(clip, precision=precision, device=device, activation=activation)
+            clip.require_same(precision=precision, device=device, activation=activation)
         else:
             clip = load_backbone(
                 backbone,
@@ -215,7 +215,7 @@ class Detector:
         if evidence is not None:
 
             def judge(photo: PhotoFeatures, leave_out: int | None) -> Judged:
-                judged = self._judge_good(photo, leave_out)
+                judged = judge_good(self.method, photo, leave_out, self.config, self._square)
                 if after_score is not None:
                     after_score()
                 return judged
@@ -363,12 +363,6 @@ class Detector:
         """(H, W) in pixels of the good photos; empty where none is known, as for detectors saved by 0.1.0."""
         return [(int(entry["size"][0]), int(entry["size"][1])) for entry in self.good if "size" in entry]
 
-    def _judge_good(self, photo: PhotoFeatures, leave_out: int | None) -> Judged:
-        views = JudgedViews.of(self.method, photo, leave_out=leave_out)
-        values = views.map(self.config, self._square, _coarse(photo.size))
-        score = views.score(self.config.view_score)
-        return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
-
     @property
     def _square(self) -> int:
         """Patches along the side of a square input."""
@@ -453,26 +447,6 @@ def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> 
     return Detector._from_saved(detector_from_bytes(content), backbone, cache)
 
 
-def _refuse_other(backbone: Backbone, **asked: str | None) -> None:
-    """Raises ConfigError where a loaded backbone is asked to be another one."""
-    own = {
-        "precision": backbone.precision,
-        "device": str(backbone.device),
-        "activation": backbone.sizes.activation,
-    }
-    for name, value in asked.items():
-        if value not in (None, own[name]):
-            raise ConfigError(
-                f"the backbone is loaded with {name} {own[name]} already; give {name}={value!r} to load_backbone instead"
-            )
-
-
 def load(path: str | Path, **options: Any) -> Detector:
     """Reads a saved detector; see :meth:`Detector.load`."""
     return Detector.load(path, **options)
-
-
-def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
-    """The photo's shape with a long edge of at most `edge` pixels: enough for peaks of a smooth map."""
-    factor = min(1.0, edge / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

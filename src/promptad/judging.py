@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from promptad.calibration.ladder import Judged
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.contract import Method, Scores
 from promptad.methods.settings import ScoringConfig
@@ -77,3 +78,19 @@ class JudgedViews:
             share[1] += region[number] if region else 0.0
         ordered = sorted(shares.items(), key=lambda entry: sum(entry[1]), reverse=True)
         return tuple(DefectWord(words, whole, part if region else None) for words, (whole, part) in ordered)
+
+
+def judge_good(
+    method: Method, photo: PhotoFeatures, leave_out: int | None, config: ScoringConfig, square: int
+) -> Judged:
+    """What a threshold needs of a photo: its score, and the peak and the 0.99 quantile of its map, at a coarse size."""
+    views = JudgedViews.of(method, photo, leave_out=leave_out)
+    values = views.map(config, square, _coarse(photo.size))
+    score = views.score(config.view_score)
+    return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
+
+
+def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
+    """The photo's shape with a long edge of at most `edge` pixels: enough for peaks of a smooth map."""
+    factor = min(1.0, edge / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

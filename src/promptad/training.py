@@ -90,15 +90,14 @@ def train_prompts(
     config = entry.make_config(preset, **(settings or {}))
     method = cast(Trained, entry.build(backbone, config, "object"))
     result = Training(output)
-    data = None
-    if method.needs == "nothing":
-        if sources:
-            raise ConfigError(f"{entry.title} is trained on words alone; leave the data set out")
-    else:
-        if not sources:
-            raise ConfigError(f"{entry.title} is trained on labelled photos; name a data set ({argument('on')})")
-        data = _read(method, config, sources, backbone, cache, keep_bytes, reading)
-        result.problems = data.problems
+    if bool(sources) == (method.needs == "nothing"):
+        raise ConfigError(
+            f"{entry.title} is trained on words alone; leave the data set out"
+            if sources
+            else f"{entry.title} is trained on labelled photos; name a data set ({argument('on')})"
+        )
+    data = _read(method, config, sources, backbone, cache, keep_bytes, reading) if sources else None
+    result.problems = data.problems if data else []
     identity: dict[str, Any] = {
         "method": [name, preset],
         "config": config_dict(config),
@@ -113,13 +112,9 @@ def train_prompts(
     if fresh:
         state.unlink(missing_ok=True)
     elif output.exists():
-        earlier = read_learned(output)
-        if earlier.card.get("key") == key:
-            result.reused, result.card, result.losses = True, earlier.card, list(earlier.card.get("losses", []))
-            return result
-        raise ConfigError(
-            f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"
-        )
+        result.reused, result.card = True, _finished_card(output, key)
+        result.losses = list(result.card.get("losses", []))
+        return result
     began = time.perf_counter()
     result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
     result.card = {
@@ -133,6 +128,16 @@ def train_prompts(
     write_learned(output, method, backbone, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
     state.unlink(missing_ok=True)
     return result
+
+
+def _finished_card(output: Path, key: str) -> dict[str, Any]:
+    """The card of the very same training. Raises ConfigError where the file is of another one."""
+    card = read_learned(output).card
+    if card.get("key") != key:
+        raise ConfigError(
+            f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"
+        )
+    return card
 
 
 def _read(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptad.cli.console import EXIT_INTERRUPTED, friendly_errors, progress, say, warn
+from promptad.cli.console import EXIT_INTERRUPTED, friendly_errors, progress_stages, say, warn
+
+if TYPE_CHECKING:
+    from promptad.data.records import Record
+    from promptad.prediction import Prediction
+    from promptad.report.page import Metric
+    from promptad.run.inspection import Report
 
 DEMO_PHOTOS = Path(__file__).resolve().parents[1] / "demo_photos" / "cookies"
 OBJECT = "cookie"
@@ -25,39 +32,79 @@ def demo(
     """Fit on four good cookies, inspect two dozen others, and write table, heat maps and page."""
     began = time.perf_counter()
     from promptad.cli.inspect import show
-    from promptad.data.datasets import load_dataset
     from promptad.data.files import prepare_folder
-    from promptad.data.photos import read_mask
     from promptad.detector import Detector
-    from promptad.metrics.accumulator import Accumulator
-    from promptad.report.page import Metric
     from promptad.run.inspection import Output, inspect
 
     prepare_folder(output)
-    records = load_dataset(DEMO_PHOTOS)
-    good = [record.path for record in records if record.split == "train"]
-    test = {record.path: record for record in records if record.split == "test"}
-    photos = output / "photos"
-    copied = {}
-    for path, record in test.items():  # beside the results, so that a person can open and compare them
-        copy = photos / record.defect_type / path.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-        copied[copy] = record
+    good, copied = _photos(output / "photos")
     say(f"Learning what a good {OBJECT} looks like from {len(good)} photos, on weights inside the package ...")
     detector = Detector(object=OBJECT, defects=DEFECTS)
-    with progress("learning from good photos") as update:
-        detector.fit(good, progress=update)
-    model = detector.save(output / "cookie.safetensors")
-    accumulator = Accumulator()
+    measured = _Measured(copied)
+    with progress_stages("learning from good photos", "inspecting") as (learning, judging):
+        detector.fit(good, progress=learning)
+        model = detector.save(output / "cookie.safetensors")
+        report = inspect(
+            detector,
+            list(copied),
+            Output(output, fresh=True, command="promptad demo", title="Cookies: four good photos, then judge"),
+            labels={path: record.label for path, record in copied.items() if record.label is not None},
+            metrics=measured.metrics,
+            seen=measured.add,
+            progress=judging,
+            failed=warn,
+        )
+    show(report, detector, most=len(copied))
+    if report.interrupted:
+        warn("interrupted; run the demo again")
+        raise SystemExit(EXIT_INTERRUPTED)
+    say()
+    say(f"verdicts   {_verdicts(report)}")
+    for metric in measured.metrics():
+        say(f"{metric.name:24s} {metric.value:.3f}")
+    say(f"detector   {model}")
+    say(
+        f"took       {time.perf_counter() - began:.0f} s; photos CC BY-SA 4.0, Amazon Web Services (see demo_photos/LICENSE.md)"
+    )
+    say(f"Open {report.page} in a browser.")
 
-    def seen(path: Path, prediction) -> None:  # type: ignore[no-untyped-def]
-        record = copied[path]
+
+def _photos(folder: Path) -> tuple[list[Path], dict[Path, Record]]:
+    """The good photos, and the others copied beside the results, so that a person can open and compare them."""
+    from promptad.data.datasets import load_dataset
+
+    records = load_dataset(DEMO_PHOTOS)
+    copied = {}
+    for record in records:
+        if record.split == "test":
+            copy = folder / record.defect_type / record.path.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(record.path, copy)
+            copied[copy] = record
+    return [record.path for record in records if record.split == "train"], copied
+
+
+class _Measured:
+    """The metrics of the labelled photos of the demo."""
+
+    def __init__(self, records: Mapping[Path, Record]) -> None:
+        from promptad.metrics.accumulator import Accumulator
+
+        self.records, self._accumulator = records, Accumulator()
+
+    def add(self, path: Path, prediction: Prediction) -> None:
+        """Takes in what was said about a photo."""
+        from promptad.data.photos import read_mask
+
+        record = self.records[path]
         mask = read_mask(record.mask, prediction.size) if record.mask else None
-        accumulator.add(record.label, prediction.score, prediction.map, mask, name=path.name)
+        self._accumulator.add(record.label, prediction.score, prediction.map, mask, name=path.name)
 
-    def metrics() -> list[Metric]:
-        result = accumulator.compute()
+    def metrics(self) -> list[Metric]:
+        """As the page shows them."""
+        from promptad.report.page import Metric
+
+        result = self._accumulator.compute()
         values = {
             "image AUROC": result.image_auroc,
             "image average precision": result.image_ap,
@@ -66,32 +113,12 @@ def demo(
         }
         return [Metric(name, value) for name, value in values.items()]
 
-    with progress("inspecting") as update:
-        report = inspect(
-            detector,
-            list(copied),
-            Output(output, fresh=True, command="promptad demo", title="Cookies: four good photos, then judge"),
-            labels={path: record.label for path, record in copied.items() if record.label is not None},
-            metrics=metrics,
-            seen=seen,
-            progress=update,
-            failed=warn,
-        )
-    show(report, detector, most=len(copied))
-    if report.interrupted:
-        warn("interrupted; run the demo again")
-        raise SystemExit(EXIT_INTERRUPTED)
-    found = sum(row.verdict == "anomalous" and row.label == 1 for row in report.rows)
-    false = sum(row.verdict == "anomalous" and row.label == 0 for row in report.rows)
-    broken = sum(row.label == 1 for row in report.rows)
-    say()
-    say(
-        f"verdicts   {found} of {broken} broken cookies found, {false} of {len(copied) - broken} good ones called anomalous"
+
+def _verdicts(report: Report) -> str:
+    """How many of the broken cookies were found, and how many good ones were called anomalous."""
+    anomalous = [row.label for row in report.rows if row.verdict == "anomalous"]
+    labels = [row.label for row in report.rows]
+    return (
+        f"{anomalous.count(1)} of {labels.count(1)} broken cookies found, {anomalous.count(0)} of {labels.count(0)} good ones "
+        "called anomalous"
     )
-    for metric in metrics():
-        say(f"{metric.name:24s} {metric.value:.3f}")
-    say(f"detector   {model}")
-    say(
-        f"took       {time.perf_counter() - began:.0f} s; photos CC BY-SA 4.0, Amazon Web Services (see demo_photos/LICENSE.md)"
-    )
-    say(f"Open {report.page} in a browser.")

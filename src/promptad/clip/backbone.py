@@ -106,6 +106,16 @@ class Backbone:
         """A notice for every word of the texts that the tokenizer cannot read."""
         say_unread(self.tokenizer, texts, self.name)
 
+    def require_same(self, **asked: str | None) -> None:
+        """Raises ConfigError where this backbone, which is loaded, is asked to be of another precision, device or
+        activation; None asks nothing."""
+        own = {"precision": self.precision, "device": str(self.device), "activation": self.sizes.activation}
+        for name, value in asked.items():
+            if value not in (None, own[name]):
+                raise ConfigError(
+                    f"the backbone is loaded with {name} {own[name]} already; give {name}={value!r} to load_backbone instead"
+                )
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Strings -> (P, E) float32 text features, not normalised.
