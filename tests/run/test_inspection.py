@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 from run_cases import BACKBONE, draw, fitted, pixels, results, run, table, tiles
 
+from promptad.data.lock import only_one
 from promptad.detector import Detector
 from promptad.errors import DataError
 from promptad.notices import PromptadNotice
+from promptad.requests.detecting import InspectRequest
 from promptad.run import judging
 
 NAMES = ["a.png", "b.png", "sub/c.png", "sub/d.png", "e.png"]
@@ -228,6 +230,19 @@ def test_two_runs_in_one_folder_the_second_is_refused_in_one_line(detector, phot
     report = run(detector, photos, tmp_path / "out", progress=second)
     assert len(said) == len(report.rows) == 5 and f"process {os.getpid()} on" in said[0] and "\n" not in said[0]
     assert run(detector, photos, tmp_path / "out").reused == 5, "the lock is gone with the run"
+
+
+def test_a_request_for_a_folder_in_use_is_refused_before_anything_is_learned(photos, tmp_path, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a detector was made")
+
+    monkeypatch.setattr(InspectRequest, "new_detector", never)
+    (tmp_path / "out").mkdir()
+    request = InspectRequest(photos=(photos,), good=(photos,), object="nut", output=tmp_path / "out")
+    with only_one(tmp_path / "out"), pytest.raises(DataError, match="another run is at work here"):
+        request.run()
+    with pytest.raises(AssertionError, match="a detector was made"):
+        request.run()
 
 
 def test_all_tell_the_same_counts_in_the_same_words(detector, photos, tmp_path):

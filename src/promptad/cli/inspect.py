@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from promptad.run.inspection import Report
 
 EXIT_SOME_FAILED = 3
-"""The run is complete, but at least one photo could not be judged."""
+"""The run is complete, but a photo could not be read or judged, or a file about it not written."""
 
 
 @takes(InspectRequest, arguments=("photos",), required=("photos",))
@@ -23,8 +23,8 @@ def inspect(request: InspectRequest) -> None:
 
     Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method faprompt,
     anomalyclip, promptad-zs, rwda or clip; good photos then set the threshold. A second run into the same folder goes on
-    where the first one stopped. Exit codes: 0 all judged, 3 some photos could not be
-    judged, 2 nothing could be done, 130 interrupted.
+    where the first one stopped; another threshold judges the same scores anew. Exit codes: 0 all judged, 3 some photos
+    could not be read or judged, or a file about them not be written, 2 nothing could be done, 130 interrupted.
     """
     with progress_stages("learning from good photos", "inspecting") as (learning, judging):
         detector, report = request.run(learning=learning, judging=judging, said=warn)

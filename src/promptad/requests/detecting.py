@@ -236,9 +236,11 @@ class InspectRequest(DetectorRequest):
         """
         from promptad.data.files import prepare_folder
         from promptad.data.folder import find_photos
+        from promptad.data.lock import require_free
         from promptad.run.inspection import Output, inspect
 
         prepare_folder(self.output)
+        require_free(self.output)  # before minutes of learning
         photos, skipped, unreadable = find_photos(self.photos)
         detector = self._detector(learning, said)
         if self.maps != "none" and not detector.entry.facts.maps:
