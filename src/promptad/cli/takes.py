@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typer
 
@@ -60,7 +60,7 @@ def _parameter(entry: Field[Any], annotation: Any, arguments: tuple[str, ...], r
     default = entry.default if entry.default_factory is MISSING else entry.default_factory()
     kind = str | None if entry.metadata.get("commas") else _plain(annotation)
     if entry.metadata.get("commas"):
-        default = ",".join(str(part) for part in tuple(entry.default)) or None  # type: ignore[arg-type]
+        default = ",".join(map(str, cast("tuple[Any, ...]", entry.default))) or None
     if get_origin(kind) is list:
         default = []
     if default is MISSING or entry.name in required:
