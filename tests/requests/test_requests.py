@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,11 +21,17 @@ from promptad import (
     InspectRequest,
     TrainRequest,
 )
+from promptad.annotations import field_types
 from promptad.cli import build
 from promptad.cli.console import show_notices
+from promptad.clip.architecture import Activation
+from promptad.clip.backbone import Precision
 from promptad.errors import ConfigError, DataError
+from promptad.methods.catalogue import FACTS
+from promptad.methods.registry import METHODS
 from promptad.requests.asked import BackboneRequest
 from promptad.requests.detecting import _BROUGHT
+from promptad.run.judging import HeatmapKind, MapKind
 from tiny import tiny_backbone
 
 COMMANDS = {
@@ -198,3 +204,15 @@ def test_good_photos_of_which_none_can_be_read_are_one_line(folder):
         path.write_bytes(b"no photo either")
     with pytest.raises(DataError, match="none of the good photos can be read"):
         FitRequest(good=folder / "good", object="nut", settings=SETTINGS).run(said=lambda line: None)
+
+
+def test_choices_are_those_of_the_modules_that_requests_do_not_load():
+    kinds = field_types(InspectRequest)
+    assert set(get_args(get_args(kinds["precision"])[0])) == set(get_args(Precision))
+    assert set(get_args(get_args(kinds["activation"])[0])) == set(get_args(Activation))
+    assert set(get_args(kinds["heatmaps"])) == set(get_args(HeatmapKind))
+    assert set(get_args(kinds["maps"])) == set(get_args(MapKind))
+    for name, facts in FACTS.items():
+        entry = METHODS[name]
+        assert entry.facts is facts and facts.seed == ("seed" in entry.setting_names)
+        assert getattr(entry.build, "needs", None) == facts.trained_on
