@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from promptad import __version__
 from promptad.calibration.bounds import check_rate
-from promptad.calibration.good_photos import read_good_photos
+from promptad.calibration.good_photos import encode_defective, read_good_photos
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
@@ -32,7 +32,7 @@ from promptad.notices import notice
 from promptad.prediction import Prediction
 from promptad.prompts.words import WordsInUse
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
-from promptad.saved.prompts import Learned, choose_learned
+from promptad.saved.prompts import Learned, choose_learned, read_learned
 from promptad.scoring.maps import inspected_pixels
 from promptad.steps import Progress, Steps
 
@@ -90,8 +90,11 @@ class Detector:
         if defects:
             settings["defects"] = tuple(defects)
         self.object = object
-        if weights is None and not find_method(method or "promptad").trained:
-            # Settings that cannot be are told before the seconds that loading takes.
+        # Settings that cannot be are told before the seconds that loading takes.
+        if weights is not None:
+            weights = weights if isinstance(weights, Learned) else read_learned(Path(weights))
+            weights.make_config(settings)
+        elif not find_method(method or "promptad").trained:
             find_method(method or "promptad").make_config(preset or "clean", **settings)
         if isinstance(backbone, Backbone):
             clip = backbone
@@ -160,10 +163,11 @@ class Detector:
         steps = Steps(progress, len(good) + len(extra) + self._later_steps(len(good), len(extra)))
 
         def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
-            return self.encode(item if self.encoder.cache else photo, reference=True)
+            path = Path(item) if isinstance(item, str | Path) else None
+            return self.encoder.encode_read(photo, path, reference=True)
 
         read = read_good_photos(good, extra, self.encoder.read, encode, self.entry.good_photos, steps.tick, unreadable)
-        known_bad = [self.encode(item) for item in each_photo(defective)] if len(defective) else []
+        known_bad = encode_defective(list(each_photo(defective)) if len(defective) else [], self.encode, unreadable)
         self.good = read.entries  # only now: a photo that cannot be read leaves the detector as it was
         copies = []
         if (

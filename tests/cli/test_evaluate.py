@@ -170,7 +170,8 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
     for path in (dataset / "blue/train/good").iterdir():
         path.unlink()
     done = run([str(dataset), "--shots", "1", *QUICK])
-    shown = good(done)
+    shown = done.stdout
+    assert done.exit_code == 3
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2
     assert "blue: no normal training photos" in warnings[0] and "red/test/good/0.png" in warnings[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from promptad import (
     DamageRequest,
+    Detector,
     EvaluateRequest,
     FitRequest,
     InspectRequest,
@@ -27,9 +29,10 @@ from promptad.cli.console import show_notices
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Precision
 from promptad.errors import ConfigError, DataError
+from promptad.learning.features import FeatureStore
 from promptad.methods.catalogue import FACTS
 from promptad.methods.registry import METHODS
-from promptad.requests.asked import BackboneRequest
+from promptad.notices import collected_notices
 from promptad.requests.detecting import _BROUGHT
 from promptad.run.judging import HeatmapKind, MapKind
 from tiny import tiny_backbone
@@ -140,7 +143,7 @@ def test_the_options_of_a_command_are_the_fields_of_its_request(name):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
     backbone = tiny_backbone()
-    monkeypatch.setattr(BackboneRequest, "open_backbone", lambda self: backbone)
+    monkeypatch.setattr("promptad.detector.load_backbone", lambda *_, **__: backbone)
     monkeypatch.setattr("promptad.saved.detectors.load_backbone", lambda *_, **__: backbone)
     rng = np.random.default_rng(0)
     for place, count in (("good", 3), ("photos", 2)):
@@ -179,7 +182,7 @@ def test_python_and_the_command_give_the_same(folder):
             str(folder / "b"),
         ],
     )
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output  # a good photo could not be read
     tables = [(folder / name / "results.csv").read_text().splitlines() for name in "ab"]
     assert [line.split(",")[:4] for line in tables[0]] == [line.split(",")[:4] for line in tables[1]]
     assert len(report.rows) == 2
@@ -216,3 +219,84 @@ def test_choices_are_those_of_the_modules_that_requests_do_not_load():
         entry = METHODS[name]
         assert entry.facts is facts and facts.seed == ("seed" in entry.setting_names)
         assert getattr(entry.build, "needs", None) == facts.trained_on
+
+
+MISSING = {
+    "good": ("fit", "good=['no/such']"),
+    "held_out": ("fit", "good=['photos'], held_out=['no/such']"),
+    "defective": ("fit", "good=['photos'], defective=['no/such']"),
+    "words": ("fit", "good=['photos'], words='no/such.toml'"),
+    "weights": ("inspect", "photos=['photos'], weights='no/such'"),
+    "model": ("inspect", "photos=['photos'], model='no/such'"),
+    "photos": ("inspect", "photos=['no/such'], method='clip'"),
+    "photos beside a model": ("inspect", "photos=['no/such'], model='no/such.safetensors'"),
+    "backbone": ("inspect", "photos=['photos'], method='clip', backbone='no/such'"),
+    "backbone of training": ("train", "method='rwda', backbone='no/such'"),
+    "data set to train on": ("train", "method='faprompt', on=['no/such']"),
+    "data set to evaluate": ("evaluate", "dataset='no/such'"),
+    "backbone to evaluate": ("evaluate", "dataset='photos', backbone='no/such'"),
+    "prompts to evaluate": ("evaluate", "dataset='photos', method='faprompt', weights='no/such'"),
+    "good photos to damage": ("damage", "good=['no/such']"),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_what_is_not_there_is_told_before_torch_is_loaded(what, folder):
+    name, values = MISSING[what]
+    code = (
+        "import sys, promptad\n"
+        f"request = promptad.{COMMANDS[name].__name__}({values})\n"
+        "try: list(request.run() or ())\n"
+        "except promptad.errors.PromptadError as error: print(error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True, text=True)
+    assert "no/such" in done.stdout and done.stdout.endswith(" False\n"), done.stdout + done.stderr
+
+
+def test_a_rate_that_the_good_photos_cannot_say_is_told_before_weights_are_loaded(folder, monkeypatch):
+    monkeypatch.setattr("promptad.detector.load_backbone", lambda *_, **__: pytest.fail("weights were loaded first"))
+    for values in ({"false_alarms": 1e-20}, {"settings": {"epoch": 3}}, {"settings": {"epochs": -1}}):
+        said(lambda values=values: FitRequest(good=folder / "good", **values).run(said=str))
+
+
+def test_each_good_photo_is_decoded_once(folder, monkeypatch):
+    decoded: list[Path] = []
+    monkeypatch.setattr(
+        "promptad.learning.features.as_photo",
+        lambda item, *options: decoded.append(Path(item)) or np.full((48, 48, 3), len(decoded), np.uint8),
+    )
+    for cache in (None, FeatureStore(folder / "features")):
+        decoded.clear()
+        detector = Detector(object="nut", cache=cache, **SETTINGS)
+        detector.fit([*sorted((folder / "good").glob("[0-2].png"))], held_out=[folder / "photos"])
+        assert sorted(decoded) == sorted([*(folder / "good").glob("[0-2].png"), *(folder / "photos").iterdir()])
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_the_range_of_values_is_said_not_to_apply_only_where_it_does_not(folder, deep):
+    for number, path in enumerate((*(folder / "good").glob("[0-2].png"), *(folder / "photos").iterdir())):
+        values = np.random.default_rng(number).integers(0, 4096, (48, 48), dtype=np.uint16)
+        Image.fromarray(values if deep else (values >> 4).astype(np.uint8)).save(path)
+    request = InspectRequest(
+        photos=folder / "photos", good=folder / "good", settings=SETTINGS, input_range=4095, output=folder / "out"
+    )
+    with warnings.catch_warnings(), collected_notices() as notices:
+        warnings.simplefilter("ignore")
+        request.run(said=str)
+    places = [line.partition(":")[0] for line in notices if "the input range does not apply" in line]
+    assert places == ([] if deep else [str(folder / "good"), str(folder / "photos")])
+
+
+def test_a_defective_photo_that_cannot_be_read_is_told_and_left_out(folder):
+    (folder / "bad").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / "bad" / name).write_bytes(b"no photo")
+    request = FitRequest(good=folder / "good", defective=folder / "bad", settings=SETTINGS)
+    with pytest.raises(DataError, match="none of the defective photos can be read"):
+        request.run(said=str)
+    Image.fromarray(np.full((48, 48, 3), 3, np.uint8)).save(folder / "bad/a.png")
+    skipped: list[str] = []
+    failed: list[str] = []
+    request.run(said=skipped.append, failed=failed.append)
+    assert len(failed) == 2 and "broken.png" in failed[0] and "b.png" in failed[1]
+    assert len(skipped) == 1 and "notes.txt" in skipped[0]

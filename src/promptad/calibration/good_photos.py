@@ -101,6 +101,31 @@ def read_good_photos(
     return out
 
 
+def encode_defective(
+    items: Sequence[Any], encode: Callable[[Any], PhotoFeatures], unreadable: Callable[[str], None] | None = None
+) -> list[PhotoFeatures]:
+    """Features of photos that are known to be defective.
+
+    Args:
+        items: paths, Pillow images or arrays. encode: gives the features of one.
+        unreadable: called with a line for each photo that cannot be read, which is then left out; None raises instead.
+
+    Raises:
+        PhotoError: a photo cannot be read. DataError: none can.
+    """
+    features = []
+    for item in items:
+        try:
+            features.append(encode(item))
+        except PhotoError as error:
+            if unreadable is None:
+                raise
+            unreadable(str(error))
+    if items and not features:
+        raise DataError("none of the defective photos can be read; give at least one, or leave them out")
+    return features
+
+
 def _refuse_none(number: int, read: Sequence[int], good: int, total: int) -> None:
     """Raises when the last good photo, or the last held-out one, could not be read and none before it could."""
     if number == good - 1 and not read:

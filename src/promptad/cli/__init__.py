@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import typer
+from typing import TYPE_CHECKING
 
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from promptad import __version__
-
-        typer.echo(f"promptad {__version__}")
-        raise typer.Exit
+if TYPE_CHECKING:
+    import typer
 
 
 def build() -> typer.Typer:
     """The command line as a typer app."""
+    # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
+    import typer
+
     from promptad.cli import damage, demo, evaluate, fit, inspect, models, train
 
     app = typer.Typer(
@@ -26,9 +24,18 @@ def build() -> typer.Typer:
         help="Prompt-guided visual anomaly detection: photos and words in, verdicts and heat maps out.",
     )
 
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            from promptad import __version__
+
+            typer.echo(f"promptad {__version__}")
+            raise typer.Exit
+
     @app.callback()
     def root(
-        version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_version),
+        version: bool = typer.Option(
+            False, "--version", help="Print the version.", is_eager=True, callback=show_version
+        ),
     ) -> None:
         pass
 
@@ -43,7 +50,7 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of the `promptad` script."""
+    """Entry point of the `promptad` script and of `python -m promptad`."""
     try:
         from promptad.cli.console import show_notices
         from promptad.notices import collected_notices

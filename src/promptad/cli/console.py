@@ -19,6 +19,8 @@ from promptad.inputs import named_as_options
 from promptad.notices import PromptadNotice
 
 EXIT_ERROR = 2
+EXIT_SOME_FAILED = 3
+"""Done, but something that was asked for could not be read, judged, measured or made."""
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE, what a shell reports for any tool whose reader went away."""
@@ -35,6 +37,25 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Write a ``warning:`` line to stderr."""
     _write(sys.stderr, f"warning: {_one_line(text)}")
+
+
+class Failures:
+    """Warns of what could not be read or done; the command then ends with exit code 3, its results stand."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, line: str) -> None:
+        """One line about one failure, shown once."""
+        if line not in self._said:
+            self._said.add(line)
+            warn(line)
+
+    def end(self) -> None:
+        """Ends the command with `EXIT_SOME_FAILED` if there was one."""
+        if self._said:
+            sys.stdout.flush()
+            raise SystemExit(EXIT_SOME_FAILED)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptad.cli.console import EXIT_INTERRUPTED, friendly_errors, progress_stages, say, warn
+from promptad.cli.console import EXIT_INTERRUPTED, Failures, friendly_errors, progress_stages, say, warn
 
 if TYPE_CHECKING:
     from promptad.data.records import Record
@@ -40,7 +40,7 @@ def demo(
     good, copied = _photos(output / "photos")
     say(f"Learning what a good {OBJECT} looks like from {len(good)} photos, on weights inside the package ...")
     detector = Detector(object=OBJECT, defects=DEFECTS)
-    measured = _Measured(copied)
+    measured, failures = _Measured(copied), Failures()
     with progress_stages("learning from good photos", "inspecting") as (learning, judging):
         detector.fit(good, progress=learning)
         model = detector.save(output / "cookie.safetensors")
@@ -52,7 +52,7 @@ def demo(
             metrics=measured.metrics,
             seen=measured.add,
             progress=judging,
-            failed=warn,
+            failed=failures,
         )
     show(report, detector, most=len(copied))
     if report.interrupted:
@@ -67,6 +67,7 @@ def demo(
         f"took       {time.perf_counter() - began:.0f} s; photos CC BY-SA 4.0, Amazon Web Services (see demo_photos/LICENSE.md)"
     )
     say(f"Open {report.page} in a browser.")
+    failures.end()
 
 
 def _photos(folder: Path) -> tuple[list[Path], dict[Path, Record]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptad.cli.console import progress, say, warn
+from promptad.cli.console import Failures, progress, say
 from promptad.cli.takes import takes
 from promptad.requests.evaluating import EvaluateRequest
 
@@ -16,10 +16,11 @@ def evaluate(request: EvaluateRequest) -> None:
     the same command goes on where it stopped. Run r draws its good photos and its initial prompts with
     seed 111 + r; --set seed=N changes the 111.
     """
+    failures = Failures()
     with progress("evaluating (photos)") as update:
         evaluated = request.run(progress=update)
     for line in evaluated.lines:
-        warn(line)
+        failures(line)
     report, files = evaluated.write()
     from promptad.bench.tables import text
 
@@ -28,3 +29,4 @@ def evaluate(request: EvaluateRequest) -> None:
     say()
     say(f"units      {outcome.scored} computed, {outcome.reused} from an earlier run, in {evaluated.out / 'units'}")
     say(f"files      {', '.join(str(path) for path in files)}")
+    failures.end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptad.cli.console import progress, say, warn
+from promptad.cli.console import Failures, progress, say, warn
 from promptad.cli.takes import takes
 from promptad.requests.detecting import FitRequest
 
@@ -10,8 +10,9 @@ from promptad.requests.detecting import FitRequest
 @takes(FitRequest, arguments=("good",), required=("good", "object", "output"))
 def fit(request: FitRequest) -> None:
     """Learn a product from good photos, set the threshold from them, and save the detector."""
+    failures = Failures()
     with progress("learning from good photos") as update:
-        detector, output = request.run(progress=update, said=warn)
+        detector, output = request.run(progress=update, said=warn, failed=failures)
     count = sum("copy_of" not in photo for photo in detector.good)
     say(f"object     {detector.object}, from {count} good photo{'s' if count > 1 else ''}")
     say(f"method     {detector.entry.title}, preset {detector.preset}")
@@ -22,3 +23,4 @@ def fit(request: FitRequest) -> None:
         say(f"           {detector.calibration.note}")
     say(f"saved      {output}")
     say(f"next       promptad inspect PHOTOS --model {output} -o out/")
+    failures.end()

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptad.cli.console import EXIT_INTERRUPTED, progress_stages, say, table, warn
+from promptad.cli.console import EXIT_INTERRUPTED, Failures, progress_stages, say, table, warn
 from promptad.cli.takes import takes
 from promptad.requests.detecting import InspectRequest
 
 if TYPE_CHECKING:
     from promptad.detector import Detector
     from promptad.run.inspection import Report
-
-EXIT_SOME_FAILED = 3
-"""The run is complete, but a photo could not be read or judged, or a file about it not written."""
 
 
 @takes(InspectRequest, arguments=("photos",), required=("photos",))
@@ -26,14 +23,14 @@ def inspect(request: InspectRequest) -> None:
     where the first one stopped; another threshold judges the same scores anew. Exit codes: 0 all judged, 3 some photos
     could not be read or judged, or a file about them not be written, 2 nothing could be done, 130 interrupted.
     """
+    failures = Failures()
     with progress_stages("learning from good photos", "inspecting") as (learning, judging):
-        detector, report = request.run(learning=learning, judging=judging, said=warn)
+        detector, report = request.run(learning=learning, judging=judging, said=warn, failed=failures)
     show(report, detector)
     if report.interrupted:
         warn("interrupted; finished photos are kept, run the same command again to go on")
         raise SystemExit(EXIT_INTERRUPTED)
-    if report.failed or report.unwritten:
-        raise SystemExit(EXIT_SOME_FAILED)
+    failures.end()
 
 
 def show(report: Report, detector: Detector, most: int = 12) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptad.cli.console import Update, progress_stages, say, warn
+from promptad.cli.console import Failures, Update, progress_stages, say, warn
 from promptad.cli.takes import takes
 from promptad.requests.training import TrainRequest
 
@@ -25,7 +25,7 @@ def train(request: TrainRequest) -> None:
     the same command goes on after the last finished epoch, to the same result. Use the file with
     `promptad inspect PHOTOS --weights FILE`.
     """
-    said: set[str] = set()
+    failures = Failures()
     first: Path | None = None
     with ExitStack() as bars:
 
@@ -38,9 +38,7 @@ def train(request: TrainRequest) -> None:
             for done, clip in request.run(watch):
                 bars.close()
                 for line in done.problems:
-                    if line not in said:
-                        said.add(line)
-                        warn(line)
+                    failures(line)
                 _show(done, clip, first=first is None)
                 first = first or done.path
         except KeyboardInterrupt:
@@ -49,6 +47,7 @@ def train(request: TrainRequest) -> None:
             raise
     named = f" --backbone {shlex.quote(request.backbone)}" if request.backbone else ""
     say(f"next       promptad inspect PHOTOS --weights {first}{named} -o out/")
+    failures.end()
 
 
 def _show(done: Training, clip: Backbone, *, first: bool) -> None:

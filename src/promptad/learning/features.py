@@ -5,6 +5,7 @@ The towers never change, so neither do a photo's features: training, calibration
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -154,18 +155,27 @@ class Encoder:
         """
         out = []
         for path in paths:
-            key = self.key(path, reference) if self.cache else ""
-            features = self.cache.get(key) if self.cache else None
-            if features is not None:
-                features = features.to(self.backbone.device)
-            if features is None:
-                features = self.encode([self.read(path)], reference=reference)[0]
-                if self.cache:
-                    self.cache.put(key, features)
-            out.append(features)
+            out.append(self._cached(path, functools.partial(self.read, path), reference))
             if done is not None:
                 done(path)
         return out
+
+    def encode_read(self, photo: Photo, path: Path | None = None, *, reference: bool = False) -> PhotoFeatures:
+        """The features of one photo that was read already (:meth:`read`), through the cache if it is of a file."""
+        if path is None:
+            return self.encode([photo], reference=reference)[0]
+        return self._cached(path, lambda: photo, reference)
+
+    def _cached(self, path: Path, read: Callable[[], Photo], reference: bool) -> PhotoFeatures:
+        if self.cache is None:
+            return self.encode([read()], reference=reference)[0]
+        key = self.key(path, reference)
+        features = self.cache.get(key)
+        if features is not None:
+            return features.to(self.backbone.device)
+        features = self.encode([read()], reference=reference)[0]
+        self.cache.put(key, features)
+        return features
 
     def key(self, path: Path, reference: bool = False) -> str:
         """What the features of a file depend on: backbone, layout, request, and the file's content."""

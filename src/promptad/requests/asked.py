@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from promptad.annotations import Weight, checked_value, field_types
-from promptad.errors import ConfigError
+from promptad.data.files import shown
+from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
 
 if TYPE_CHECKING:
@@ -16,7 +17,31 @@ if TYPE_CHECKING:
     from promptad.learning.features import FeatureStore
 
 Said = Callable[[str], None]
-"""Called with one line about what could not be used."""
+"""Called with one line about what was left out."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Who is told what a job leaves out, line by line.
+
+    Attributes:
+        skipped: told of files that are no photos. failed: told of what should have been read or made and could not be; as
+            `skipped` where nobody is named.
+    """
+
+    skipped: Said | None = None
+    failed: Said | None = None
+
+    def skip(self, line: str) -> None:
+        """A file that is no photo."""
+        if self.skipped is not None:
+            self.skipped(line)
+
+    def fail(self, line: str) -> None:
+        """Something that could not be read or made."""
+        told = self.failed or self.skipped
+        if told is not None:
+            told(line)
 
 
 def asked(words: str, default: Any = MISSING, *, option: str = "", place: str = "", commas: bool = False) -> Any:
@@ -71,6 +96,16 @@ class Request:
             raise ConfigError(f"{', '.join(argument(name) for name in given)}: {why}")
 
 
+def require_file(path: Path, what: str) -> None:
+    """Asks for a file by its place alone, before the seconds that reading it takes.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if not path.exists():
+        raise WeightsError(f"{shown(path)}: no such {what}; check the path")
+
+
 def _holds_numbers(annotation: Any) -> bool:
     member = get_args(annotation)[0]
     return (get_args(member)[0] if get_origin(member) is Annotated else member) in (int, float)
@@ -110,6 +145,16 @@ class BackboneRequest(Request):
     )
     precision: Literal["fp32", "bf16", "fp16"] | None = asked("fp32, bf16 or fp16, of the towers. Default: fp32.", None)
     device: str = asked("cpu, cuda, cuda:1, mps.", "cpu")
+
+    def require_backbone(self) -> None:
+        """Asks whether the weights are on this machine, without loading anything.
+
+        Raises:
+            WeightsError: they are not, or are damaged.
+        """
+        from promptad.clip.zoo import locate
+
+        locate(self.backbone or "starter")
 
     def open_backbone(self) -> Backbone:
         """Loads it.

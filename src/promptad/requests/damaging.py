@@ -8,7 +8,7 @@ from pathlib import Path
 from promptad.annotations import Positive, Seed
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.requests.asked import Request, Said, asked
+from promptad.requests.asked import Lines, Request, Said, asked
 from promptad.requests.detecting import photo_files
 from promptad.steps import Progress
 
@@ -29,8 +29,13 @@ class DamageRequest(Request):
         if not self.good:
             raise ConfigError(f"damage is painted on good photos; name some ({argument('good')})")
 
-    def run(self, *, progress: Progress | None = None, said: Said | None = None) -> Path:
+    def run(self, *, progress: Progress | None = None, said: Said | None = None, failed: Said | None = None) -> Path:
         """Makes the set and gives its folder.
+
+        Args:
+            progress: called with photos done and in all. said: called with a line for each file that is no photo.
+                failed: the same for each photo that cannot be read and each damage that cannot be made; `said` where it is
+                not given.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -38,14 +43,15 @@ class DamageRequest(Request):
         from promptad.data.damage import write_damaged
         from promptad.data.files import prepare_folder
 
+        lines = Lines(said, failed)
         prepare_folder(self.output)
         return write_damaged(
-            photo_files(self.good, said),
+            photo_files(self.good, lines),
             self.output,
             count=self.count,
             kinds=list(self.kinds),
             seed=self.seed,
             class_name=self.object,
             progress=progress,
-            failed=said,
+            failed=lines.fail,
         )

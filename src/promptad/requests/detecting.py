@@ -13,7 +13,7 @@ from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts
 from promptad.notices import notice
-from promptad.requests.asked import BackboneRequest, Said, add_once, asked
+from promptad.requests.asked import BackboneRequest, Lines, Said, add_once, asked, require_file
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -101,6 +101,29 @@ class DetectorRequest(BackboneRequest):
                 add_once(values, name, value, name)
         return values
 
+    def require_files(self) -> None:
+        """Asks for every file that is named, before the seconds that loading takes.
+
+        Raises:
+            ConfigError: no such word file, or one that cannot be read. WeightsError: no such prompts or backbone.
+        """
+        from promptad.prompts.words import resolved_words
+
+        if self.words is not None:
+            resolved_words(str(self.words))
+        if self.weights is not None:
+            require_file(self.weights, "file of trained prompts")
+        self.require_backbone()
+
+    def given_photos(self, lines: Lines) -> GivenPhotos:
+        """The photo files among those to learn from, the held out and the defective ones; the others are told.
+
+        Raises:
+            DataError: nothing there, or nothing that is a photo.
+        """
+        groups = (photo_files(paths, lines) for paths in (self.good, self.held_out, self.defective))
+        return GivenPhotos(*groups)
+
     def new_detector(self) -> Detector:
         """The detector before it has seen a good photo.
 
@@ -113,25 +136,52 @@ class DetectorRequest(BackboneRequest):
             self.method,
             object=self.object,
             preset=self.preset,
-            backbone=self.open_backbone(),
+            backbone=self.backbone or "starter",
+            precision=self.precision,
+            device=self.device,
+            activation=self.activation,
             weights=self.weights,
             **self.method_settings(),
         )
 
-    def learn(self, detector: Detector, progress: Progress | None, said: Said | None) -> None:
-        """Shows the detector its good photos; what cannot be read is said and left out."""
-        detector.fit(
-            photo_files(self.good, said),
-            held_out=photo_files(self.held_out, said),
-            defective=photo_files(self.defective, said),
-            false_alarms=self.false_alarms,
-            progress=progress,
-            unreadable=said,
-        )
+    def fitted_detector(self, progress: Progress | None, lines: Lines) -> Detector:
+        """A new detector, fitted if there are good photos; what cannot be read is told and left out.
+
+        What is not there is asked for first, before anything is loaded.
+
+        Raises:
+            PromptadError: whatever cannot be, on one line.
+        """
+        self.require_files()
+        photos = self.given_photos(lines)
+        if self.false_alarms is not None:
+            from promptad.calibration.bounds import check_rate
+
+            check_rate(self.false_alarms, len(photos.held_out) or len(photos.good))
+        detector = self.new_detector()
+        if photos.good:
+            detector.fit(
+                photos.good,
+                held_out=photos.held_out,
+                defective=photos.defective,
+                false_alarms=self.false_alarms,
+                progress=progress,
+                unreadable=lines.fail,
+            )
+        return detector
 
 
-def photo_files(paths: tuple[Path, ...], said: Said | None) -> list[Path]:
-    """Photo files in files and folders; what is none is said.
+@dataclass(frozen=True)
+class GivenPhotos:
+    """Photo files that a detector learns from, is proved with, and is tried on."""
+
+    good: list[Path]
+    held_out: list[Path]
+    defective: list[Path]
+
+
+def photo_files(paths: tuple[Path, ...], lines: Lines) -> list[Path]:
+    """Photo files in files and folders; what is none, or cannot be read, is told.
 
     Raises:
         DataError: nothing there.
@@ -141,9 +191,10 @@ def photo_files(paths: tuple[Path, ...], said: Said | None) -> list[Path]:
     if not paths:
         return []
     photos, skipped, unreadable = find_photos(paths)
-    for path, reason in (*unreadable, *skipped):
-        if said is not None:
-            said(f"{shown(path)}: {reason}")
+    for path, reason in unreadable:
+        lines.fail(f"{shown(path)}: {reason}")
+    for path, reason in skipped:
+        lines.skip(f"{shown(path)}: {reason}")
     return photos
 
 
@@ -159,11 +210,15 @@ class FitRequest(DetectorRequest):
         if not self.good:
             raise ConfigError(f"a detector is fitted to good photos; give at least one ({argument('good')})")
 
-    def run(self, *, progress: Progress | None = None, said: Said | None = None) -> tuple[Detector, Path | None]:
+    def run(
+        self, *, progress: Progress | None = None, said: Said | None = None, failed: Said | None = None
+    ) -> tuple[Detector, Path | None]:
         """Fits and saves; gives the detector and its file.
 
         Args:
-            progress: called with steps done and in all. said: called with a line for each photo that is left out.
+            progress: called with steps done and in all: photos, epochs, scores for the threshold.
+            said: called with a line for each file that is no photo. failed: the same for each photo that cannot be read;
+                `said` where it is not given.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -175,8 +230,7 @@ class FitRequest(DetectorRequest):
             if output.suffix != ".safetensors":
                 output = output.with_name(output.name + ".safetensors")
             prepare_folder(output.parent)
-        detector = self.new_detector()
-        self.learn(detector, progress, said)
+        detector = self.fitted_detector(progress, Lines(said, failed))
         if output is not None:
             detector.save(output)
         return detector, output
@@ -224,12 +278,14 @@ class InspectRequest(DetectorRequest):
         learning: Progress | None = None,
         judging: Progress | None = None,
         said: Said | None = None,
+        failed: Said | None = None,
     ) -> tuple[Detector, Report]:
         """Judges all photos and writes the results; gives the detector and the report.
 
         Args:
-            learning, judging: called with steps, and photos, done and in all. said: called with a line for each photo that
-                could not be judged or learned from.
+            learning, judging: called with steps, and photos, done and in all.
+            said: called with a line for each file that is no photo. failed: the same for each photo that cannot be read or
+                judged, and each file that cannot be written; `said` where it is not given.
 
         Raises:
             PromptadError: whatever stops the run, on one line.
@@ -237,34 +293,46 @@ class InspectRequest(DetectorRequest):
         from promptad.data.files import prepare_folder
         from promptad.data.folder import find_photos
         from promptad.data.lock import require_free
-        from promptad.run.inspection import Output, inspect
 
+        lines = Lines(said, failed)
         prepare_folder(self.output)
         require_free(self.output)  # before minutes of learning
-        photos, skipped, unreadable = find_photos(self.photos)
-        detector = self._detector(learning, said)
-        if self.maps != "none" and not detector.entry.facts.maps:
-            notice(f"{detector.entry.title} gives no anomaly maps, so none are written ({argument('maps', self.maps)})")
+        found = find_photos(self.photos)
+        if self.model is not None:
+            require_file(self.model, "saved detector")
+            if self.backbone is not None:
+                self.require_backbone()
+            detector = self._loaded(self.model)
+        else:
+            detector = self.fitted_detector(learning, lines)
+        from promptad.run.inspection import Output, inspect
+
+        if self.threshold is not None:
+            detector.set_threshold(self.threshold)
+        self._say_missing_maps(detector)
         title = f"{detector.object}: inspection"
         output = Output(self.output, self.heatmaps, self.maps, self.max_pictures, self.fresh, self.command, title)
         report = inspect(
-            detector, photos, output, skipped=skipped, unreadable=unreadable, progress=judging, failed=said
+            detector,
+            found.photos,
+            output,
+            skipped=found.skipped,
+            unreadable=found.failed,
+            progress=judging,
+            failed=lines.fail,
         )
-        for path, reason in (*unreadable, *skipped):
-            if said is not None:
-                said(f"{shown(path)}: {reason}")
+        for path, reason in found.failed:
+            lines.fail(f"{shown(path)}: {reason}")
+        for path, reason in found.skipped:
+            lines.skip(f"{shown(path)}: {reason}")
         return detector, report
 
-    def _detector(self, learning: Progress | None, said: Said | None) -> Detector:
-        if self.model is not None:
-            detector = self._loaded(self.model)
-        else:
-            detector = self.new_detector()
-            if self.good:
-                self.learn(detector, learning, said)
-        if self.threshold is not None:
-            detector.set_threshold(self.threshold)
-        return detector
+    def _say_missing_maps(self, detector: Detector) -> None:
+        """Says which files that are asked for do not come from a method without maps."""
+        asked_for = [name for name in self.given(("heatmaps", "maps")) if getattr(self, name) != "none"]
+        if asked_for and not detector.entry.facts.maps:
+            named = " and ".join(argument(name, getattr(self, name)) for name in asked_for)
+            notice(f"{detector.entry.title} gives no anomaly maps, so none are written or drawn ({named})")
 
     def _loaded(self, model: Path) -> Detector:
         from promptad.detector import Detector

@@ -11,7 +11,7 @@ from promptad.annotations import Count, Positive
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts
-from promptad.requests.asked import FeaturesRequest, asked
+from promptad.requests.asked import FeaturesRequest, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -114,6 +114,9 @@ class EvaluateRequest(FeaturesRequest):
         """
         from promptad.data.datasets import load_dataset
 
+        self.require_backbone()
+        for path in self.weights:
+            require_file(path, "file of trained prompts")
         records = chosen_classes(load_dataset(self.dataset, normal=self.normal), self.classes)
         objects = self._objects(records)
         from promptad.bench.draw import read_given_shots

@@ -88,6 +88,7 @@ class TrainRequest(FeaturesRequest):
         if self.on and not kept:
             raise ConfigError(f"{argument('classes')} and {argument('leave_out')} leave no class to train on")
         self._require_labels([record for record in together if record in kept])
+        # Only now, with torch: what is wrong with the data has been told.
         from promptad.training import Source
 
         licences = self.licence or ["not stated"] * len(self.on)
@@ -129,10 +130,11 @@ class TrainRequest(FeaturesRequest):
             PromptadError: whatever cannot be, on one line.
         """
         from promptad.data.files import prepare_folder
-        from promptad.learning.features import GIB
 
+        self.require_backbone()
         prepare_folder(self.output.parent)
         sources = self.sources()
+        from promptad.learning.features import GIB
         from promptad.methods.registry import find_method
         from promptad.training import train_prompts
 
