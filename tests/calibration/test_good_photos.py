@@ -45,7 +45,7 @@ def test_copies_change_neither_threshold_nor_scores_and_are_said(method, backbon
     assert copied.predict(other).score == apart.predict(other).score
     assert [entry.get("copy_of") for entry in copied.good] == [None, None, "photo 1", "photo 2", "photo 1"]
     said = " ".join(lines)
-    assert "2 of 5 good photos have the same pixels" in said and "1 of 5 good photos are nearly the same" in said
+    assert "2 of 5 good photos have the same pixels" in said and "1 of 5 good photos show the same" in said
     assert "which leaves 2 good photos" in said
 
 

@@ -56,6 +56,6 @@ def test_defective_photos_set_nothing_and_tell_of_misses():
     )
     plain, told = make([]), make([C, D])
     assert told.threshold == plain.threshold and told.map_threshold == plain.map_threshold
-    assert "Nothing is known of misses" in plain.note
+    assert "Of misses nothing is known" in plain.note
     assert "1 of 2 known defective photos lie below" in told.note
     assert "0 of 2 known defective" in told.with_threshold(0.01).note

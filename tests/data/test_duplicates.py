@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptad.data.duplicates import NEAR, find_copies, fine_structure, pixel_digest, same_files
+from promptad.data.duplicates import NEAR, Copy, CopyFinder, find_copies, fine_structure, pixel_digest, same_files
 from promptad.data.folder import find_photos
 from promptad.data.photos import read_photo
 
@@ -70,6 +70,39 @@ def test_many_photos_are_compared_across_batches(monkeypatch: pytest.MonkeyPatch
     photos = [texture(seed, 60) for seed in range(5)]
     photos += [again(photos[0], "darker"), again(photos[4], "darker")]
     assert find_copies(photos).near == ((0, 5), (4, 6))
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 95])
+def test_photos_with_little_structure_that_were_compressed_again_are_near_copies(quality: int) -> None:
+    """A bare surface: what little structure it has is lost, its light and shade are not."""
+
+    def surface(seed: int) -> np.ndarray:
+        small = np.random.default_rng(seed).integers(90, 150, (4, 5, 3)).astype(np.uint8)
+        return np.asarray(Image.fromarray(small).resize((200, 160), Image.Resampling.BICUBIC))
+
+    file = io.BytesIO()
+    Image.fromarray(surface(0)).save(file, "JPEG", quality=quality)
+    photos = [surface(1), surface(0), surface(2), np.asarray(Image.open(file).convert("RGB"))]
+    assert find_copies(photos).near == ((1, 3),)
+    finder = CopyFinder()
+    assert [finder.add(photo) for photo in photos] == [None, None, None, Copy(1, False)]
+
+
+def test_noise_on_a_flat_surface_tells_photos_apart() -> None:
+    rng = np.random.default_rng(3)
+    for size in ((120, 160), (40, 40), (2, 300)):
+        photos = [rng.integers(120, 124, (*size, 3), dtype=np.uint8) for _ in range(12)]
+        assert find_copies(photos) == find_copies([])
+
+
+def test_photos_that_come_one_after_the_other_are_judged_by_the_same_rules() -> None:
+    photos = [texture(seed, 120) for seed in range(20)]
+    photos += [photos[3], again(photos[17], "darker"), again(photos[17], "darker"), texture(99, 120), photos[0]]
+    finder = CopyFinder()
+    said = {place: copy for place, photo in enumerate(photos) if (copy := finder.add(photo)) is not None}
+    assert said == {20: Copy(3, True), 21: Copy(17, False), 22: Copy(17, True), 24: Copy(0, True)}
+    copies = find_copies(photos)
+    assert copies.exact == ((0, 24), (3, 20), (21, 22)) and copies.near == ((17, 21),)
 
 
 def test_photos_without_structure_and_few_photos() -> None:

@@ -1,17 +1,19 @@
-"""Thresholds where the good photos are too few to prove one."""
+"""Thresholds from the scores of good photos: what they prove, and what they allow where they are too few to prove it."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from promptad.calibration.scales import USUAL, from_line, to_line
+from promptad.calibration.scales import Usual, from_line, to_line
 from promptad.errors import ConfigError
 from promptad.methods.contract import ScoreKind
 
+How = Literal["leave-one-out", "held-out", "altered copies", "by hand"]
 # Rates below this one were not measured, so they are aimed at only where the photos prove them.
 LEAST_AIM = 0.01
 
@@ -46,24 +48,48 @@ def counted(photos: int) -> str:
     return "1 good photo" if photos == 1 else f"{photos} good photos"
 
 
-def prediction_bound(scores: NDArray[np.float64], rate: float, kind: ScoreKind) -> float:
+def threshold_at(
+    scores: NDArray[np.float64], how: How, rate: float, kind: ScoreKind, usual: Usual
+) -> tuple[bool, float]:
+    """Whether the good photos prove the rate, and the threshold for it.
+
+    Args:
+        scores: (n,) of good photos, in any order, or (m,) of altered copies of the only one.
+    """
+    values = np.sort(np.asarray(scores, dtype=float))
+    if how == "altered copies":
+        return False, copies_bound(values, rate, kind, usual)
+    # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
+    rank = math.ceil((len(values) + 1) * (1 - rate) - 1e-9)
+    if rank <= len(values):
+        return True, float(values[rank - 1])
+    return False, prediction_bound(values, rate, kind, usual, left_out=how == "leave-one-out")
+
+
+def prediction_bound(
+    scores: NDArray[np.float64], rate: float, kind: ScoreKind, usual: Usual, *, left_out: bool = False
+) -> float:
     """Upper bound for the score of one more good photo, exceeded with probability `rate`.
 
     Normal scores on the line of their kind, whose variance has a scaled inverse chi-square prior (Gelman et al.,
     Bayesian Data Analysis, 3rd ed., section 3.3): a t distribution of `weight + n - 1` degrees of freedom. One score
-    is enough, since the usual spread then stands alone.
+    is enough, since the usual spread then stands alone. Never below the largest score.
 
     Args:
         scores: (n,) of photos that the detector had not learned from.
+        left_out: each was compared with the n - 1 others, and the further photo will be compared with all n.
     """
-    line, usual, n = to_line(np.asarray(scores, dtype=float), kind), USUAL[kind], len(scores)
+    line, n = to_line(np.asarray(scores, dtype=float), kind), len(scores)
+    if left_out:
+        line = line - usual.gain * math.log(n / (n - 1))
     freedom = usual.weight + n - 1
     variance = (usual.weight * usual.spread**2 + float(((line - line.mean()) ** 2).sum())) / freedom
-    step = float(stats.t.ppf(1 - rate, freedom)) * math.sqrt(variance * (1 + 1 / n))
-    return from_line(float(line.mean()) + step, kind)
+    bound = float(line.mean()) + float(stats.t.ppf(1 - rate, freedom)) * math.sqrt(variance * (1 + 1 / n))
+    # Where the rate is not proved, it is smaller than the chance of exceeding the largest.
+    return from_line(max(bound, float(line.max())), kind)
 
 
-def copies_bound(scores: NDArray[np.float64], rate: float, kind: ScoreKind) -> float:
+def copies_bound(scores: NDArray[np.float64], rate: float, kind: ScoreKind, usual: Usual) -> float:
     """The same where altered copies of the only good photo are all there is.
 
     Copies are no draws of good photos: how much they differ is our choice. They only say where the scores of this
@@ -72,6 +98,5 @@ def copies_bound(scores: NDArray[np.float64], rate: float, kind: ScoreKind) -> f
     Args:
         scores: (m,) of the copies, scored against the photo that they were made from.
     """
-    usual = USUAL[kind]
-    begin = float(to_line(np.asarray(scores, dtype=float), kind).max())
-    return from_line(begin + usual.gap + float(stats.t.ppf(1 - rate, usual.weight)) * usual.gap_spread, kind)
+    begin = float(np.median(to_line(np.asarray(scores, dtype=float), kind)))
+    return from_line(begin + usual.gap + float(stats.norm.ppf(1 - rate)) * usual.gap_spread, kind)

@@ -9,7 +9,8 @@ from typing import Any
 
 from promptad.calibration.bounds import counted
 from promptad.calibration.ladder import Role
-from promptad.data.copies import Copy, CopyFinder, Photo
+from promptad.data.copies import Photo
+from promptad.data.duplicates import Copy, CopyFinder
 from promptad.data.files import sha256_file
 from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.learning.features import PhotoFeatures
@@ -143,7 +144,7 @@ def _refuse_learned(copy: Copy, name: str, original: str, learned: bool) -> None
 
 
 def _say(copies: Sequence[tuple[str, str, bool]], photos: int) -> None:
-    for exact, words in ((True, "have the same pixels as"), (False, "are nearly the same, pixel by pixel, as")):
+    for exact, words in ((True, "have the same pixels as"), (False, "show the same as")):
         pairs = [f"{name} as {original}" for name, original, equal in copies if equal == exact]
         if pairs:
             more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from promptad.calibration.bounds import How
 from promptad.calibration.threshold import Calibration, calibrate
-from promptad.calibration.words import How
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.contract import ScoreKind
 

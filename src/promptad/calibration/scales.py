@@ -24,21 +24,23 @@ class Usual:
     Attributes:
         spread: usual standard deviation of one product's good photos.
         weight: number of scores that this knowledge counts as, beside a product's own.
-        gap: how far a new good photo usually lies above the largest of the altered copies of the only good one.
+        gain: how far scores fall when the number of photos that they are compared with grows by the factor e.
+        gap: how far a further good photo usually lies above the median of the altered copies of the only good one.
         gap_spread: standard deviation of that, over photos and products.
     """
 
     spread: float
     weight: float
-    gap: float
-    gap_spread: float
+    gain: float = 0.0
+    gap: float = 0.0
+    gap_spread: float = 0.0
 
 
 USUAL: dict[ScoreKind, Usual] = {
-    "distance": Usual(0.10, 4.0, 0.0, 0.2),
-    "sum": Usual(0.10, 4.0, 0.0, 0.2),
-    "probability": Usual(0.50, 4.0, 0.0, 1.0),
-    "deviation": Usual(3.0, 4.0, 0.0, 6.0),
+    "distance": Usual(0.075, 2.0, 0.079, 0.045, 0.105),
+    "sum": Usual(0.10, 2.0, 0.0, 0.1, 0.2),
+    "probability": Usual(0.50, 2.0),
+    "deviation": Usual(3.0, 2.0, 0.0, 0.0, 6.0),
 }
 
 

@@ -17,10 +17,10 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from promptad.calibration.bounds import check_rate, copies_bound, prediction_bound
-from promptad.calibration.words import How, by_hand_words, missed_words, threshold_words
+from promptad.calibration.bounds import How, check_rate, threshold_at
+from promptad.calibration.scales import USUAL
+from promptad.calibration.words import by_hand_words, missed_words, threshold_words
 from promptad.errors import ConfigError
 from promptad.methods.contract import ScoreKind
 
@@ -128,12 +128,11 @@ def calibrate(
     Raises:
         ConfigError: no score, a rate outside (0, 1), or one smaller than the photos allow.
     """
-    values = np.sort(np.asarray(scores, dtype=float))
-    if not len(values):
+    if not len(scores):
         raise ConfigError("a threshold needs the score of at least one good photo")
-    n = 1 if how == "altered copies" else len(values)
+    n = 1 if how == "altered copies" else len(scores)
     aim = check_rate(DEFAULT_RATE if rate is None else rate, n)
-    proved, threshold = _threshold(values, how, aim, kind)
+    proved, threshold = threshold_at(np.asarray(scores, dtype=float), how, aim, kind, USUAL[kind])
     peak, low = (_map_level(map_peaks, how, aim, kind), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
@@ -146,7 +145,7 @@ def calibrate(
         bound=1 / (n + 1),
         good=n,
         how=how,
-        note=threshold_words(n, how, aim, proved) + missed_words(threshold, defective),
+        note=threshold_words(n, how, aim, proved, kind) + missed_words(threshold, defective),
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
@@ -173,18 +172,6 @@ def check_threshold(threshold: float) -> float:
     return threshold
 
 
-def _threshold(values: NDArray[np.float64], how: How, aim: float, kind: ScoreKind) -> tuple[bool, float]:
-    """Whether the photos prove the rate, and the threshold; `values` rise."""
-    if how == "altered copies":
-        return False, copies_bound(values, aim, kind)
-    # Smallest rank whose exceedance the exchangeable bound covers; beyond n nothing is proved.
-    rank = math.ceil((len(values) + 1) * (1 - aim) - 1e-9)
-    if rank <= len(values):
-        return True, float(values[rank - 1])
-    return False, max(float(values[-1]), prediction_bound(values, aim, kind))
-
-
 def _map_level(peaks: Sequence[float], how: How, aim: float, kind: ScoreKind) -> float:
     """What no good photo's map is expected to reach: their largest value, or the bound where they prove too little."""
-    values = np.sort(np.asarray(peaks, dtype=float))
-    return max(float(values[-1]), _threshold(values, how, aim, kind)[1])
+    return max(float(max(peaks)), threshold_at(np.asarray(peaks, dtype=float), how, aim, kind, USUAL[kind])[1])

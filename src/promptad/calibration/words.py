@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
-from promptad.calibration.bounds import counted
+from promptad.calibration.bounds import How, counted
+from promptad.calibration.measured import measured
+from promptad.methods.contract import ScoreKind
 
-How = Literal["leave-one-out", "held-out", "altered copies", "by hand"]
 
-
-def threshold_words(good: int, how: How, rate: float, proved: bool) -> str:
+def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreKind) -> str:
     """Where a threshold from `good` different photos came from, and what follows for further good photos."""
     photos = counted(good)
     ways = {
@@ -20,22 +19,26 @@ def threshold_words(good: int, how: How, rate: float, proved: bool) -> str:
         "altered copies": "altered copies of the only good photo",
     }
     needed = math.ceil(1 / rate - 1e-9) - 1
+    # Probabilities were measured where nothing is learned from good photos, all others where they are learned from.
+    known = measured(kind, rate, good) if (how == "held-out") == (kind == "probability") else ""
     if proved:
         return (
             f"Threshold from {ways[how]}: at most {rate:.1%} of further good photos are called anomalous on average, "
-            "if they are taken like these."
+            f"if they are taken like these.{known}"
         )
     return (
         f"Threshold from {ways[how]}: aims at {rate:.1%} false alarms by extrapolating their scores. "
         f"{photos[0].upper() + photos[1:]} alone prove{'s' if good == 1 else ''} only 1 in {good + 1}; "
-        f"{needed} would be needed to prove {rate:.1%}."
+        f"{needed} would be needed to prove {rate:.1%}.{known}"
     )
 
 
 def missed_words(threshold: float, defective: Sequence[float] = ()) -> str:
     """What is known of defective photos below the threshold; begins with a blank."""
     if not defective:
-        return " Nothing is known of misses: a defective photo may score below it and then reads normal."
+        return (
+            " Of misses nothing is known for this product: a defective photo may score below it and reads normal then."
+        )
     missed = sum(score <= threshold for score in defective)
     photos = "1 known defective photo lies" if len(defective) == 1 else f"{len(defective)} known defective photos lie"
     return f" {missed} of {photos} below it and would read normal; how many others do is not known."

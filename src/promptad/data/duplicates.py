@@ -10,8 +10,12 @@ Measured over all pairs of the good photos of five sets: different photos of one
 0.328 (cookies), 0.971 (magnetic tile), 0.991 (elpv-dataset, 3.4 million pairs) and 0.123 (conformal-clip-data). Above 0.992 lie two
 pairs, which are indeed one part photographed twice (cookies normal-1 and -2, 0.994; magnetic tile num_964 and _1012, 0.995).
 Copies saved as JPEG of quality 60 reach 0.999 on bottle and cookies, copies of half the size 0.997, darker ones 0.999; photos
-with little structure fall to 0.8 to 0.97 (magnetic tile, JPEG of quality 30 and 90) and are then missed. Crops, shifts and mirrored
-photos are not found.
+with little structure fall to 0.8 to 0.97 (magnetic tile, JPEG of quality 30 and 90). So photos of one shape also count as
+near copies where their thumbnails of 64 pixels differ by less than :data:`NEAR_LEVELS` grey levels and less than
+:data:`NEAR_SHARE` of their contrast (root mean square). Saved again as JPEG of quality 50, photos of those sets differ by 0.4
+to 1.3 levels, those of the textile by 2.0, which their structure tells. Of all pairs of different photos of the five sets
+(good and defective, 5,275 photos) only seven pairs lie below, of one magnetic tile under two exposures each; the next are
+neighbouring solar cells at 1.9. Crops, shifts and mirrored photos are not found.
 """
 
 from __future__ import annotations
@@ -34,7 +38,10 @@ from promptad.notices import notice
 NEAR = 0.992
 """Correlation of fine structure above which two photos are near copies."""
 
-_SIDE = 96
+NEAR_LEVELS, NEAR_SHARE = 1.5, 0.08
+"""Difference of thumbnails, in grey levels and as a share of their contrast, below which two photos are near copies."""
+
+_SIDE, _EDGE = 96, 64
 _PIECE = 1 << 14  # bytes that are compared before two files of one size are read whole
 _ROWS = 512  # photos that are compared with all others at a time
 
@@ -96,6 +103,14 @@ def fine_structure(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(small - smooth, np.float32)
 
 
+def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """``(H, W, 3)`` uint8 RGB -> ``(h, w)`` float32 grey levels, long side 64, every pixel the mean of its area."""
+    height, width = photo.shape[:2]
+    factor = _EDGE / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(photo).convert("L").resize(size, Image.Resampling.BOX), np.float32)
+
+
 def find_copies(photos: Iterable[NDArray[np.uint8]]) -> Copies:
     """Exact and near copies among decoded photos.
 
@@ -106,29 +121,106 @@ def find_copies(photos: Iterable[NDArray[np.uint8]]) -> Copies:
     """
     by_digest: dict[str, list[int]] = {}
     structures: list[NDArray[np.float32]] = []
+    thumbnails: list[NDArray[np.float32]] = []
     for place, photo in enumerate(photos):
         digest = pixel_digest(photo)
         members = by_digest.setdefault(digest, [])
         members.append(place)
         if len(members) == 1:
             structures.append(fine_structure(photo).ravel())
+            thumbnails.append(thumbnail(photo))
     firsts = [members[0] for members in by_digest.values()]
     exact = tuple(tuple(members) for members in by_digest.values() if len(members) > 1)
-    return Copies(exact, tuple((firsts[first], firsts[second]) for first, second in _near_pairs(structures)))
+    pairs = {*_near_pairs(structures), *_pairs_by_thumbnail(thumbnails)}
+    return Copies(exact, tuple((firsts[first], firsts[second]) for first, second in sorted(pairs)))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """That a photo repeats an earlier one: its place, and whether every pixel agrees."""
+
+    of: int
+    exact: bool
+
+
+class CopyFinder:
+    """Tells of photos, one after the other, whether they repeat an earlier one; the rules are those of :func:`find_copies`."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, int] = {}
+        self._places: list[int] = []
+        self._rows = np.empty((0, _SIDE * _SIDE), np.float32)
+        self._shapes: dict[tuple[int, ...], tuple[list[int], list[NDArray[np.float32]]]] = {}
+        self._count = 0
+
+    def add(self, photo: NDArray[np.uint8]) -> Copy | None:
+        """Takes the next photo, ``(H, W, 3)`` uint8 RGB.
+
+        Returns:
+            None where it repeats none, else the first that it repeats; copies are counted in the places too.
+        """
+        place, digest = self._count, pixel_digest(photo)
+        self._count += 1
+        if digest in self._digests:
+            return Copy(self._digests[digest], exact=True)
+        row, small = _unit_rows(fine_structure(photo).reshape(1, -1)), thumbnail(photo)
+        known, kept = self._shapes.setdefault(small.shape, ([], []))
+        alike = [self._places[index] for index in np.flatnonzero(self._rows[: len(self._places)] @ row[0] > NEAR)]
+        alike += [known[index] for index in np.flatnonzero(_nearly_equal(small.reshape(1, -1), kept)[0])]
+        if alike:
+            self._digests[digest] = min(alike)
+            return Copy(min(alike), exact=False)
+        self._digests[digest] = place
+        known.append(place)
+        kept.append(small.ravel())
+        if len(self._places) == len(self._rows):  # grows by doubling
+            self._rows = np.concatenate([self._rows, np.empty((max(16, len(self._rows)), _SIDE * _SIDE), np.float32)])
+        self._rows[len(self._places)] = row[0]
+        self._places.append(place)
+        return None
+
+
+def _unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    # A photo without any structure is like nothing but its exact copies.
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def _near_pairs(structures: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]]:
     if len(structures) < 2:
         return []
-    rows = np.stack(structures)
-    # A photo without any structure is like nothing but its exact copies.
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    rows = _unit_rows(np.stack(structures))
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(rows), _ROWS):
         alike = rows[start : start + _ROWS] @ rows[start:].T > NEAR
         for first, second in np.argwhere(np.triu(alike, 1)):
             pairs.append((start + int(first), start + int(second)))
     return pairs
+
+
+def _pairs_by_thumbnail(thumbnails: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]]:
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for place, small in enumerate(thumbnails):
+        shapes.setdefault(small.shape, []).append(place)
+    pairs: list[tuple[int, int]] = []
+    for places in shapes.values():
+        rows = [thumbnails[place].ravel() for place in places]
+        for start in range(0, len(rows), _ROWS):
+            alike = _nearly_equal(np.stack(rows[start : start + _ROWS]), rows[start:])
+            for first, second in np.argwhere(np.triu(alike, 1)):
+                pairs.append((places[start + int(first)], places[start + int(second)]))
+    return pairs
+
+
+def _nearly_equal(rows: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Which thumbnails (n, p) differ little from which others (m, p): (n, m) bool."""
+    if not others:
+        return np.zeros((len(rows), 0), bool)
+    # Double precision: the difference of large numbers is small.
+    first, second = rows.astype(np.float64), np.stack(others).astype(np.float64)
+    products = first @ second.T / rows.shape[1]
+    squares = (first**2).mean(1)[:, None] + (second**2).mean(1)[None] - 2 * products
+    limit = np.minimum(NEAR_LEVELS, NEAR_SHARE * first.std(axis=1))[:, None]
+    return np.asarray(squares < limit**2)
 
 
 def same_files(paths: Sequence[Path]) -> list[list[Path]]:
