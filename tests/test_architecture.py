@@ -117,3 +117,9 @@ def test_rooms_of_one_level_import_each_other_in_one_direction():
     between = {(room(m), room(t)) for m, targets in GRAPH.items() for t in targets if t and room(t) != room(m) and m}
     both = sorted(pair for pair in between if pair[::-1] in between and pair[0] < pair[1])
     assert not both, both
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone: two of one name end the whole run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
