@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import urllib.parse
+import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from run_cases import BACKBONE, draw, fitted, pixels, results, run, table, tiles
+from run_cases import BACKBONE, QUICK, draw, fitted, pixels, results, run, table, tiles
 
 from promptad.data.lock import only_one
 from promptad.detector import Detector
@@ -322,3 +323,18 @@ def test_the_page_names_the_words_in_use_the_threshold_and_the_notices(photos, t
     assert "<q>with a very special scratch</q>" in page
     assert detector.calibration.note.split(".")[0] in page
     assert all(len(row.defects) == 3 for row in report.rows)
+
+
+@pytest.mark.parametrize("method", ["promptad", "clip"])
+def test_photos_that_the_detector_learned_from_are_said_where_that_decides_scores(photos, tmp_path, method):
+    settings = QUICK if method == "promptad" else {}
+    detector = Detector(method, object="nut", backbone=BACKBONE, **settings).fit([photos / "a.png", photos / "b.png"])
+    for reused in (0, 5):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert run(detector, photos, tmp_path / "out").reused == reused
+        remarks = {name: row["remarks"] for name, row in table(tmp_path / "out").items()}
+        marked = {name for name, text in remarks.items() if text.startswith("Learned from")}
+        assert marked == ({"a.png", "b.png"} if method == "promptad" else set())
+        lines = [str(warning.message) for warning in said if "the detector learned from" in str(warning.message)]
+        assert [line.partition(" (")[0] for line in lines] == ["2 of the judged photos"] * (method == "promptad")

@@ -184,6 +184,12 @@ class FeaturesRequest(BackboneRequest):
     )
     feature_disk: Weight = asked("GiB of features kept on disk; the longest unused are removed and encoded again.", 4.0)
 
+    def check(self) -> None:
+        """Features that are not kept on disk take no room there."""
+        super().check()
+        if self.no_cache:
+            self.refuse(["feature_disk"], f"nothing is kept on disk ({argument('no_cache', 'True')}); leave one out")
+
     def feature_store(self) -> FeatureStore | None:
         """The store on disk, in the user's cache folder; None without one."""
         from promptad.learning.features import GIB, default_store

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from promptad.annotations import Count, Positive
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
-from promptad.methods.catalogue import method_facts
+from promptad.methods.catalogue import FACTS as METHOD_FACTS
+from promptad.methods.catalogue import Facts, method_facts
+from promptad.notices import notice
 from promptad.requests.asked import FeaturesRequest, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
@@ -89,19 +91,66 @@ class EvaluateRequest(FeaturesRequest):
 
     def check(self) -> None:
         """What needs no photo, before anything is loaded."""
+        super().check()
         facts = [method_facts(name) for name in self.method]
-        if self.oracle_test and "promptad" not in self.method:
+        if self.oracle_test and "selection" in self.convention:
             raise ConfigError(
-                f"{argument('oracle_test')} chooses an epoch of promptad's fit; add {argument('method', 'promptad')}"
-            )
-        if facts and not any(self.shots) and all(entry.good_photos == "needed" for entry in facts):
-            raise ConfigError(
-                f"{self.method[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
+                f"selection is given twice, as {argument('oracle_test')} and among {argument('convention')}"
             )
         if "eval_size" in self.convention and self.eval_size is not None:
             raise ConfigError(
                 f"eval_size is given twice, as {argument('eval_size')} and among {argument('convention')}"
             )
+        if facts and not any(self.shots) and all(entry.good_photos == "needed" for entry in facts):
+            raise ConfigError(
+                f"{self.method[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
+            )
+        if facts:
+            self._refuse_without_effect(facts)
+
+    def _refuse_without_effect(self, facts: Sequence[Facts]) -> None:
+        """Refuses inputs that none of the methods has a use for. Raises ConfigError."""
+        named = ", ".join(self.method)
+        oracle = self.oracle_test or self.convention.get("selection", "last") != "last"
+        if oracle and "promptad" not in self.method:
+            raise ConfigError(
+                f"{argument('oracle_test')} chooses an epoch of promptad's fit; add {argument('method', 'promptad')}"
+            )
+        for part in self.parts:
+            known = {part for entry in METHOD_FACTS.values() for part in entry.parts}
+            if part in known and not any(part in entry.parts for entry in facts):
+                raise ConfigError(f"{argument('parts', part)}: {named} gives no such row; leave it out")
+        if all(entry.good_photos == "unused" for entry in facts):
+            learns = f"nothing is drawn for {named}, which learns from no good photo; leave it out"
+            self.refuse(["shots_from"], learns)
+            if "shot_order" in self.convention:
+                raise ConfigError(f"{argument('convention', 'shot_order')}: {learns}")
+        if not any(entry.maps for entry in facts):
+            maps = f"{named} gives no anomaly maps to compare with masks; leave it out"
+            self.refuse(["eval_size"], maps)
+            for name in ("eval_size", "masks", "pixels"):
+                if name in self.convention:
+                    raise ConfigError(f"{argument('convention', name)}: {maps}")
+        if "masks" in self.convention and "photo" in (self.eval_size, self.convention.get("eval_size")):
+            raise ConfigError(
+                f"{argument('convention', 'masks')}: masks keep their own size ({argument('eval_size', 'photo')}), so nothing "
+                "brings them to another; leave one out"
+            )
+
+    def _say_without_effect(self) -> None:
+        """Says which inputs change nothing, because all methods here lack what they are about."""
+        facts = [method_facts(name) for name in self.method]
+        named = ", ".join(self.method)
+        if all(entry.good_photos == "unused" for entry in facts):
+            idle = [argument(name) for name in self.given(("shots", "seeds"))]
+            idle += [f"seed among {argument('settings')}"] if "seed" in self.settings else []
+            if idle:
+                notice(
+                    f"{', '.join(idle)}: not used, since {named} learns from no good photo and draws nothing: one row each, "
+                    "one run for each file of trained prompts"
+                )
+        elif all(entry.good_photos == "needed" for entry in facts) and 0 in self.shots and self.given(["shots"]):
+            notice(f"{argument('shots', '0')}: not used, {named} cannot do without good photos")
 
     def run(self, *, progress: Progress | None = None) -> Evaluated:
         """Measures everything and writes the tables.
@@ -114,6 +163,7 @@ class EvaluateRequest(FeaturesRequest):
         """
         from promptad.data.datasets import load_dataset
 
+        self._say_without_effect()
         self.require_backbone()
         for path in self.weights:
             require_file(path, "file of trained prompts")

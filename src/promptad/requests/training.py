@@ -53,9 +53,14 @@ class TrainRequest(FeaturesRequest):
 
     def check(self) -> None:
         """What the method needs, before anything is loaded."""
+        super().check()
         facts = trained_facts(self.method)
         if facts.trained_on == "nothing":
             self.refuse(("on", "licence"), f"{facts.title} is trained on words alone; leave the data set out")
+            features = ("no_cache", "feature_memory", "feature_disk")
+            self.refuse(
+                features, f"{facts.title} is trained on words alone, so there are no features of photos to keep"
+            )
         elif not self.on:
             raise ConfigError(f"{facts.title} is trained on labelled photos; name a data set ({argument('on')})")
         if not self.on:
@@ -81,10 +86,16 @@ class TrainRequest(FeaturesRequest):
             DataError: a data set that cannot be read, or without what the method needs. ConfigError: no class is left.
         """
         from promptad.data.datasets import load_dataset
+        from promptad.data.duplicates import say_copies
 
+        twice = [path for number, path in enumerate(self.on) if path.resolve() in map(Path.resolve, self.on[:number])]
+        if twice:
+            raise ConfigError(f"{argument('on')}: {twice[0]} is given twice, and its photos would count twice")
         loaded = [load_dataset(path, normal=self.normal) for path in self.on]
         together = [record for records in loaded for record in records]
         kept = set(chosen_classes(together, self.classes, self.leave_out))
+        if len(loaded) > 1:
+            say_copies(sorted(kept, key=lambda record: str(record.path)), Path(", ".join(map(str, self.on))))
         if self.on and not kept:
             raise ConfigError(f"{argument('classes')} and {argument('leave_out')} leave no class to train on")
         self._require_labels([record for record in together if record in kept])

@@ -20,7 +20,7 @@ from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
 from promptad.report.table import write_csv
 from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge
 from promptad.run.naming import common_folder, picture_names, relative_path
-from promptad.run.remarks import SIZE_REMARK, UNWRITTEN, size_remark
+from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_about_good_photos, remarks_of
 
 LeftOut = Sequence[tuple[Path, str]]
 """Paths that no photo came of, with the reason for each."""
@@ -144,6 +144,8 @@ class _Run:
         self.total = len(photos)
         self.judged = 0
         self.good_sizes = detector.good_sizes
+        learns = detector.entry.good_photos != "unused"
+        self.learned = {entry["sha256"] for entry in detector.good if "sha256" in entry} if learns else set()
         self.words: tuple[str, ...] = ()
         self.recoloured: set[Scale] = set()
         self._worst: list[tuple[float, int]] = []  # heap of the rows whose pictures the page shows
@@ -208,9 +210,10 @@ class _Run:
         if row is not None and self._fits(row, files):
             return self._taken_over(row, known)
         row = judge(self.detector, path, files, known, pictured=self._pictured, seen=self.seen)
-        if row.size is not None and (remark := size_remark(row.size, self.good_sizes)):
-            row = replace(row, remarks=(remark, *row.remarks))
-        return self._said(row)
+        return self._said(replace(row, remarks=(*self._remarks(row), *row.remarks)))
+
+    def _remarks(self, row: Row) -> tuple[str, ...]:
+        return remarks_of(row.size, self.good_sizes, learned=row.score is not None and row.sha256 in self.learned)
 
     def _fits(self, row: Row, files: Files) -> bool:
         """Whether the files that are asked for exist from an earlier run, and are still of this photo."""
@@ -233,12 +236,10 @@ class _Run:
         threshold, level = (calibration.threshold, calibration.map_threshold) if calibration else (None, None)
         if row.scale is not None and row.scale != color_scale(self.detector, level):
             self.recoloured.add(row.scale)
-        remarks = [remark for remark in row.remarks if not remark.startswith(SIZE_REMARK)]
-        if row.size is not None and (remark := size_remark(row.size, self.good_sizes)):
-            remarks.insert(0, remark)
+        remarks = (*self._remarks(row), *(remark for remark in row.remarks if not is_about_good_photos(remark)))
         there = {name: getattr(row, name) for name in ("heatmap", "map_file")}
         kept = {name: path if path and (self.output.folder / path).is_file() else None for name, path in there.items()}
-        changes: dict[str, Any] = {**known, **kept, "remarks": tuple(remarks)}
+        changes: dict[str, Any] = {**known, **kept, "remarks": remarks}
         return replace(row.judged(threshold, level), **changes)
 
     def _add(self, log: ResultLog, row: Row) -> None:
@@ -284,6 +285,12 @@ class _Run:
                 f"{len(other)} of {sum(row.score is not None for row in self.report.rows)} judged photos differ clearly in shape or size from the good photos "
                 f"({_some(sizes)} against {_some(good)}); their scores may not compare: take or crop them alike, or add "
                 "good photos like them"
+            )
+        learned = [row.photo for row in self.report.rows if LEARNED in row.remarks]
+        if learned:
+            notice(
+                f"{len(learned)} of the judged photos ({_some(learned)}) are good photos that the detector learned from; their "
+                "scores say nothing about new photos: judge others"
             )
         if self.recoloured:
             ends = _some(sorted(f"{scale.low:.3g} to {scale.high:.3g}" for scale in self.recoloured))

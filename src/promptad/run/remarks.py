@@ -16,8 +16,27 @@ SIZE_FACTOR = 1.5
 SIZE_REMARK = "Taken otherwise than the good photos"
 """How a remark about shape or size begins."""
 
+LEARNED = "Learned from: it is one of the good photos, so its score says nothing about new photos."
+"""The remark about a photo that the detector was fitted to."""
+
 UNWRITTEN = "Not written"
 """How a remark about a file begins that was asked for and is missing."""
+
+
+def remarks_of(size: Size | None, good: Sequence[Size], *, learned: bool) -> tuple[str, ...]:
+    """What a run says of a photo by what the good photos are, not by its score.
+
+    Args:
+        size: (H, W) in pixels, None for a photo that could not be read. good: (H, W) of the good photos.
+        learned: whether it is one of those that the detector learned from.
+    """
+    other = size_remark(size, good) if size is not None else ""
+    return tuple(remark for remark in (LEARNED if learned else "", other) if remark)
+
+
+def is_about_good_photos(remark: str) -> bool:
+    """Whether a remark is one of :func:`remarks_of`."""
+    return remark == LEARNED or remark.startswith(SIZE_REMARK)
 
 
 def size_remark(size: Size, good: Sequence[Size]) -> str:

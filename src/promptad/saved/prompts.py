@@ -23,6 +23,7 @@ from promptad.inputs import argument
 from promptad.methods.contract import Trained
 from promptad.methods.registry import Entry, find_method
 from promptad.methods.settings import check_keys, config_dict
+from promptad.notices import notice
 from promptad.saved.compact import pack, unpack
 
 SHIPPED = Path(__file__).resolve().parents[1] / "methods" / "shipped"
@@ -114,7 +115,15 @@ def write_learned(
         "photos": list(photos),
     }
     tensors = method.learned()
-    write_saved(path, header, pack(tensors) if compact else tensors)
+    if compact:
+        packed = pack(tensors)
+        if packed.keys() == tensors.keys():
+            notice(
+                f"{shown(path)}: no matrix is large enough to be stored in few bits, so all are as they are "
+                f"({argument('compact', 'True')})"
+            )
+        tensors = packed
+    write_saved(path, header, tensors)
 
 
 def read_learned(path: Path) -> Learned:
