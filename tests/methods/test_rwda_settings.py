@@ -45,7 +45,7 @@ def test_the_registry_knows_what_may_differ_from_training():
     entry = METHODS["rwda"]
     assert entry.trained and entry.good_photos == "optional" and entry.parts == ("guided", "classifier", "sum")
     assert set(entry.free) - set(FREE_SETTINGS) == {"scale", "name_object", "reference_weight", "parts"}
-    assert set(entry.free) <= set(entry.setting_names)
+    assert set(entry.free) <= {*entry.setting_names, *entry.config.idle}
     assert entry.read_config(config_dict(entry.make_config("paper"))) == entry.make_config("paper")
 
 

@@ -15,6 +15,7 @@ from promptad.methods.promptad.config import PRESETS, PromptADConfig
 from promptad.methods.registry import METHODS
 from promptad.methods.settings import PRESETS as PRESET_NAMES
 from promptad.methods.settings import check_keys, config_dict, make_config
+from promptad.notices import PromptadNotice
 
 
 @dataclass(frozen=True)
@@ -225,3 +226,19 @@ def test_retired_settings_are_read_over_in_files_and_refused_from_people(name: s
 
 def test_promptads_benchmark_settings_are_the_retired_ones() -> None:
     assert RETIRED == [("promptad", "selection"), ("promptad", "shot_order")]
+
+
+def test_settings_that_a_method_has_no_use_for_are_refused_from_people_and_read_from_files():
+    entry = METHODS["rwda"]
+    for name in ("map_size", "smoothing"):
+        with pytest.raises(ConfigError, match=f"{name} changes nothing here: RWDA gives no anomaly maps"):
+            entry.make_config(**{name: 9})
+        assert getattr(entry.read_config({name: 9}), name) == 9 and name not in entry.setting_names
+
+
+def test_words_that_only_defects_leaves_out_are_said(tmp_path):
+    words = tmp_path / "words.toml"
+    words.write_text('[states]\nall = ["dirty [c]"]\n')
+    for bank, named in ((str(words), "the word file"), ("visa", "the bank visa")):
+        with pytest.warns(PromptadNotice, match=f"the words of {named} are not used"):
+            METHODS["clip"].make_config(state_bank=bank, defects=("bent",), only_defects=True)

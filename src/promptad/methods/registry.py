@@ -78,8 +78,9 @@ class Entry:
 
     @property
     def setting_names(self) -> tuple[str, ...]:
-        """The fields of the config."""
-        return tuple(field.name for field in fields(self.config))
+        """The fields of the config that the method has a use for."""
+        idle = getattr(self.config, "idle", {})
+        return tuple(field.name for field in fields(self.config) if field.name not in idle)
 
     def make_config(self, preset: str = "clean", **overrides: Any) -> Any:
         """The config of a preset with overrides. Raises ConfigError for unknown names."""

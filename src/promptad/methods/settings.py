@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit, Preprocess
 from promptad.errors import ConfigError
+from promptad.inputs import argument
+from promptad.notices import notice
 from promptad.prompts.words import WordsInUse, own_words, resolved_words, words_in_use
 
 PRESETS = ("clean", "paper", "release")
@@ -24,10 +26,12 @@ C = TypeVar("C")
 class ScoringConfig:
     """Settings that every method has; a config of a method adds its own to them.
 
-    `retired` names settings that earlier versions wrote into files and that never changed a score, with what to use now.
+    `retired` names settings that earlier versions wrote into files and that never changed a score, with what to use now;
+    `idle` names those of all methods that this one has no use for, with the reason: nobody may give them.
     """
 
     retired: ClassVar[Mapping[str, str]] = {}
+    idle: ClassVar[Mapping[str, str]] = {}
 
     # Side of the input in pixels; 0 takes what the backbone recommends.
     input_size: Count = 0
@@ -62,6 +66,12 @@ class ScoringConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "state_bank", resolved_words(self.state_bank))
+        if self.only_defects and self.state_bank not in ("auto", "none"):
+            own = own_words(self.state_bank) is not None
+            notice(
+                f"the words of {'the word file' if own else f'the bank {self.state_bank}'} are not used, since the given defects "
+                f"replace all others ({argument('only_defects', 'True')}); leave one of the two out"
+            )
 
 
 def layout(config: ScoringConfig, input_size: int, patch: int) -> Preprocess:
@@ -113,15 +123,17 @@ def check_keys(cls: type[Any], values: Mapping[str, Any], *, saved: bool = False
             they changed no score.
 
     Raises:
-        ConfigError: an unknown or retired key, or a value that its annotation does not allow.
+        ConfigError: an unknown, retired or idle key, or a value that its annotation does not allow.
     """
-    types, retired = field_types(cls), getattr(cls, "retired", {})
+    types, retired, idle = field_types(cls), getattr(cls, "retired", {}), getattr(cls, "idle", {})
     out = {}
     for key, value in values.items():
         if key in retired:
             if saved:
                 continue
             raise ConfigError(f"{key} is no setting of a method any more: {retired[key]}")
+        if key in idle and not saved:
+            raise ConfigError(f"{key} changes nothing here: {idle[key]}; leave it out")
         if key not in types:
             near = get_close_matches(key, types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(types)}"

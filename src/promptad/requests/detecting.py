@@ -71,6 +71,13 @@ class DetectorRequest(BackboneRequest):
         """Inputs that belong together, before anything is loaded."""
         if not self.good:
             self.refuse(("held_out", "defective"), f"need good photos to learn from; give some ({argument('good')})")
+        if self.only_defects:
+            replaced = "leaves all words out but the given defects"
+            self.refuse(["words"], f"{argument('only_defects', 'True')} {replaced}; leave one of the two out")
+            if not self.defects and "defects" not in self.settings:
+                raise ConfigError(
+                    f"{argument('only_defects')} {replaced}; name some ({argument('defects', 'with scratch')})"
+                )
         if self.words is not None and self.words.suffix != ".toml":
             raise ConfigError(f"{shown(self.words)}: the word file must be a .toml file")
         if self.method is not None or self.weights is None:

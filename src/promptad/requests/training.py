@@ -56,15 +56,14 @@ class TrainRequest(FeaturesRequest):
         super().check()
         facts = trained_facts(self.method)
         if facts.trained_on == "nothing":
-            self.refuse(("on", "licence"), f"{facts.title} is trained on words alone; leave the data set out")
+            about_sets = ("on", "licence", "classes", "leave_out", "normal")
+            self.refuse(about_sets, f"{facts.title} is trained on words alone; leave the data set out")
             features = ("no_cache", "feature_memory", "feature_disk")
             self.refuse(
                 features, f"{facts.title} is trained on words alone, so there are no features of photos to keep"
             )
         elif not self.on:
             raise ConfigError(f"{facts.title} is trained on labelled photos; name a data set ({argument('on')})")
-        if not self.on:
-            self.refuse(("classes", "leave_out", "normal"), f"chooses from data sets; name one ({argument('on')})")
         if self.licence and len(self.licence) != len(self.on):
             raise ConfigError(
                 f"{len(self.licence)} {argument('licence')} for {len(self.on)} {argument('on')}: give one for each data "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from promptad.annotations import Above0, Positive, Seed, Share, Weight
 from promptad.clip.preprocess import Fit
@@ -16,6 +17,8 @@ from promptad.prompts.random_words import Alphabet, Articles, RandomWords, check
 @dataclass(frozen=True)
 class RWDAConfig(ScoringConfig):
     """Settings of RWDA, besides those of every method. What the paper leaves open is flag F-28."""
+
+    idle: ClassVar[Mapping[str, str]] = dict.fromkeys(("map_size", "smoothing"), "RWDA gives no anomaly maps")
 
     # The paper looks at a photo in several crops.
     fit: Fit = "multicrop"

@@ -1,0 +1,388 @@
+"""An input is used, refused, or named as not used: a walk over every option of every command, for methods of every kind.
+
+A run with an option is compared with the same run without it: what was loaded, every score and word, the threshold and its
+words, the files and what they say. Where all of that is equal, there must be a line that names the option.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drawn_data import make_class
+from promptad import DamageRequest, Detector, EvaluateRequest, FitRequest, InspectRequest, TrainRequest
+from promptad.bench.draw import LIST_FORMAT
+from promptad.clip.backbone import Backbone
+from promptad.data.tensor_file import read_saved
+from promptad.errors import PromptadError
+from promptad.requests.asked import BackboneRequest, Request
+from promptad.saved.detectors import SavedDetector
+from promptad.training import train_prompts
+from tiny import tiny_backbone
+
+QUICK: dict[str, dict[str, Any]] = {
+    "promptad": {"epochs": 1, "input_size": 48, "memory_layers": "1,3"},
+    "rwda": {"epochs": 1, "pairs": 64, "hidden": [8, 8, 4]},
+    "anomalyclip": {"epochs": 1, "local_start": 2, "map_size": 48},
+    "promptad-zs": {"epochs": 1, "iterations": 1, "batch_size": 6, "width": 8, "heads": 2, "feedforward": 16},
+    "clip": {},
+}
+REFUSED = "refused"
+INPUTS = (
+    "good",
+    "more",
+    "bad",
+    "photos",
+    "set",
+    "other",
+    "shipped",
+    "mine.safetensors",
+    "model.safetensors",
+    "loaded.txt",
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """Photos, labelled sets, words, trained prompts, a detector, given shots."""
+    root = tmp_path_factory.mktemp("template")
+    rng = np.random.default_rng(0)
+    for folder, count in (("good", 3), ("more", 2), ("bad", 1), ("photos", 2)):
+        (root / folder).mkdir()
+        for number in range(count):
+            pixels = rng.integers(90, 130, (72, 150, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    Image.fromarray(rng.integers(0, 4095, (72, 150), dtype=np.uint16)).save(root / "photos" / "deep.png")
+    for name in ("nut", "cup"):
+        make_class(root / "set", name, train=4, good=2, bad=2)
+    (root / "set/nut/test/good").rename(root / "set/nut/test/fine")
+    make_class(root / "other", "tile", train=2, good=1, bad=1)
+    (root / "words.toml").write_text('[states]\nall = ["dirty [c]"]\n')
+    shots = {name: [["train/good/002.png"], ["train/good/003.png"]] for name in ("nut", "cup")}
+    (root / "shots.json").write_text(json.dumps({"format": LIST_FORMAT, "classes": shots}))
+    clip = tiny_backbone()
+    (root / "shipped").mkdir()
+    for seed, name in ((1, "shipped/rwda.safetensors"), (2, "mine.safetensors")):
+        train_prompts("rwda", [], clip, root / name, settings={**QUICK["rwda"], "seed": seed})
+    detector = Detector(object="nut", backbone=clip, **QUICK["promptad"])
+    detector.fit([root / "good/0.png", root / "good/1.png"]).save(root / "model.safetensors")
+    return root
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template to work in; every loading of weights is noted in `loaded.txt`."""
+    root = shutil.copytree(template, tmp_path / "place")
+    clip = tiny_backbone()
+
+    def load(name: object = "starter", **options: object) -> Backbone:
+        with (root / "loaded.txt").open("a") as file:
+            file.write(f"{name} {sorted(options.items(), key=str)}\n")
+        return clip
+
+    for module in ("promptad.clip.backbone", "promptad.detector"):
+        monkeypatch.setattr(f"{module}.load_backbone", load)
+    monkeypatch.setattr("promptad.clip.device.usable_device", lambda device: None)
+    monkeypatch.setattr(SavedDetector, "backbone", lambda self, name, device: load(name, device=device))
+    monkeypatch.setattr(BackboneRequest, "require_backbone", lambda self: None)
+    monkeypatch.setattr("promptad.saved.prompts.SHIPPED", root / "shipped")
+    monkeypatch.setenv("PROMPTAD_HOME", str(root / "home"))
+    monkeypatch.chdir(root)
+    return root
+
+
+# What can be seen of a run ------------------------------------------------------------------------------------------
+
+
+def observed(place: Path, run: Callable[[], Any]) -> tuple[dict[str, Any], list[str]]:
+    """Everything that a run left behind, and its lines; `refused` with the error's line where it did nothing."""
+    (place / "loaded.txt").write_text("")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            seen: Any = run()
+        except PromptadError as error:
+            return {REFUSED: str(error)}, [str(error)]
+    lines = [str(warning.message).replace(str(place), "PLACE") for warning in said]
+    return {"loaded": (place / "loaded.txt").read_text(), "seen": seen, "files": _files(place)}, lines
+
+
+def _files(place: Path) -> dict[str, str]:
+    """Name -> what a file says, for files that a run wrote; times left out."""
+    kept = {}
+    for path in sorted(place.rglob("*")):
+        name = str(path.relative_to(place))
+        if not path.is_file() or name.split("/")[0] in INPUTS:
+            continue
+        if path.suffix == ".safetensors" and "features" not in name:
+            saved = read_saved(path, kind="prompts" if "prompts" in path.name else "detector")
+            header = re.sub(r"'seconds': [\d.e-]+", "", str(saved.header))
+            kept[name] = header + str(
+                {key: _digest(tensor.numpy().tobytes()) for key, tensor in sorted(saved.tensors.items())}
+            )
+        elif path.suffix == ".html":
+            page = path.read_text(encoding="utf-8")
+            kept[name] = f"{page.count('data:image')} pictures" + "".join(re.findall(r"promptad inspect \w+", page))
+        elif path.suffix in (".csv", ".md", ".toml"):
+            kept[name] = _digest(_without_times(path.read_text(encoding="utf-8-sig")).encode())
+        else:
+            kept[name] = ""
+    return kept
+
+
+def _without_times(text: str) -> str:
+    lines = text.splitlines()
+    if not lines or "seconds" not in lines[0].split(","):
+        return re.sub(r"\d+(\.\d+)? (s|ms)\b", "", text)
+    column = lines[0].split(",").index("seconds")
+    return "\n".join(
+        ",".join(part for number, part in enumerate(line.split(",")) if number != column) for line in lines
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def fit(request: FitRequest) -> Any:
+    detector, _ = request.run(said=str)
+    return detector.calibration and (detector.calibration.threshold, detector.calibration.note), repr(detector.words)
+
+
+def inspect(request: InspectRequest) -> Any:
+    InspectRequest(**{**_given(request), "fresh": False}).run(said=str)  # an earlier run, for `fresh`
+    detector, report = request.run(said=str)
+    rows = [(row.photo, row.score, row.verdict, row.defects, row.remarks) for row in report.rows]
+    return rows, detector.calibration and (detector.calibration.threshold, detector.calibration.note), report.reused
+
+
+def train(request: TrainRequest) -> Any:
+    list(TrainRequest(**{**_given(request), "fresh": False}).run())
+    return [(done.path.name, done.losses, done.reused, str(done.problems)) for done, _ in request.run()]
+
+
+def evaluate(request: EvaluateRequest) -> Any:
+    EvaluateRequest(**{**_given(request), "fresh": False}).run().write()
+    evaluated = request.run()
+    evaluated.write()
+    return evaluated.outcome.scored, str(evaluated.lines)
+
+
+def damage(request: DamageRequest) -> Any:
+    folder = request.run(said=str)
+    return {str(path.relative_to(folder)): _digest(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def _given(request: Request) -> dict[str, Any]:
+    return {entry.name: getattr(request, entry.name) for entry in fields(request)}
+
+
+# The options --------------------------------------------------------------------------------------------------------
+
+ABOUT_WEIGHTS = {"backbone": "other", "activation": "gelu", "precision": "bf16", "device": "meta"}
+ABOUT_DETECTORS: dict[str, Any] = {
+    **ABOUT_WEIGHTS,
+    "good": ["good", "more"],
+    "held_out": ["more"],
+    "defective": ["bad"],
+    "false_alarms": 0.3,
+    "object": "cog",
+    "defects": ["with scratch"],
+    "only_defects": True,
+    "words": "words.toml",
+    "method": "clip",
+    "weights": "mine.safetensors",
+    "preset": "paper",
+    "input_range": 4095,
+    "finest_defect": 12,
+    "seed": 7,
+    "settings": {"smoothing": 9},
+}
+ABOUT_FEATURES = {"no_cache": True, "feature_memory": 0.0, "feature_disk": 0.0}
+OPTIONS: dict[type[Request], dict[str, Any]] = {
+    FitRequest: {**ABOUT_DETECTORS, "output": "another"},
+    InspectRequest: {
+        **ABOUT_DETECTORS,
+        "photos": ["photos/0.png"],
+        "model": "model.safetensors",
+        "output": "another",
+        "threshold": 0.01,
+        "heatmaps": "png",
+        "maps": "npy",
+        "max_pictures": 1,
+        "fresh": True,
+        "command": "promptad inspect that",
+    },
+    TrainRequest: {
+        **ABOUT_WEIGHTS,
+        **ABOUT_FEATURES,
+        "method": "promptad-zs",
+        "output": "another-prompts",
+        "on": ["set", "other"],
+        "licence": ["CC0"],
+        "classes": "cup",
+        "leave_out": "nut",
+        "normal": "fine",
+        "preset": "paper",
+        "seeds": 2,
+        "seed": 7,
+        "settings": {"epochs": 2},
+        "compact": True,
+        "fresh": True,
+        "command": "promptad train that",
+    },
+    EvaluateRequest: {
+        **ABOUT_WEIGHTS,
+        **ABOUT_FEATURES,
+        "dataset": "other",
+        "method": "clip",
+        "preset": "paper",
+        "weights": ["mine.safetensors"],
+        "shots": "2",
+        "seeds": 1,
+        "parts": "memory",
+        "classes": "cup",
+        "normal": "fine",
+        "object": "cog",
+        "eval_size": 24,
+        "convention": {"masks": "bilinear", "eval_size": 20},
+        "shots_from": ["shots.json"],
+        "limit": 1,
+        "oracle_test": True,
+        "settings": {"smoothing": 9},
+        "output": "another",
+        "fresh": True,
+    },
+    DamageRequest: {
+        "good": ["good", "more"],
+        "output": "another",
+        "object": "cog",
+        "count": 3,
+        "kinds": "hole",
+        "seed": 7,
+    },
+}
+RUNS: dict[type[Request], Callable[[Any], Any]] = {
+    FitRequest: fit,
+    InspectRequest: inspect,
+    TrainRequest: train,
+    EvaluateRequest: evaluate,
+    DamageRequest: damage,
+}
+
+
+def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
+    """Runs to which each option is added: every command with methods of every kind."""
+    learning = {"object": "nut", "settings": QUICK["promptad"]}
+    return {
+        "fit promptad": (FitRequest, {"good": ["good"], "output": "new", **learning}),
+        "fit clip": (FitRequest, {"good": ["good"], "output": "new", "object": "nut", "method": "clip"}),
+        "inspect promptad": (InspectRequest, {"photos": ["photos"], "good": ["good"], **learning}),
+        "inspect clip": (InspectRequest, {"photos": ["photos"], "method": "clip", "object": "nut"}),
+        "inspect rwda": (InspectRequest, {"photos": ["photos"], "method": "rwda", "object": "nut"}),
+        "train rwda": (TrainRequest, {"method": "rwda", "settings": QUICK["rwda"]}),
+        "train anomalyclip": (
+            TrainRequest,
+            {"method": "anomalyclip", "on": ["set"], "settings": QUICK["anomalyclip"]},
+        ),
+        "evaluate promptad": (
+            EvaluateRequest,
+            {"dataset": "set", "shots": "1", "seeds": 2, "settings": {**QUICK["promptad"], "epochs": 2}},
+        ),
+        "evaluate clip": (EvaluateRequest, {"dataset": "set", "method": "clip"}),
+        "evaluate rwda": (EvaluateRequest, {"dataset": "set", "method": "rwda", "shots": "0,1", "seeds": 2}),
+        "damage": (DamageRequest, {"good": ["good"], "count": 2}),
+    }
+
+
+CASES = [(name, option) for name, (kind, _) in beginnings().items() for option in OPTIONS[kind]]
+# Where another value than the one above is needed.
+OTHERWISE = {("fit clip", "method"): "rwda", ("inspect clip", "method"): "rwda", ("evaluate clip", "method"): "rwda"}
+# The pairs that are refused. What they need, or what brings their input already, is in the line.
+REFUSALS = {
+    *(("fit promptad", option) for option in ("only_defects",)),
+    *(("fit clip", option) for option in ("only_defects", "weights", "seed")),
+    *(("inspect promptad", option) for option in ("only_defects", "model")),
+    *(
+        ("inspect clip", option)
+        for option in ("held_out", "defective", "false_alarms", "only_defects", "weights", "seed")
+    ),
+    ("inspect clip", "model"),
+    *(
+        ("inspect rwda", option)
+        for option in ("held_out", "defective", "false_alarms", "only_defects", "preset", "seed")
+    ),
+    *(("inspect rwda", option) for option in ("model", "settings")),
+    *(
+        ("train rwda", option)
+        for option in (*ABOUT_FEATURES, "method", "on", "licence", "classes", "leave_out", "normal")
+    ),
+    ("train anomalyclip", "preset"),
+    *(("evaluate promptad", option) for option in ("weights", "object")),
+    *(("evaluate clip", option) for option in ("weights", "object", "parts", "shots_from", "oracle_test")),
+    *(("evaluate rwda", option) for option in ("preset", "object", "parts", "eval_size", "convention", "oracle_test")),
+    ("evaluate rwda", "settings"),
+}
+# Words of a refusal or a line that does not call the option by its name.
+WORDS = {
+    "method": "is trained on labelled photos",
+    "preset": "input size 518 must be a multiple of the patch size 8",  # paper of AnomalyCLIP, and the tiny tower
+    "settings": "smoothing changes nothing here: RWDA gives no anomaly maps",
+}
+
+
+def test_every_option_of_every_request_is_tried():
+    for kind, options in OPTIONS.items():
+        assert {entry.name for entry in fields(kind)} == set(options), kind
+
+
+BEFORE: dict[str, tuple[dict[str, Any], list[str]]] = {}
+
+
+def plain(beginning: str, place: Path) -> tuple[dict[str, Any], list[str]]:
+    """What is seen of a run without further options; looked at once. `place` is as new afterwards."""
+    if beginning not in BEFORE:
+        kind, values = beginnings()[beginning]
+        new = shutil.copytree(place, place.with_name("new"))
+        BEFORE[beginning] = observed(place, lambda: RUNS[kind](kind(**values)))
+        shutil.rmtree(place)
+        new.rename(place)
+        os.chdir(place)
+    return BEFORE[beginning]
+
+
+@pytest.mark.parametrize("beginning", beginnings())
+def test_the_same_run_looks_the_same(beginning, place):
+    """Or any option would seem to be used."""
+    kind, values = beginnings()[beginning]
+    first = plain(beginning, place)
+    assert REFUSED not in first[0], first
+    assert observed(place, lambda: RUNS[kind](kind(**values))) == first
+
+
+@pytest.mark.parametrize(("beginning", "option"), CASES)
+def test_an_option_is_used_or_refused_or_named_as_not_used(beginning, option, place):
+    kind, values = beginnings()[beginning]
+    before, lines_before = plain(beginning, place)
+    value = OTHERWISE.get((beginning, option), OPTIONS[kind][option])
+    with_option = {**values, option: {**values.get(option, {}), **value} if isinstance(value, dict) else value}
+    if option in ("method", "weights"):  # the settings are of another method
+        with_option.pop("settings", None)
+    after, lines = observed(place, lambda: RUNS[kind](kind(**with_option)))
+    new = [line for line in lines if line not in lines_before]
+    assert (REFUSED in after) == ((beginning, option) in REFUSALS), after.get(REFUSED, "not refused")
+    if REFUSED in after or after == before:
+        named = [line for line in new if re.search(rf"\b{option}\b", line) or WORDS.get(option, "-") in line]
+        assert named, f"{option} is neither used nor named: {new}"
