@@ -123,3 +123,13 @@ def test_files_of_tests_have_names_of_their_own():
     """pytest imports them by their names alone: two of one name end the whole run."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_functions_fit_on_a_screen(name):
+    """At most 60 lines, and less than 50 where options become requests and results are printed."""
+    most = 49 if room(name) == "cli" else 60
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {node.name: lines for node in functions if (lines := (node.end_lineno or 0) - node.lineno + 1) > most}
+    assert not long

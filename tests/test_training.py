@@ -341,3 +341,15 @@ def test_prompts_of_the_package_tell_a_broken_bottle_from_a_whole_one(name, star
     if broken[0].map is not None:
         mask = read_mask(shared_data / "mvtec/bottle/ground_truth/broken_large/000_mask.png")
         assert broken[0].map[mask].mean() > 2 * broken[0].map[~mask].mean()
+
+
+def test_a_file_of_another_training_is_refused_before_photos_are_read(root, cache, tmp_path, monkeypatch):
+    output = train("anomalyclip", root, tmp_path / "prompts.safetensors", cache).path
+    monkeypatch.setattr("promptad.training.AuxiliarySet", lambda *_, **__: pytest.fail("photos were read"))
+    for method, options in (
+        ("anomalyclip", {"settings": {"epochs": 3}}),
+        ("anomalyclip", {"preset": "paper", "settings": {"input_size": 48}}),
+        ("promptad-zs", {}),
+    ):
+        with pytest.raises(ConfigError, match="holds prompts of another training"):
+            train(method, root, output, cache, **options)

@@ -90,53 +90,59 @@ def train_prompts(
     config = entry.make_config(preset, **(settings or {}))
     method = cast(Trained, entry.build(backbone, config, "object"))
     result = Training(output)
-    if bool(sources) == (method.needs == "nothing"):
-        raise ConfigError(
-            f"{entry.title} is trained on words alone; leave the data set out"
-            if sources
-            else f"{entry.title} is trained on labelled photos; name a data set ({argument('on')})"
-        )
+    _require_sources(entry.title, method, sources)
+    asked: dict[str, Any] = {"method": [name, preset], "config": config_dict(config), "backbone": backbone.fingerprint}
+    if not fresh and output.exists():
+        _refuse_other(output, asked, backbone)  # before all photos are read
     data = _read(method, config, sources, backbone, cache, keep_bytes, reading) if sources else None
     result.problems = data.problems if data else []
-    identity: dict[str, Any] = {
-        "method": [name, preset],
-        "config": config_dict(config),
-        "backbone": backbone.fingerprint,
-        "data": data.fingerprint if data else None,
-        "version": __version__,
-    }
-    if compact:
-        identity["compact"] = True
+    identity = {**asked, "data": data.fingerprint if data else None, "version": __version__}
+    identity |= {"compact": True} if compact else {}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
     if fresh:
         state.unlink(missing_ok=True)
     elif output.exists():
-        result.reused, result.card = True, _finished_card(output, key)
-        result.losses = list(result.card.get("losses", []))
-        return result
+        card = _finished_card(output, key)
+        return replace(result, reused=True, card=card, losses=list(card.get("losses", [])))
     began = time.perf_counter()
     result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
-    result.card = {
-        "title": f"{entry.title}, preset {preset}",
-        "data": [_described(source, data) for source in sources] if data else [],
-        "command": command,
-        "losses": result.losses,
-        "seconds": round(time.perf_counter() - began, 1),
-        "key": key,
-    }
+    described = [_described(source, data) for source in sources] if data else []
+    result.card = {"title": f"{entry.title}, preset {preset}", "data": described, "command": command}
+    result.card |= {"losses": result.losses, "seconds": round(time.perf_counter() - began, 1), "key": key}
     write_learned(output, method, backbone, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
     state.unlink(missing_ok=True)
     return result
+
+
+def _require_sources(title: str, method: Trained, sources: Sequence[Source]) -> None:
+    if bool(sources) == (method.needs == "nothing"):
+        raise ConfigError(
+            f"{title} is trained on words alone; leave the data set out"
+            if sources
+            else f"{title} is trained on labelled photos; name a data set ({argument('on')})"
+        )
+
+
+def _refuse_other(output: Path, asked: Mapping[str, Any], backbone: Backbone) -> None:
+    """Raises ConfigError where a file is there that another method, preset, config or backbone gave."""
+    learned = read_learned(output)
+    there = {"method": [learned.method, learned.preset], "config": config_dict(learned.make_config({}))}
+    if any(there[name] != asked[name] for name in there) or learned.backbone["sha256"] != backbone.sha256:
+        raise _other_training(output)
+
+
+def _other_training(output: Path) -> ConfigError:
+    return ConfigError(
+        f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"
+    )
 
 
 def _finished_card(output: Path, key: str) -> dict[str, Any]:
     """The card of the very same training. Raises ConfigError where the file is of another one."""
     card = read_learned(output).card
     if card.get("key") != key:
-        raise ConfigError(
-            f"{output}: holds prompts of another training; choose another output, or replace it ({argument('fresh', 'True')})"
-        )
+        raise _other_training(output)
     return card
 
 

@@ -85,13 +85,8 @@ def read_good_photos(
         if copy is not None:
             _refuse_learned(copy, names[number], names[copy.of], number >= len(good) > copy.of and role != "unused")
             copies.append((names[number], names[copy.of], copy.exact))
-        entry: dict[str, Any] = {"name": names[number], "size": [int(side) for side in photo.shape[:2]]}
-        if isinstance(item, str | Path):
-            entry["sha256"] = sha256_file(item)
-        if copy is not None:
-            entry["copy_of"] = names[copy.of]
         if number < len(good):
-            out.entries.append(entry)
+            out.entries.append(_entry(item, names[number], photo, names[copy.of] if copy is not None else None))
         if copy is None:
             if number < len(good) and out.first is None:
                 out.first = photo
@@ -100,6 +95,16 @@ def read_good_photos(
         done()
     _say(copies, len(numbers))
     return out
+
+
+def _entry(item: Any, name: str, photo: Photo, original: str | None) -> dict[str, Any]:
+    """What is kept of a good photo, see :class:`GoodPhotos`."""
+    entry: dict[str, Any] = {"name": name, "size": [int(side) for side in photo.shape[:2]]}
+    if isinstance(item, str | Path):
+        entry["sha256"] = sha256_file(item)
+    if original is not None:
+        entry["copy_of"] = original
+    return entry
 
 
 def encode_defective(

@@ -26,6 +26,7 @@ from promptad.data.photos import read_photo
 from promptad.data.pixels import Mask, Rgb
 from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.inputs import argument
+from promptad.steps import Progress, Steps
 
 SMALLEST, LARGEST = 0.001, 0.1
 """Shares of the photo that damage covers; between them every order of magnitude is equally likely."""
@@ -37,8 +38,6 @@ _FORMAT = "promptad practice set 1"
 _ATTEMPTS = 12
 _MIN_PIXELS, _MIN_CHANGE = 12, 14.0  # a mask of fewer pixels, or a fainter change on average (levels), is drawn again
 _QUALITY = 95
-
-Progress = Callable[[int, int], None]
 
 
 def check_kinds(kinds: Sequence[str]) -> list[str]:
@@ -194,24 +193,20 @@ def write_damaged(
     train = sources if both else sources[1::2]
     _claim(folder, class_name, count, kinds, seed, test, train)
     copies = [("train", train, max(len(train), 4)), ("test", test, max(len(test), count // 2))]
-    total, done = sum(number for *_, number in copies) + count, 0
+    steps = Steps(progress, sum(number for *_, number in copies) + count)
     for split, photos, number in copies:
         for index in range(number):
             target = folder / split / "good" / f"{index:03d}.jpg"
             if not target.exists():
                 photo = read_photo(photos[index % len(photos)].path)
                 write_atomic(target, _jpeg(varied(photo, _generator(seed, f"{folder.name}/{split}/{index}", "good"))))
-            done += 1
-            if progress:
-                progress(done, total)
+            steps.tick()
     for index in range(count):
         # The extra turn keeps kinds and photos from meeting in the same pairs when their numbers share a factor.
         source = test[(index + index // len(test)) % len(test)]
         donor = sources[(sources.index(source) + 1 + index) % len(sources)]
         _write_one(folder, source, donor, kinds[index % len(kinds)], index, seed, report)
-        done += 1
-        if progress:
-            progress(done, total)
+        steps.tick()
     return folder
 
 
