@@ -169,8 +169,8 @@ def inspect(request: InspectRequest) -> Any:
 
 
 def train(request: TrainRequest) -> Any:
-    list(TrainRequest(**{**_given(request), "fresh": False}).run())
-    return [(done.path.name, done.losses, done.reused, str(done.problems)) for done, _ in request.run()]
+    TrainRequest(**{**_given(request), "fresh": False}).run()
+    return [(result.path.name, result.losses, result.reused, str(result.problems)) for result in request.run()]
 
 
 def evaluate(request: EvaluateRequest) -> Any:

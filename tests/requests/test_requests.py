@@ -26,13 +26,15 @@ from promptad import (
 from promptad.annotations import field_types
 from promptad.cli import build
 from promptad.cli.console import show_notices
+from promptad.cli.takes import argument_option
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Precision
 from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument
 from promptad.learning.features import FeatureStore
 from promptad.methods.catalogue import FACTS
 from promptad.methods.registry import METHODS
-from promptad.notices import collected_notices
+from promptad.notices import PromptadNotice, collected_notices
 from promptad.requests.detecting import _BROUGHT
 from promptad.run.judging import HeatmapKind, MapKind
 from tiny import tiny_backbone
@@ -246,7 +248,7 @@ def test_what_is_not_there_is_told_before_torch_is_loaded(what, folder):
     code = (
         "import sys, promptad\n"
         f"request = promptad.{COMMANDS[name].__name__}({values})\n"
-        "try: list(request.run() or ())\n"
+        "try: request.run()\n"
         "except promptad.errors.PromptadError as error: print(error, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True, text=True)
@@ -300,3 +302,26 @@ def test_a_defective_photo_that_cannot_be_read_is_told_and_left_out(folder):
     request.run(said=skipped.append, failed=failed.append)
     assert len(failed) == 2 and "broken.png" in failed[0] and "b.png" in failed[1]
     assert len(skipped) == 1 and "notes.txt" in skipped[0]
+
+
+def test_what_is_left_out_is_a_notice_where_nobody_listens(folder):
+    with pytest.warns(PromptadNotice) as said:
+        FitRequest(good=folder / "good", settings=SETTINGS).run()
+    for name in ("broken.png", "notes.txt"):
+        assert sum(name in str(warning.message) for warning in said) == 1
+
+
+def test_errors_call_an_option_as_its_command_does():
+    for request in COMMANDS.values():
+        for entry in fields(request):
+            if not entry.metadata["place"]:
+                with show_notices():
+                    named = argument(entry.name)
+                assert named in (entry.metadata["option"] or argument_option(entry.name)).split(), entry.name
+
+
+def test_a_last_seed_that_cannot_be_is_told_before_the_first_training(folder, monkeypatch):
+    monkeypatch.setattr(TrainRequest, "open_backbone", lambda self: pytest.fail("weights were loaded first"))
+    assert "seed must be from 0 to 4294967295" in said(
+        lambda: TrainRequest(method="rwda", output=folder / "p", seed=2**32 - 2, seeds=3).run()
+    )

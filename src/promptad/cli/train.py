@@ -25,8 +25,7 @@ def train(request: TrainRequest) -> None:
     the same command goes on after the last finished epoch, to the same result. Use the file with
     `promptad inspect PHOTOS --weights FILE`.
     """
-    failures = Failures()
-    first: Path | None = None
+    failures, shown = Failures(), False
     with ExitStack() as bars:
 
         def watch(path: Path) -> tuple[Update, Update]:
@@ -34,32 +33,35 @@ def train(request: TrainRequest) -> None:
             reading, training = bars.enter_context(progress_stages("reading photos", f"training {path.stem}"))
             return reading, training
 
+        def trained(result: Training, clip: Backbone) -> None:
+            nonlocal shown
+            bars.close()
+            for line in result.problems:
+                failures(line)
+            _show(result, clip, first=not shown)
+            shown = True
+
         try:
-            for done, clip in request.run(watch):
-                bars.close()
-                for line in done.problems:
-                    failures(line)
-                _show(done, clip, first=first is None)
-                first = first or done.path
+            results = request.run(watch=watch, trained=trained)
         except KeyboardInterrupt:
             again = "the same command without --fresh" if request.fresh else "the same command"
             warn(f"{again} goes on after the last finished epoch")
             raise
     named = f" --backbone {shlex.quote(request.backbone)}" if request.backbone else ""
-    say(f"next       promptad inspect PHOTOS --weights {first}{named} -o out/")
+    say(f"next       promptad inspect PHOTOS --weights {results[0].path}{named} -o out/")
     failures.end()
 
 
-def _show(done: Training, clip: Backbone, *, first: bool) -> None:
+def _show(result: Training, clip: Backbone, *, first: bool) -> None:
     """Prints what a training used (once for several seeds) and what it gave."""
     if first:
-        say(f"method     {done.card['title']}")
+        say(f"method     {result.card['title']}")
         say(f"backbone   {clip.identity}")
-        for source in done.card["data"]:
+        for source in result.card["data"]:
             say(
                 f"trained on {source['name']}: {source['normal']} good and {source['anomalous']} anomalous photos, licence "
                 f"{source['licence']}"
             )
-    losses = done.losses
+    losses = result.losses
     say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
-    say(f"saved      {done.path}{' (was there already)' if done.reused else ''}")
+    say(f"saved      {result.path}{' (was there already)' if result.reused else ''}")

@@ -11,6 +11,7 @@ from promptad.annotations import Weight, checked_value, field_types
 from promptad.data.files import shown
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
+from promptad.notices import notice
 
 if TYPE_CHECKING:
     from promptad.clip.backbone import Backbone
@@ -26,7 +27,7 @@ class Lines:
 
     Attributes:
         skipped: told of files that are no photos. failed: told of what should have been read or made and could not be; as
-            `skipped` where nobody is named.
+            `skipped` where nobody is named. Where there is neither, each line is a notice.
     """
 
     skipped: Said | None = None
@@ -34,14 +35,11 @@ class Lines:
 
     def skip(self, line: str) -> None:
         """A file that is no photo."""
-        if self.skipped is not None:
-            self.skipped(line)
+        (self.skipped or notice)(line)
 
     def fail(self, line: str) -> None:
         """Something that could not be read or made."""
-        told = self.failed or self.skipped
-        if told is not None:
-            told(line)
+        (self.failed or self.skipped or notice)(line)
 
 
 def asked(words: str, default: Any = MISSING, *, option: str = "", place: str = "", commas: bool = False) -> Any:

@@ -225,7 +225,7 @@ class FitRequest(DetectorRequest):
         Args:
             progress: called with steps done and in all: photos, epochs, scores for the threshold.
             said: called with a line for each file that is no photo. failed: the same for each photo that cannot be read;
-                `said` where it is not given.
+                `said` where it is not given. Without either, such a line is a notice.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -292,7 +292,7 @@ class InspectRequest(DetectorRequest):
         Args:
             learning, judging: called with steps, and photos, done and in all.
             said: called with a line for each file that is no photo. failed: the same for each photo that cannot be read or
-                judged, and each file that cannot be written; `said` where it is not given.
+                judged, and each file that cannot be written; `said` where it is not given. Without either, such a line is a notice.
 
         Raises:
             PromptadError: whatever stops the run, on one line.

@@ -142,7 +142,7 @@ class EvaluateRequest(FeaturesRequest):
         facts = [method_facts(name) for name in self.method]
         named = ", ".join(self.method)
         if all(entry.good_photos == "unused" for entry in facts):
-            idle = [argument(name) for name in self.given(("shots", "seeds"))]
+            idle = [argument(name) for name in self.given(("shots", "seeds")) if name != "shots" or any(self.shots)]
             idle += [f"seed among {argument('settings')}"] if "seed" in self.settings else []
             if idle:
                 notice(

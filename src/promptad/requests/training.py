@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,11 +130,17 @@ class TrainRequest(FeaturesRequest):
             return [path]
         return [path.with_stem(f"{path.stem}-{first_seed + number}") for number in range(self.seeds)]
 
-    def run(self, watch: Callable[[Path], Watched] | None = None) -> Iterator[tuple[Training, Backbone]]:
-        """Trains; gives what each seed gave as soon as it is there, and the backbone.
+    def run(
+        self,
+        *,
+        watch: Callable[[Path], Watched] | None = None,
+        trained: Callable[[Training, Backbone], None] | None = None,
+    ) -> list[Training]:
+        """Trains, and gives what each seed gave; photos that could not be used are in its `problems`.
 
         Args:
             watch: called with each file before its training; gives who is told of the progress.
+            trained: called with what a seed gave as soon as its file is written, and the backbone.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -149,13 +155,16 @@ class TrainRequest(FeaturesRequest):
         from promptad.training import train_prompts
 
         values = self.method_settings()
-        config = find_method(self.method).make_config(self.preset, **values)
+        first = find_method(self.method).make_config(self.preset, **values).seed
+        seeds = range(first, first + self.seeds)
+        find_method(self.method).make_config(self.preset, **{**values, "seed": seeds[-1]})  # the largest seed there is
         clip, cache = self.open_backbone(), self.feature_store()
-        for number, path in enumerate(self.outputs(config.seed)):
+        results = []
+        for seed, path in zip(seeds, self.outputs(first), strict=True):
             reading, training = watch(path) if watch is not None else (None, None)
             train = functools.partial(train_prompts, self.method, sources, clip, path, preset=self.preset, cache=cache)
-            done = train(
-                settings=values | {"seed": config.seed + number},
+            result = train(
+                settings={**values, "seed": seed},
                 keep_bytes=int(self.feature_memory * GIB),
                 fresh=self.fresh,
                 compact=self.compact,
@@ -163,4 +172,7 @@ class TrainRequest(FeaturesRequest):
                 reading=reading,
                 training=training,
             )
-            yield done, clip
+            results.append(result)
+            if trained is not None:
+                trained(result, clip)
+        return results
