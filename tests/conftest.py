@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,13 @@ def shared() -> Path:
 def shared_data(shared: Path) -> Path:
     """Real data sets in the MVTec layout: ``cookies``, ``mvtec/bottle``, ``magnetic_tile``."""
     return shared / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_reach_children() -> Iterator[None]:
+    """Processes that tests start hear SIGINT, also where the tests themselves run behind a shell's `&`, which ignores it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
