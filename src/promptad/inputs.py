@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 _options: ContextVar[bool] = ContextVar("promptad_options", default=False)
 # Options that are not called as the argument is.
-_NAMES = {"defects": "--defect", "output": "-o", "settings": "--set", "licences": "--licence", "sources": "--on"}
+_NAMES = {"defects": "--defect", "output": "-o", "settings": "--set"}
 
 
 @contextmanager

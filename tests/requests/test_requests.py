@@ -108,6 +108,8 @@ def test_what_a_saved_detector_brings_is_refused_beside_it_in_python_and_in_comm
         ({"good": "good/", "defects": "scratch"}, "defects must be a list such as"),
         ({"good": "good/", "max_pictures": 0}, "max_pictures must be from 1"),
         ({"good": "good/", "threshold": float("nan")}, "threshold must be a number"),
+        ({"good": "good/", "false_alarms": 1}, "false_alarms must be above 0 and below 1, such as 0.01 for 1 %; got 1"),
+        ({"good": "good/", "false_alarms": -0.1}, "false_alarms must be above 0 and below 1"),
         ({"good": "good/", "false_alarms": float("inf")}, "false_alarms must be a number"),
         ({"good": "good/", "precision": "fp8"}, "precision must be one of fp32, bf16"),
     ],
@@ -325,3 +327,13 @@ def test_a_last_seed_that_cannot_be_is_told_before_the_first_training(folder, mo
     assert "seed must be from 0 to 4294967295" in said(
         lambda: TrainRequest(method="rwda", output=folder / "p", seed=2**32 - 2, seeds=3).run()
     )
+
+
+def test_help_shows_what_a_command_has_of_its_own_first_and_weights_last():
+    shown = [parameter.name for parameter in typer.main.get_command(build()).commands["inspect"].params]
+    assert shown[:2] == ["photos", "model"] and shown[-4:] == ["backbone", "activation", "precision", "device"]
+    assert shown.index("fresh") < shown.index("good") < shown.index("settings")
+    metavars = {
+        parameter.name: parameter.metavar for parameter in typer.main.get_command(build()).commands["train"].params
+    }
+    assert metavars["on"] == "PATH" and metavars["seeds"] == "NUMBER" and metavars["fresh"] is None

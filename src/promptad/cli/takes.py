@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -34,7 +35,7 @@ def takes(
 
     def wrap(command: Callable[[R], None]) -> Callable[..., None]:
         types = field_types(request)
-        shown = [entry for entry in fields(request) if entry.metadata.get("place") != "hidden"]
+        shown = [entry for entry in _ordered_fields(request) if entry.metadata.get("place") != "hidden"]
         named = {entry.name: _parameter(entry, types[entry.name], arguments, required) for entry in shown}
         ordered = [*(named[name] for name in arguments), *(p for name, p in named.items() if name not in arguments)]
 
@@ -56,6 +57,12 @@ def takes(
     return wrap
 
 
+def _ordered_fields(request: type[Request]) -> list[Field[Any]]:
+    """The fields that a request has of its own, then those that it shares with others, as help shows them."""
+    owners = {name: depth for depth, cls in enumerate(request.__mro__) for name in vars(cls).get("__annotations__", ())}
+    return sorted(fields(request), key=lambda entry: owners[entry.name])
+
+
 def _parameter(entry: Field[Any], annotation: Any, arguments: tuple[str, ...], required: tuple[str, ...]) -> Any:
     default = entry.default if entry.default_factory is MISSING else entry.default_factory()
     kind = str | None if entry.metadata.get("commas") else _plain(annotation)
@@ -67,14 +74,21 @@ def _parameter(entry: Field[Any], annotation: Any, arguments: tuple[str, ...], r
         default, kind = inspect.Parameter.empty, _without_none(kind)
     words = str(entry.metadata["words"])
     if entry.name in arguments:
-        info: Any = typer.Argument(help=words, show_default=False)
+        info: Any = typer.Argument(help=words, show_default=False, metavar=entry.name.upper())
         default = inspect.Parameter.empty if entry.name in required else default
     else:
         names = str(entry.metadata.get("option") or argument_option(entry.name)).split()
-        info = typer.Option(*names, help=words)
+        info = typer.Option(*names, help=words, metavar=_metavar(kind))
     return inspect.Parameter(
         entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
     )
+
+
+def _metavar(kind: Any) -> str | None:
+    """What help calls a value of that kind; None for a flag, which has none."""
+    kind = _without_none(kind)
+    kind = get_args(kind)[0] if get_origin(kind) is list else kind
+    return {Path: "PATH", int: "NUMBER", float: "NUMBER", str: "TEXT"}.get(kind)
 
 
 def argument_option(name: str) -> str:

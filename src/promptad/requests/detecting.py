@@ -69,6 +69,10 @@ class DetectorRequest(BackboneRequest):
 
     def check(self) -> None:
         """Inputs that belong together, before anything is loaded."""
+        if self.false_alarms is not None and not 0 < self.false_alarms < 1:
+            raise ConfigError(
+                f"{argument('false_alarms')} must be above 0 and below 1, such as 0.01 for 1 %; got {self.false_alarms:g}"
+            )
         if not self.good:
             self.refuse(("held_out", "defective"), f"need good photos to learn from; give some ({argument('good')})")
         if self.only_defects:
