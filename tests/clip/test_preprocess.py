@@ -259,7 +259,7 @@ def test_a_finest_defect_is_as_large_as_a_patch_everywhere_in_photos_of_every_sh
     try:
         views = preprocess.views(height, width)
     except PhotoError as error:
-        least = int(re.search(r"finest_defect of at least (\d+)", str(error))[1])
+        least = int(re.search(r"at least finest_defect=(\d+)", str(error))[1])
         assert least > finest and Preprocess(96, 16, finest=least).views(height, width)
         with pytest.raises(PhotoError):
             Preprocess(96, 16, finest=least - 1).views(height, width)

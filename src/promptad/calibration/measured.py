@@ -55,7 +55,7 @@ def measured(kind: ScoreKind, rate: float, good: int) -> str:
     row = by_photos[max(numbers)]
     photos = "1 photo" if max(numbers) == 1 else f"{max(numbers)} photos"
     return (
-        f" On {PRODUCTS} measured sets, at an aim of {max(rates):.0%} with {photos}, {_shares(row.false_alarms)} of "
+        f" On {PRODUCTS} measured sets (preset clean, starter weights), at an aim of {max(rates):.0%} with {photos}, {_shares(row.false_alarms)} of "
         f"further good photos were called anomalous, and {_shares(row.found)} of defective ones were found."
     )
 

@@ -2,7 +2,8 @@
 
 A few scores say little about their own spread, and one says nothing. What they lack comes from products that were
 measured: scores of good photos of one product are taken as normally distributed on the line, with a variance that varies
-from product to product around a usual one. The constants and the command that measured them: `docs/thresholds.md`.
+from product to product around a usual one. Those of distances (`promptad`) were fitted to measured products, as
+`docs/thresholds.md` tells with the command; those of the other kinds are assumed, after the same form, and not measured yet.
 """
 
 from __future__ import annotations

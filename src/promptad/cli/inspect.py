@@ -52,5 +52,7 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")
+    else:
+        say("threshold  none, so no verdicts: good photos (--good) set one, or give your own (--threshold)")
     say(f"table      {report.csv}")
     say(f"page       {report.page}")

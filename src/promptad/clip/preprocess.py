@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from promptad.errors import ConfigError, PhotoError
+from promptad.inputs import argument
 
 Fit = Literal["auto", "letterbox", "area", "squash", "crop", "tiles", "multicrop"]
 Channels = Literal["rgb", "bgr"]
@@ -148,7 +149,7 @@ class Preprocess:
                 side = self.size * finest / self.patch
             raise PhotoError(
                 f"a photo of {width}x{height} pixels needs {len(rows) * len(columns)} tiles for defects of {self.finest} "
-                f"pixels, at most {MAX_FINE_TILES} are made; name a finest_defect of at least {finest}, or cut the photo"
+                f"pixels, at most {MAX_FINE_TILES} are made; name at least {argument('finest_defect', str(finest))}, or cut the photo"
             )
         return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
