@@ -19,6 +19,7 @@ from promptad.clip.vision import (
     VisionTower,
     concatenate,
     resize_positions,
+    window_patches,
 )
 from promptad.errors import ConfigError
 from tiny import tiny_backbone
@@ -296,3 +297,36 @@ def test_batches_are_cut_and_joined(tower):
     assert concatenate([plain, plain]).patches is None
     with pytest.raises(ConfigError, match="grids"):
         concatenate([whole, tower(photos(48, 64), FeatureRequest((2,), LocalStream(1)))])
+
+
+@torch.no_grad()
+def test_windows_and_the_input_itself_come_with_the_other_features(tower):
+    images, request = photos(48, 64, 3), FeatureRequest((2,), LocalStream(1), windows=(2, 3), inputs=True)
+    features = tower(images, request)
+    assert torch.equal(features.inputs, images)
+    for side in (2, 3):
+        windows = window_patches(features.grid, side)
+        close(features.windows[side], tower.encode_windows(images, windows), 1e-6)
+        close(features.windows[side], tower.encode_windows(images, windows, batch=5), 1e-6)
+    assert not tower(images).windows and tower(images).inputs is None
+    parts = concatenate([features[0:1], features[1:3]])
+    assert parts.tensors().keys() == {"image", "patches", "tap2", "window2", "window3", "inputs"}
+    assert all(torch.equal(tensor, features.tensors()[name]) for name, tensor in parts.tensors().items())
+    assert parts.nbytes == features.nbytes
+    with pytest.raises(ConfigError, match="different tensors"):
+        concatenate([features, tower(images, FeatureRequest((2,)))])
+    with pytest.raises(ConfigError, match="windows of 7x7"):
+        tower(images, FeatureRequest(windows=(7,)))
+
+
+def test_requests_of_before_keep_their_name_in_caches():
+    assert FeatureRequest((1,)).decides().keys() == {
+        "taps",
+        "local",
+        "tap_point",
+        "normalise_class",
+        "tap_class",
+        "positions",
+    }
+    assert FeatureRequest(windows=(2,)).decides()["windows"] == (2,)
+    assert FeatureRequest(inputs=True).decides() != FeatureRequest().decides()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, normalise
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.errors import PhotoError
 from promptad.learning import features as module
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures, default_store
@@ -311,12 +311,21 @@ def test_photos_that_do_not_fit_are_said_and_the_others_serve_every_pass(backbon
     assert stored_bytes(store.folder) <= store.max_bytes
 
 
+def test_every_kind_of_feature_comes_back_from_the_store(backbone, tmp_path):
+    request = FeatureRequest((1, 2), LocalStream(1), windows=(2,), inputs=True)
+    (encoded,) = Encoder(backbone, AUTO, request).encode([noise((60, 80))])
+    store = FeatureStore(tmp_path)
+    store.put("a" * 64, encoded)
+    for before, after in zip(encoded.features, store.get("a" * 64).features, strict=True):
+        assert after.tensors().keys() == {"image", "patches", "tap1", "tap2", "window2", "inputs"}
+        assert all(torch.equal(after.tensors()[name], tensor) for name, tensor in before.tensors().items())
+
+
 @pytest.mark.parametrize(("precision", "share"), [("bf16", 0.5), ("fp32", 1.0)])
 def test_what_16_bits_hold_exactly_takes_16_bits_and_comes_back_the_same(backbone, tmp_path, precision, share):
     (encoded,) = Encoder(backbone, AUTO, REQUEST).encode([noise((60, 80))])
     if precision == "bf16":
-        rounded = [Features(f.image.bfloat16().float(), f.patches.bfloat16().float(),
-                            {k: t.bfloat16().float() for k, t in f.taps.items()}, f.grid) for f in encoded.features]  # fmt: skip
+        rounded = [features.each(lambda tensor: tensor.bfloat16().float()) for features in encoded.features]
         encoded = replace(encoded, features=rounded)
     assert encoded.narrowed().nbytes == share * encoded.nbytes
     store = FeatureStore(tmp_path)

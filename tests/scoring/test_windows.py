@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from promptad.clip.vision import window_patches
 from promptad.errors import ConfigError
-from promptad.scoring.windows import harmonic_aggregation, window_patches
+from promptad.scoring.windows import harmonic_aggregation
 
 
 @pytest.mark.parametrize(("side", "count"), [(2, 196), (3, 169), (1, 225), (15, 1)])

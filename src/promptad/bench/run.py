@@ -342,12 +342,21 @@ def _name(path: Path, root: Path | None) -> str:
 
 
 def _shared_layouts(detectors: Sequence[Detector]) -> list[_Layout]:
-    """How each detector's photos are encoded, with the taps of all that else encode alike: one pass serves all."""
+    """How each detector's photos are encoded, with the taps and windows of all that else encode alike: one pass serves
+    all. An input that a method runs through the tower itself is large, and kept for that method alone."""
     taps: dict[_Layout, set[int]] = {}
+    windows: dict[_Layout, set[int]] = {}
     alike = []
     for detector in detectors:
         request = detector.encoder.request
-        layout = (detector.preprocess, replace(request, taps=()))
+        layout = (detector.preprocess, replace(request, taps=(), windows=()))
         alike.append(layout)
         taps.setdefault(layout, set()).update(request.taps)
-    return [(pixels, replace(request, taps=tuple(sorted(taps[pixels, request])))) for pixels, request in alike]
+        windows.setdefault(layout, set()).update(request.windows)
+    return [
+        (
+            layout[0],
+            replace(layout[1], taps=tuple(sorted(taps[layout])), windows=tuple(sorted(windows[layout]))),
+        )
+        for layout in alike
+    ]

@@ -13,9 +13,9 @@ setting, the other CLIP's own block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class FeatureRequest:
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
         tap_class: keep the class token as the first row of every tap.
         positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.
+        windows: sides in patches of the square windows (stride 1) that are encoded too, for WinCLIP.
+        inputs: give the normalised input itself too, for methods that run the tower on their own.
     """
 
     taps: tuple[int, ...] = ()
@@ -63,6 +65,14 @@ class FeatureRequest:
     normalise_class: bool = True
     tap_class: bool = False
     positions: PositionResize | None = None
+    windows: tuple[int, ...] = ()
+    inputs: bool = False
+
+    def decides(self) -> dict[str, Any]:
+        """JSON-ready: everything that decides a feature; what was added later appears only where it is asked for, so that
+        features that were cached before are still found."""
+        later = {"windows": (), "inputs": False}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 @dataclass(frozen=True)
@@ -75,42 +85,82 @@ class Features:
         taps: layer (1-based) -> (B, T, D) patch tokens of the original stream, class token removed; (B, 1 + T, D)
             with the class token first where the request has `tap_class`.
         grid: (h, w) patches.
+        windows: side in patches -> (B, n, E) class-token features of the windows of `window_patches`, not normalised.
+        inputs: (B, 3, H, W) what the tower was given: RGB, normalised with CLIP's mean and std; None if not asked for.
     """
 
     image: Tensor
     patches: Tensor | None
     taps: dict[int, Tensor] = field(default_factory=dict)
     grid: tuple[int, int] = (0, 0)
+    windows: dict[int, Tensor] = field(default_factory=dict)
+    inputs: Tensor | None = None
 
     def __len__(self) -> int:
         return self.image.shape[0]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name ("image", "patches", "tap3", "window2", "inputs"); :meth:`with_tensors` takes them back."""
+        named = {"image": self.image, "patches": self.patches, "inputs": self.inputs}
+        named |= {f"tap{layer}": tensor for layer, tensor in self.taps.items()}
+        named |= {f"window{side}": tensor for side, tensor in self.windows.items()}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @classmethod
+    def with_tensors(cls, tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> Features:
+        """Features of the tensors that :meth:`tensors` gave. Raises KeyError without "image", ValueError for other names."""
+        taps: dict[int, Tensor] = {}
+        windows: dict[int, Tensor] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("tap"):
+                taps[int(name[3:])] = tensor
+            elif name.startswith("window"):
+                windows[int(name[6:])] = tensor
+            elif name not in ("image", "patches", "inputs"):
+                raise ValueError(f"no feature is called {name!r}")
+        return cls(tensors["image"], tensors.get("patches"), taps, grid, windows, tensors.get("inputs"))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """The same batch with every tensor changed."""
+        return Features.with_tensors({name: change(tensor) for name, tensor in self.tensors().items()}, self.grid)
+
     @property
     def nbytes(self) -> int:
         """Memory of all tensors, in bytes."""
-        tensors = [self.image, self.patches, *self.taps.values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
     def to(self, device: torch.device | str) -> Features:
         """The same batch on another device."""
-        patches = None if self.patches is None else self.patches.to(device)
-        return Features(self.image.to(device), patches, {k: v.to(device) for k, v in self.taps.items()}, self.grid)
+        return self.each(lambda tensor: tensor.to(device))
 
     def __getitem__(self, rows: slice) -> Features:
-        patches = None if self.patches is None else self.patches[rows]
-        return Features(self.image[rows], patches, {k: v[rows] for k, v in self.taps.items()}, self.grid)
+        return self.each(lambda tensor: tensor[rows])
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
-    """One batch from several of the same grid and the same taps."""
+    """One batch from several of the same grid that hold the same tensors."""
     if len({part.grid for part in parts}) != 1:
         raise ConfigError("features of different patch grids cannot be joined in one batch")
-    local = [part.patches for part in parts if part.patches is not None]
-    if len(local) not in (0, len(parts)):
-        raise ConfigError("features with and without patches cannot be joined in one batch")
-    patches = torch.cat(local) if local else None
-    taps = {layer: torch.cat([part.taps[layer] for part in parts]) for layer in parts[0].taps}
-    return Features(torch.cat([part.image for part in parts]), patches, taps, parts[0].grid)
+    named = [part.tensors() for part in parts]
+    if any(tensors.keys() != named[0].keys() for tensors in named):
+        raise ConfigError("features that hold different tensors cannot be joined in one batch")
+    joined = {name: torch.cat([tensors[name] for tensors in named]) for name in named[0]}
+    return Features.with_tensors(joined, parts[0].grid)
+
+
+def window_patches(grid: tuple[int, int], side: int) -> Tensor:
+    """Patch indices of every `side` x `side` window at stride 1, (n, side * side) int64, row-major.
+
+    A 15 x 15 grid has 196 windows of 2 x 2 and 169 of 3 x 3.
+
+    Raises:
+        ConfigError: the window does not fit in the grid.
+    """
+    height, width = grid
+    if not 1 <= side <= min(height, width):
+        raise ConfigError(f"windows of {side}x{side} patches do not fit in a grid of {height}x{width}")
+    index = torch.arange(height * width).view(height, width)
+    return index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
 
 
 def resize_positions(table: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
@@ -203,7 +253,9 @@ class VisionTower(nn.Module):
             patches = self.projection(self.ln_post(rows)).float()
         cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
         grid = self.grid(*images.shape[-2:])
-        return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid)
+        windows = {side: self.encode_windows(images, window_patches(grid, side), request) for side in request.windows}
+        given = images.float() if request.inputs else None
+        return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid, windows, given)
 
     def _check(self, request: FeatureRequest) -> None:
         depth = self.sizes.layers
@@ -215,7 +267,9 @@ class VisionTower(nn.Module):
                 f"local stream starts at block {request.local.start}; this image tower has blocks 1..{depth}"
             )
 
-    def encode_windows(self, images: Tensor, windows: Tensor) -> Tensor:
+    def encode_windows(
+        self, images: Tensor, windows: Tensor, request: FeatureRequest = FeatureRequest(), batch: int = 4096
+    ) -> Tensor:
         """Class-token feature of every window of patches (WinCLIP, Jeong et al., CVPR 2023, section 4.2).
 
         Each window keeps the class token and its own patch tokens with their original positions, and runs through the
@@ -224,15 +278,21 @@ class VisionTower(nn.Module):
         Args:
             images: (B, 3, H, W) as in :meth:`forward`.
             windows: (n, p) integer indices into the T patches in row-major order.
+            request: its `positions` and `normalise_class` hold here too.
+            batch: windows that run together, which bounds the memory.
 
         Returns:
             (B, n, E) float32, not normalised.
         """
-        tokens = self.embed(images)
-        batch, count = len(images), len(windows)
-        rows = tokens[:, 1:][:, windows.flatten()].view(batch * count, windows.shape[1], -1)
+        tokens = self.embed(images, request.positions)
+        photos, count = len(images), len(windows)
+        rows = tokens[:, 1:][:, windows.flatten()].view(photos * count, windows.shape[1], -1)
         cls = tokens[:, :1].repeat_interleave(count, dim=0)
-        x = self.ln_pre(torch.cat([cls, rows], dim=1))
-        for block in cast(Iterable[Block], self.blocks):
-            x = block(x)
-        return self.projection(self.ln_post(x[:, 0])).float().view(batch, count, -1)
+        encoded = []
+        for part in torch.cat([cls, rows], dim=1).split(batch):
+            x = self.ln_pre(part)
+            for block in cast(Iterable[Block], self.blocks):
+                x = block(x)
+            last = self.ln_post(x[:, 0]) if request.normalise_class else x[:, 0]
+            encoded.append(self.projection(last).float())
+        return torch.cat(encoded).view(photos, count, -1)

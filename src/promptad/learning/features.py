@@ -62,17 +62,11 @@ class PhotoFeatures:
 
     def narrowed(self) -> PhotoFeatures:
         """The same in half the memory where that loses nothing: values that 16 bits hold exactly, as those of bf16 towers."""
-        return replace(self, features=[_each_tensor(features, _narrow) for features in self.features])
+        return replace(self, features=[features.each(_narrow) for features in self.features])
 
     def widened(self) -> PhotoFeatures:
         """The float32 features that :meth:`narrowed` was called on."""
-        return replace(self, features=[_each_tensor(features, torch.Tensor.float) for features in self.features])
-
-
-def _each_tensor(features: Features, change: Callable[[torch.Tensor], torch.Tensor]) -> Features:
-    patches = None if features.patches is None else change(features.patches)
-    taps = {layer: change(tap) for layer, tap in features.taps.items()}
-    return Features(change(features.image), patches, taps, features.grid)
+        return replace(self, features=[features.each(torch.Tensor.float) for features in self.features])
 
 
 def _narrow(values: torch.Tensor) -> torch.Tensor:
@@ -184,7 +178,7 @@ class Encoder:
             _FORMAT,
             self.backbone.fingerprint,
             asdict(self.preprocess),
-            asdict(self.request),
+            self.request.decides(),
             sha256_file(path),
             swapped,
         ]
@@ -242,19 +236,15 @@ class FeatureStore:
         features = []
         for number, grid in enumerate(header["grids"]):
             own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
-            taps = {int(k[3:]): v for k, v in own.items() if k.startswith("tap")}
-            features.append(Features(own["image"], own.get("patches"), taps, (grid[0], grid[1])))
+            features.append(Features.with_tensors(own, (grid[0], grid[1])))
         views = [View(tuple(v["box"]), tuple(v["resized"]), tuple(v["crop"])) for v in header["views"]]
         return PhotoFeatures((header["size"][0], header["size"][1]), views, features).widened()
 
     def put(self, key: str, photo: PhotoFeatures) -> None:
         """Stores features; a full disk or a folder without permission leaves the run without a cache, not without a result."""
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for number, features in enumerate(photo.narrowed().features):
-            tensors[f"{number}.image"] = features.image.contiguous()
-            if features.patches is not None:
-                tensors[f"{number}.patches"] = features.patches.contiguous()
-            tensors |= {f"{number}.tap{layer}": t.contiguous() for layer, t in features.taps.items()}
+            tensors |= {f"{number}.{name}": tensor.contiguous() for name, tensor in features.tensors().items()}
         header = {
             "size": photo.size,
             "views": [asdict(view) for view in photo.views],

@@ -1,26 +1,9 @@
-"""Sliding windows of patches and the harmonic aggregation of their scores (WinCLIP, CVPR 2023, section 4.2)."""
+"""Harmonic aggregation of the scores of sliding windows of patches (WinCLIP, CVPR 2023, section 4.2)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from promptad.errors import ConfigError
-
-
-def window_patches(grid: tuple[int, int], side: int) -> Tensor:
-    """Patch indices of every `side` x `side` window at stride 1, (n, side * side) int64, row-major.
-
-    A 15 x 15 grid has 196 windows of 2 x 2 and 169 of 3 x 3.
-
-    Raises:
-        ConfigError: the window does not fit in the grid.
-    """
-    height, width = grid
-    if not 1 <= side <= min(height, width):
-        raise ConfigError(f"windows of {side}x{side} patches do not fit in a grid of {height}x{width}")
-    index = torch.arange(height * width).view(height, width)
-    return index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
 
 
 def harmonic_aggregation(scores: Tensor, windows: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -28,7 +11,7 @@ def harmonic_aggregation(scores: Tensor, windows: Tensor, grid: tuple[int, int])
 
     Args:
         scores: (B, n) positive, larger = more anomalous.
-        windows: (n, p) patch indices from :func:`window_patches`.
+        windows: (n, p) patch indices from :func:`promptad.clip.vision.window_patches`.
         grid: (h, w).
 
     Returns:
