@@ -174,8 +174,8 @@ def _read(
 
 
 def _described(source: Source, data: AuxiliarySet) -> dict[str, Any]:
-    own = {record.path for record in source.records}
-    used = [record for record in data.records if record.path in own]
+    own = {record.photo for record in source.records}
+    used = [record for record in data.records if record.photo in own]
     return {
         "name": source.name,
         "licence": source.licence,

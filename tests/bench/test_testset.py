@@ -108,12 +108,12 @@ def test_photos_beyond_memory_are_read_from_the_cache_again(tmp_path: Path) -> N
 def test_unusable_photos_and_masks_get_their_line_and_the_rest_is_evaluated(tmp_path: Path) -> None:
     folder = make_class(tmp_path, "cup")
     (folder / "test/good/001.png").write_bytes(b"this is no photo")
-    Image.new("L", (9, 9), 255).save(folder / "ground_truth/stain/001_mask.png")
+    Image.new("L", (9, 5), 255).save(folder / "ground_truth/stain/001_mask.png")
     detector, _ = fitted(folder)
     tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
     assert len(tests) == 5 and len(tests.problems) == 2
     assert "test/good/001.png" in tests.problems[0] and "\n" not in tests.problems[0]
-    assert "001_mask.png" in tests.problems[1] and "9x9" in tests.problems[1]
+    assert "001_mask.png" in tests.problems[1] and "9x5" in tests.problems[1]
     result = tests.measure(detector).result
     assert (result.n_normal, result.n_anomalous, result.n_maps) == (2, 3, 4)
     assert result.notes == ("1 photo labelled anomalous without mask left out of the pixel metrics",)

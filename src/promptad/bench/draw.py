@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from promptad.data.files import sha256_file, shown
+from promptad.data.parts import PhotoRef
 from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.errors import DataError
@@ -63,21 +64,23 @@ def _normal(records: Sequence[Record]) -> list[Record]:
 
 
 def _number(records: Sequence[Record]) -> int:
-    return len({os.path.abspath(record.path) for record in records})
+    return len({(os.path.abspath(record.path), record.crop) for record in records})
 
 
 def _as_listed(records: Sequence[Record]) -> list[Record]:
-    by_path = {os.path.abspath(record.path): record for record in records}
+    by_path: dict[str, list[Record]] = {}
+    for record in {(os.path.abspath(record.path), record.crop): record for record in records}.values():
+        by_path.setdefault(os.path.abspath(record.path), []).append(record)
     listed = []
     for folder in dict.fromkeys(os.path.dirname(path) for path in by_path):
         with os.scandir(folder) as entries:
             paths = [os.path.join(folder, entry.name) for entry in entries]
-        listed += [by_path[path] for path in paths if path in by_path]
+        listed += [record for path in paths for record in by_path.get(path, ())]
     return listed
 
 
 def take_shots(
-    ordered: Sequence[Record], k: int, problem: Callable[[Path], str | None]
+    ordered: Sequence[Record], k: int, problem: Callable[[PhotoRef], str | None]
 ) -> tuple[list[Record], list[str]]:
     """The first k photos of a draw that can be read, and a line for each that had to be passed over.
 
@@ -92,7 +95,7 @@ def take_shots(
     for record in ordered:
         if len(shots) == k:
             break
-        reason = problem(record.path)
+        reason = problem(record.photo)
         if reason is None:
             shots.append(record)
         else:
@@ -191,7 +194,7 @@ def _from_manifest(path: Path, content: Mapping[str, Any], records: Sequence[Rec
     photos = []
     for name, digest in wanted:
         like = sorted(normal, key=lambda record: record.path.name != Path(name).name)
-        photo = next((record for record in like if sha256_file(record.path) == digest), None)
+        photo = next((record for record in like if sha256_file(record.photo) == digest), None)
         if photo is None:
             raise DataError(
                 f"{shown(path)}: {name} is not among the normal training photos, by its content; restore it"
@@ -230,7 +233,7 @@ class _Picker:
     def run(self, entries: Sequence[Any]) -> tuple[Record, ...]:
         """The photos of one run."""
         photos = tuple(self._photo(entry) for entry in entries)
-        if len({record.path for record in photos}) < len(photos):
+        if len({record.photo for record in photos}) < len(photos):
             raise self._error(f"{list(entries)!r} names a photo twice")
         return photos
 
@@ -242,7 +245,7 @@ class _Picker:
         if not isinstance(entry, str):
             raise self._error(f"{entry!r} is no number, name or SHA-256")
         if _SHA256.fullmatch(entry):
-            matching = [record for record in self.listed if sha256_file(record.path) == entry.lower()][:1]
+            matching = [record for record in self.listed if sha256_file(record.photo) == entry.lower()][:1]
         else:
             matching = [record for record in self.listed if f"/{record.path.as_posix()}".endswith(f"/{entry}")]
         if len(matching) != 1:
@@ -257,5 +260,5 @@ class _Picker:
 
 def _sorted(records: Sequence[Record]) -> list[Record]:
     """By name, as `data.shots.draw_shots` sorts before it draws."""
-    unique = {os.path.abspath(record.path): record for record in records}
-    return [unique[path] for path in sorted(unique, key=lambda path: (unicodedata.normalize("NFC", path), path))]
+    unique = {(os.path.abspath(record.path), record.crop or ()): record for record in records}
+    return [unique[key] for key in sorted(unique, key=lambda key: (unicodedata.normalize("NFC", key[0]), *key))]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from promptad import __version__
 from promptad.bench.protocol import Protocol, Unit
 from promptad.clip.backbone import Backbone
 from promptad.data.files import sha256_files
+from promptad.data.parts import FileRef
 from promptad.data.records import Record
 from promptad.errors import DataError
 from promptad.methods.settings import config_dict, words_digest
@@ -19,12 +19,13 @@ from promptad.methods.settings import config_dict, words_digest
 def fingerprint_of(records: Sequence[Record]) -> str:
     """SHA-256 over labels and content of photos and masks, whatever their names: the test set's identity."""
     lines = sorted(
-        f"{_content((record.path,))} {record.label} {_content(record.masks)} {record.defect_type}" for record in records
+        f"{_content((record.photo,))} {record.label} {_content(record.masks)} {record.defect_type}"
+        for record in records
     )
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _content(paths: tuple[Path, ...]) -> str:
+def _content(paths: tuple[FileRef, ...]) -> str:
     try:
         return sha256_files(paths)
     except DataError:

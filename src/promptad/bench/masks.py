@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +10,12 @@ from PIL import Image
 
 from promptad.bench.conventions import Conventions, MaskRule
 from promptad.clip.preprocess import Box, View
+from promptad.data.parts import PhotoRef
 from promptad.data.photos import MaskFiles, read_mask
 from promptad.errors import PhotoError
 
 Mask = NDArray[np.bool_]
-MaskKey = tuple[Path, object, str, Box | None]
+MaskKey = tuple[PhotoRef, object, str, Box | None]
 Masks = dict[MaskKey, Mask | PhotoError]
 """Masks of a class by photo, size, rule and crop, shared by all its test sets; the error where one is unusable."""
 OPENCV_SIDE = 1024

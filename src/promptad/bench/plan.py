@@ -13,6 +13,7 @@ from promptad.bench.protocol import Protocol, Unit
 from promptad.bench.units import read_unit, unit_path
 from promptad.clip.backbone import Backbone
 from promptad.data.files import sha256_file
+from promptad.data.parts import PhotoRef
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, PromptadError
@@ -30,7 +31,7 @@ class PlannedUnit:
     key: str
     shots: list[Record]
     problems: list[str]
-    learned_from: tuple[tuple[Path, Path], ...]
+    learned_from: tuple[tuple[PhotoRef, PhotoRef], ...]
 
 
 @dataclass
@@ -55,10 +56,10 @@ class PhotoFiles:
     """What is known of photo files, each looked at once."""
 
     def __init__(self) -> None:
-        self._readable: dict[Path, str | None] = {}
-        self._hashes: dict[Path, str] = {}
+        self._readable: dict[PhotoRef, str | None] = {}
+        self._hashes: dict[PhotoRef, str] = {}
 
-    def why_unreadable(self, path: Path) -> str | None:
+    def why_unreadable(self, path: PhotoRef) -> str | None:
         """The line of a photo that cannot be read, None for one that can."""
         if path not in self._readable:
             try:
@@ -68,13 +69,13 @@ class PhotoFiles:
                 self._readable[path] = str(error)
         return self._readable[path]
 
-    def hash(self, path: Path) -> str:
+    def hash(self, path: PhotoRef) -> str:
         """SHA-256 of a file. Raises DataError where it cannot be read."""
         if path not in self._hashes:
             self._hashes[path] = sha256_file(path)
         return self._hashes[path]
 
-    def hash_or_none(self, path: Path) -> str | None:
+    def hash_or_none(self, path: PhotoRef) -> str | None:
         """SHA-256 of a file, None where it cannot be read."""
         try:
             return self.hash(path)
@@ -105,13 +106,13 @@ def plan_class(
     for unit in protocol.units(name):
         try:
             shots, problems = _draw(unit, records, protocol, files)
-            digests = [files.hash(shot.path) for shot in shots]
+            digests = [files.hash(shot.photo) for shot in shots]
             key = unit_key(unit, protocol, backbone, digests, plan.fingerprint)
         except (ConfigError, DataError) as error:
             plan.failures.append(str(error))
             continue
-        hashes = dict(zip(digests, (shot.path for shot in shots), strict=True))
-        twice = [(test.path, hashes.get(files.hash_or_none(test.path) or "")) for test in tests] if shots else []
+        hashes = dict(zip(digests, (shot.photo for shot in shots), strict=True))
+        twice = [(test.photo, hashes.get(files.hash_or_none(test.photo) or "")) for test in tests] if shots else []
         learned_from = tuple((test, shot) for test, shot in twice if shot is not None)
         plan.planned.append(PlannedUnit(unit, key, shots, problems, learned_from))
         content = read_unit(unit_path(finished_in, key), key) if finished_in is not None else None
@@ -144,7 +145,7 @@ def _draw(
                 f"{unit.class_name}: {protocol.given.source} names {len(ordered)} good photos for run {unit.run + 1}, "
                 f"{unit.shots} were asked for; choose smaller {argument('shots')}"
             )
-        unreadable = [why for shot in ordered[: unit.shots] if (why := files.why_unreadable(shot.path))]
+        unreadable = [why for shot in ordered[: unit.shots] if (why := files.why_unreadable(shot.photo))]
         if unreadable:  # another photo instead would not be what was given
             raise DataError(f"{unit.class_name}: a given good photo cannot be read ({unreadable[0]})")
         return list(ordered[: unit.shots]), []

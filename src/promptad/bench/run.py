@@ -29,6 +29,7 @@ from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.lock import only_one
+from promptad.data.parts import FilePart, PhotoRef
 from promptad.data.records import Record
 from promptad.data.shots import write_manifest
 from promptad.detector import Detector
@@ -115,17 +116,17 @@ class _Encoded:
 
     def __init__(self, layout: _Layout, encoder: Encoder, tests: TestSet) -> None:
         self.layout, self.encoder, self.tests = layout, encoder, tests
-        self._good: dict[Path, PhotoFeatures] = {}
-        self._copies: dict[Path, list[Path]] = {}
+        self._good: dict[PhotoRef, PhotoFeatures] = {}
+        self._copies: dict[PhotoRef, list[PhotoRef]] = {}
 
-    def good(self, path: Path) -> PhotoFeatures:
+    def good(self, path: PhotoRef) -> PhotoFeatures:
         """A photo as one to learn from."""
         if path not in self._good:
             [photo] = self.encoder.encode_files([path], reference=True)
             self._good[path] = photo.to(self.encoder.backbone.device)
         return self._good[path]
 
-    def copies(self, path: Path) -> list[Path]:
+    def copies(self, path: PhotoRef) -> list[PhotoRef]:
         """The test photos that have the pixels of a good one."""
         if path not in self._copies:
             photo = self.good(path)
@@ -214,10 +215,12 @@ class _Run:
                     keep = self.evaluation.keep_bytes
                     tests = TestSet(plan.tests, encoder, conventions, masks, keep_bytes=keep, tick=self._tick)
                     encoded = _Encoded(layout, encoder, tests)
-                shots = [encoded.good(shot.path) for shot in planned.shots]
+                shots = [encoded.good(shot.photo) for shot in planned.shots]
                 learned_from = dict(planned.learned_from)
                 for shot in planned.shots:
-                    learned_from |= {test: shot.path for test in encoded.copies(shot.path) if test not in learned_from}
+                    learned_from |= {
+                        test: shot.photo for test in encoded.copies(shot.photo) if test not in learned_from
+                    }
                 left = encoded.tests.under(conventions).without(learned_from)
                 content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self._tick)
             except PromptadError as error:
@@ -247,7 +250,7 @@ class _Run:
         planned: PlannedUnit,
         content: dict[str, Any],
         tests: TestSet,
-        learned_from: Mapping[Path, Path],
+        learned_from: Mapping[PhotoRef, PhotoRef],
     ) -> dict[str, Any]:
         root = Path(os.path.abspath(self.evaluation.root)) if self.evaluation.root is not None else None
         described: dict[str, Any] = {
@@ -257,7 +260,7 @@ class _Run:
             "good_photos": self._manifest(planned, root),
             "photos": self._counts(plan),
             "limit": self.protocol.limit,
-            "test": [{"file": _name(record.path, root), "label": record.label} for record in tests.records],
+            "test": [{"file": _name(record.photo, root), "label": record.label} for record in tests.records],
             **content,
             "problems": [*planned.problems, *tests.problems],
             "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in learned_from.items()],
@@ -332,12 +335,14 @@ class _Run:
         """How many of a class's photos the trained prompts of a unit were trained on; any makes its numbers void."""
         learned = unit.variant.weights(unit.run, unit.class_name)
         known = set(learned.photos) if learned else set()
-        return sum(self.files.hash_or_none(record.path) in known for record in records) if known else 0
+        return sum(self.files.hash_or_none(record.photo) in known for record in records) if known else 0
 
 
-def _name(path: Path, root: Path | None) -> str:
-    """A photo's name in results: inside the data set's folder, else its whole path."""
-    absolute = Path(os.path.abspath(path))
+def _name(photo: PhotoRef, root: Path | None) -> str:
+    """A photo's name in results: inside the data set's folder, else its whole path; of a part with ``#`` and its rule."""
+    if isinstance(photo, FilePart):
+        return f"{_name(photo.path, root)}#{photo.rule}"
+    absolute = Path(os.path.abspath(photo))
     return (absolute.relative_to(root) if root is not None and absolute.is_relative_to(root) else absolute).as_posix()
 
 

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from promptad.bench.masks import Mask, Masks, evaluated_box, evaluated_mask, pix
 from promptad.calibration.threshold import calibrate
 from promptad.clip.preprocess import View
 from promptad.clip.vision import concatenate
+from promptad.data.parts import PhotoRef
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.detector import Detector
@@ -95,15 +95,15 @@ class TestSet:
         self.encoder, self.conventions, self.masks = encoder, conventions, masks
         self.records: list[Record] = []
         self.unreadable: list[str] = []
-        self._kept: dict[Path, PhotoFeatures] = {}
-        self._layouts: dict[Path, tuple[tuple[int, int], list[View]]] = {}
-        self._whole: dict[Path, torch.Tensor] = {}
+        self._kept: dict[PhotoRef, PhotoFeatures] = {}
+        self._layouts: dict[PhotoRef, tuple[tuple[int, int], list[View]]] = {}
+        self._whole: dict[PhotoRef, torch.Tensor] = {}
         self.seconds = 0.0
         left = keep_bytes
         for record in records:
             tick(1)
             try:
-                photo = encoder.encode_files([record.path])[0]
+                photo = encoder.encode_files([record.photo])[0]
             except PromptadError as error:  # PhotoError, or DataError where the cache cannot hash the file
                 self.unreadable.append(str(error))
                 continue
@@ -111,10 +111,10 @@ class TestSet:
             self.seconds += photo.seconds
             small = photo.to("cpu").narrowed()
             if left >= small.nbytes or encoder.cache is None:
-                self._kept[record.path] = small
+                self._kept[record.photo] = small
                 left -= small.nbytes
-            self._layouts[record.path] = photo.size, photo.views
-            self._whole[record.path] = _image_features(photo)
+            self._layouts[record.photo] = photo.size, photo.views
+            self._whole[record.photo] = _image_features(photo)
         if not self.records:
             name = records[0].class_name if records else "class"
             what = f"none of the {len(records)} test photos can be read" if records else "no test photos"
@@ -140,30 +140,30 @@ class TestSet:
         other.conventions = conventions
         return other
 
-    def without(self, paths: Collection[Path]) -> TestSet:
+    def without(self, paths: Collection[PhotoRef]) -> TestSet:
         """The same without some photos."""
         if not paths:
             return self
         other = copy.copy(self)
-        other.records = [record for record in self.records if record.path not in paths]
+        other.records = [record for record in self.records if record.photo not in paths]
         if not other.records:
             raise DataError(
                 f"{self.records[0].class_name}: every test photo is one of the good photos that are learned from"
             )
         return other
 
-    def copies_of(self, path: Path, photo: PhotoFeatures) -> list[Path]:
+    def copies_of(self, path: PhotoRef, photo: PhotoFeatures) -> list[PhotoRef]:
         """Test photos whose pixels are those of another photo, whatever the files; `photo` is that one, encoded as they are.
 
         Features tell which photos may be equal, the pixels decide.
         """
         own, copies = _image_features(photo), []
         for record in self.records:
-            other = self._whole[record.path]
-            if self._layouts[record.path][0] != photo.size or not torch.allclose(own, other, rtol=1e-3, atol=1e-4):
+            other = self._whole[record.photo]
+            if self._layouts[record.photo][0] != photo.size or not torch.allclose(own, other, rtol=1e-3, atol=1e-4):
                 continue
-            if record.path == path or np.array_equal(read_photo(record.path), read_photo(path)):
-                copies.append(record.path)
+            if record.photo == path or np.array_equal(read_photo(record.photo), read_photo(path)):
+                copies.append(record.photo)
         return copies
 
     @property
@@ -185,9 +185,9 @@ class TestSet:
     def _loaded(self, record: Record) -> Mask | PhotoError | None:
         if record.mask is None:
             return None
-        size, views = self._layouts[record.path]
+        size, views = self._layouts[record.photo]
         box = evaluated_box(views, size, self.conventions)
-        key = (record.path, self.conventions.eval_size, self.conventions.masks, box)
+        key = (record.photo, self.conventions.eval_size, self.conventions.masks, box)
         if key not in self.masks:
             self.masks[key] = evaluated_mask(record.mask, size, self.conventions, box)
         return self.masks[key]
@@ -195,8 +195,8 @@ class TestSet:
     def photos(self) -> Iterator[PhotoFeatures]:
         """Features in the order of `records`."""
         for record in self.records:
-            kept = self._kept.get(record.path)
-            yield kept.widened() if kept is not None else self.encoder.encode_files([record.path])[0]
+            kept = self._kept.get(record.photo)
+            yield kept.widened() if kept is not None else self.encoder.encode_files([record.photo])[0]
 
     def scores(
         self, detector: Detector, *, maps: bool = True, tick: Tick = no_tick
@@ -217,7 +217,7 @@ class TestSet:
         anomalous: list[float] = []
         scores: list[float] = []
         for record, score, anomaly_map in self.scores(detector, tick=tick):
-            accumulator.add(record.label, score, anomaly_map, self.mask(record), name=str(record.path))
+            accumulator.add(record.label, score, anomaly_map, self.mask(record), name=str(record.photo))
             scores.append(score)
             if record.label is not None:
                 (anomalous if record.label else normal).append(score)
@@ -232,7 +232,7 @@ class TestSet:
         """What is counted though no view looked at it."""
         shares = []
         for record in self.records:
-            size, views = self._layouts[record.path]
+            size, views = self._layouts[record.photo]
             if len(views) == 1 and not evaluated_box(views, size, self.conventions):
                 box = seen_box(views[0], size)
                 shares.append(1 - (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1]) if box else 0.0)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from promptad.data.files import sha256_file, shown
+from promptad.data.parts import Crop
 from promptad.data.records import Record
 from promptad.errors import DataError
 from promptad.notices import notice
@@ -237,12 +238,17 @@ def same_files(paths: Sequence[Path]) -> list[list[Path]]:
 
 def say_copies(records: Sequence[Record], where: Path) -> None:
     """Lines about photos of equal bytes: in training and test split, under two labels, and simply repeated."""
-    by_path: dict[Path, list[Record]] = {}
+    by_path: dict[Path, dict[Crop | None, list[Record]]] = {}
     for record in records:
-        by_path.setdefault(Path(os.path.realpath(record.path)), []).append(record)
-    groups = [[record for path in group for record in by_path[path]] for group in same_files(list(by_path))]
+        by_path.setdefault(Path(os.path.realpath(record.path)), {}).setdefault(record.crop, []).append(record)
+    groups: list[list[Record]] = []
+    for paths in same_files(list(by_path)):  # equal parts of equal files
+        crops = dict.fromkeys(crop for path in paths for crop in by_path[path])
+        groups += [[record for path in paths for record in by_path[path].get(crop, [])] for crop in crops]
+    groups = [group for group in groups if len(group) > 1]
     grouped = {id(record) for group in groups for record in group}
-    groups += [group for group in by_path.values() if len(group) > 1 and id(group[0]) not in grouped]
+    alone = [group for parts in by_path.values() for group in parts.values()]
+    groups += [group for group in alone if len(group) > 1 and id(group[0]) not in grouped]
     crossing = [group for group in groups if len({record.split for record in group}) > 1]
     contrary = [group for group in groups if len({record.label for record in group}) > 1]
     repeated = [group for group in groups if group not in crossing and group not in contrary]

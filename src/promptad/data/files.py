@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from promptad.data.parts import FileRef, FileView
 from promptad.errors import DataError
 from promptad.inputs import argument
 
@@ -18,13 +19,13 @@ TEMPORARY = ".promptad-*.tmp"
 _CHUNK = 1 << 20
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def shown(path: FileRef) -> str:
     """A path as one printable line, for messages and tables.
 
     A file name may hold line breaks, control characters or bytes that are not text; such a name is shown
     escaped (``'a\\nb.jpg'``), so that an error stays on its one line and printing it cannot fail.
     """
-    text = os.fspath(path)
+    text = str(path) if isinstance(path, FileView) else os.fspath(path)
     return text if text.isprintable() else repr(text)
 
 
@@ -34,12 +35,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content as 64 lower-case hexadecimal digits.
+def sha256_file(path: FileRef) -> str:
+    """SHA-256 of a file's content as 64 lower-case hexadecimal digits; of a view that of the content and its rule.
 
     Raises:
         DataError: the file is missing or cannot be read.
     """
+    if isinstance(path, FileView):
+        return hashlib.sha256(f"{sha256_file(path.path)} {path.rule}".encode()).hexdigest()
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -50,7 +53,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def sha256_files(paths: Sequence[Path]) -> str:
+def sha256_files(paths: Sequence[FileRef]) -> str:
     """SHA-256 of several files in their order; of one file that of its content, of none "".
 
     Raises:

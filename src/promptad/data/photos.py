@@ -40,7 +40,8 @@ from PIL import (
 
 from promptad.data.complete import require_complete, require_room, require_tiles
 from promptad.data.files import one_line, shown
-from promptad.data.mask_values import read_values
+from promptad.data.mask_values import Reading, read_values
+from promptad.data.parts import Crop, FilePart, FileRef, FileView, MaskView
 from promptad.data.pixels import Mask, Rgb, Source, grey_values, rgb_from_array, rgb_from_image, upright
 from promptad.data.samples import black_is_zero, has_deep_colour, low_bytes, samples_of
 from promptad.errors import ConfigError, PhotoError
@@ -69,12 +70,12 @@ _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
-def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: float | None = None) -> Rgb:
+def read_photo(path: FileRef, max_pixels: int = MAX_PIXELS, input_range: float | None = None) -> Rgb:
     """One photo as ``(H, W, 3)`` uint8 RGB, 0..255, upright.
 
     Args:
         path: a JPEG, PNG, BMP, TIFF, WebP, GIF or PPM/PGM file (HEIC where pillow-heif is installed). What
-            counts is the content, not the suffix.
+            counts is the content, not the suffix. Or a part of such a file, as `Record.photo` gives it.
         max_pixels: a photo with more pixels is refused before it is decoded. It bounds the memory that a photo takes:
             6 to 12 bytes a pixel while it is read (WebP 17), 3 afterwards.
         input_range: the value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose
@@ -83,8 +84,14 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input
 
     Raises:
         PhotoError: the file is missing, a folder, empty, unreadable, cut off, no photo, of another format,
-            without pixels, larger than ``max_pixels``, or holds NaN, infinity or values above its white.
+            without pixels, larger than ``max_pixels``, holds NaN, infinity or values above its white, or is smaller than
+            the part that is asked for.
     """
+    if isinstance(path, FileView):
+        if not isinstance(path, FilePart):
+            raise PhotoError(f"{shown(path)}: is a mask, a photo was expected; give the photo")
+        whole = read_photo(path.path, max_pixels, input_range)
+        return whole if path.crop is None else np.ascontiguousarray(whole[_spans(path, path.crop, whole.shape)])
     _require_range(input_range)
     with _opened(path, max_pixels) as (image, file, zero_is_white):
         name, place = shown(path), shown(Path(path).parent)
@@ -112,7 +119,7 @@ def as_photo(photo: object, max_pixels: int = MAX_PIXELS, input_range: float | N
         PhotoError: as :func:`read_photo`, or the object is of another type, shape, dtype or range.
     """
     _require_range(input_range)
-    if isinstance(photo, str | os.PathLike):
+    if isinstance(photo, str | os.PathLike | FileView):
         return read_photo(photo, max_pixels, input_range)
     if isinstance(photo, np.ndarray):
         if photo.ndim in (2, 3):
@@ -131,8 +138,11 @@ def as_photo(photo: object, max_pixels: int = MAX_PIXELS, input_range: float | N
     raise PhotoError(f"photo: found a {type(photo).__name__}; expected a path, a Pillow image or a NumPy array; {hint}")
 
 
-MaskFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""One mask file, or several whose union is the mask of one photo."""
+MaskFiles = FileRef | Sequence[FileRef]
+"""One mask file, or several whose union is the mask of one photo; views of files (`data.parts`) stand for files."""
+
+ASPECT_SLACK = 0.02
+"""How much the aspect ratios of a photo and its mask may differ where the mask is brought to the photo's size."""
 
 
 def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Mask:
@@ -144,13 +154,14 @@ def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: 
 
     Args:
         path: the mask file, or several files of one photo, whose union is taken.
-        size: ``(H, W)`` of its photo, as :func:`photo_size` gives it; None accepts any size.
+        size: ``(H, W)`` of its photo, as :func:`photo_size` gives it; None accepts any size. A mask of another size and the
+            same aspect ratio (within 2 %) is brought to it by nearest neighbour, with a notice.
         max_pixels: a mask with more pixels is refused.
 
     Raises:
-        PhotoError: as :func:`read_photo`, the mask's size is not ``size``, or several masks differ in size.
+        PhotoError: as :func:`read_photo`, the mask's shape is not that of ``size``, or several masks differ in shape.
     """
-    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one_path) for one_path in path]
+    paths: list[FileRef] = [path] if isinstance(path, str | os.PathLike | FileView) else list(path)
     if not paths:
         raise PhotoError("mask: no file was given; expected at least one; pass None where a photo has no mask")
     union: Mask | None = None
@@ -158,27 +169,62 @@ def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: 
         mask = _one_mask(file, size if union is None else union.shape, max_pixels)
         union = mask if union is None else union | mask
     assert union is not None
-    name = shown(paths[0]) if len(paths) == 1 else shown(paths[0].parent)
+    name = shown(paths[0]) if len(paths) == 1 else _place(paths[0])
     if not union.any():
         notice(f"{name}: the mask is empty, it marks no defect; draw the defect white, or leave the mask out")
     elif union.mean() > FULL_SHARE:
         notice(
-            f"{shown(paths[0].parent)}: holds masks that mark more than {FULL_SHARE:.0%} of their photo; "
+            f"{_place(paths[0])}: holds masks that mark more than {FULL_SHARE:.0%} of their photo; "
             "defects must be white: turn the masks if they are black"
         )
     return union
 
 
-def read_mask_pixels(path: Path) -> Mask:
+def _place(ref: FileRef) -> str:
+    """The folder of a file, for lines that hold for all of it."""
+    return shown(Path(ref.path if isinstance(ref, FileView) else ref).parent)
+
+
+def read_mask_pixels(path: FileRef) -> Mask:
     """One mask file as :func:`read_mask` gives it, without a notice on how much it marks."""
     return _one_mask(path, None, MAX_PIXELS)
 
 
-def _one_mask(path: Path, size: tuple[int, ...] | None, max_pixels: int) -> Mask:
+def _one_mask(ref: FileRef, size: tuple[int, ...] | None, max_pixels: int) -> Mask:
+    part = ref if isinstance(ref, FilePart) else FilePart(ref.path if isinstance(ref, FileView) else Path(ref))
+    if isinstance(ref, MaskView):
+        mask = ref.draw(None if size is None else (size[0], size[1]))
+    else:
+        mask = _mask_of_file(part.path, part.above, max_pixels)
+    if part.crop is not None:
+        mask = np.ascontiguousarray(mask[_spans(part, part.crop, mask.shape)])
+    if size is None or mask.shape == tuple(size):
+        return mask
+    (height, width), (mask_height, mask_width) = size, mask.shape
+    if abs(mask_width * height / (mask_height * width) - 1) <= ASPECT_SLACK:
+        notice(
+            f"{_place(ref)}: masks of another size than their photos (first: {mask_width}x{mask_height} for {width}x{height}) "
+            "are brought to it by nearest neighbour"
+        )
+        rows = np.arange(height) * mask_height // height
+        return np.ascontiguousarray(mask[np.ix_(rows, np.arange(width) * mask_width // width)])
+    way_out = "export the mask at the photo's size"
+    if (mask_height, mask_width) == (width, height):
+        way_out = (
+            "their sides are swapped, as when EXIF orientation turns a photo but not its mask: "
+            "turn the mask, or save the photo upright"
+        )
+    raise PhotoError(
+        f"{shown(ref)}: the photo is {width}x{height} (width x height), its mask {mask_width}x{mask_height}; {way_out}"
+    )
+
+
+def _mask_of_file(path: Path, above: float | None, max_pixels: int) -> Mask:
     with _opened(path, max_pixels) as (image, file, zero_is_white):
         source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
         _decode(image, file, source.name, source.place)
-        reading = read_values(grey_values(image, source))
+        values = grey_values(image, source)
+        reading = read_values(values) if above is None else Reading(values > above, "levels")
         mask = np.ascontiguousarray(upright(reading.mask, _orientation(image)))
     if reading.edges_matter:
         notice(
@@ -187,22 +233,20 @@ def _one_mask(path: Path, size: tuple[int, ...] | None, max_pixels: int) -> Mask
         )
     if reading.kind == "raised":
         notice(f"{source.place}: masks without any 0; the larger of their two values is taken as defect")
-    if size is not None and mask.shape != tuple(size):
-        (height, width), (mask_height, mask_width) = size, mask.shape
-        way_out = "export the mask at the photo's size"
-        if (mask_height, mask_width) == (width, height):
-            way_out = (
-                "their sides are swapped, as when EXIF orientation turns a photo but not its mask: "
-                "turn the mask, or save the photo upright"
-            )
-        raise PhotoError(
-            f"{shown(path)}: the photo is {width}x{height} (width x height), "
-            f"its mask {mask_width}x{mask_height}; {way_out}"
-        )
     return mask
 
 
-def photo_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def _spans(ref: FilePart, crop: Crop, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of a part, if the file has them. Raises PhotoError."""
+    left, top, right, bottom = crop
+    if not (0 <= left < right <= shape[1] and 0 <= top < bottom <= shape[0]):
+        raise PhotoError(
+            f"{shown(ref)}: the part lies outside the file's {shape[1]}x{shape[0]} (width x height); unpack the set again"
+        )
+    return slice(top, bottom), slice(left, right)
+
+
+def photo_size(path: FileRef, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """``(H, W)`` of the upright photo in pixels, from the file's header; the pixels are not decoded.
 
     A damaged body therefore goes unseen here.
@@ -210,6 +254,12 @@ def photo_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
     Raises:
         PhotoError: as :func:`read_photo`, as far as the header tells.
     """
+    if isinstance(path, FileView):
+        whole = photo_size(path.path, max_pixels)
+        if not isinstance(path, FilePart) or path.crop is None:
+            return whole
+        rows, columns = _spans(path, path.crop, whole)
+        return rows.stop - rows.start, columns.stop - columns.start
     with _opened(path, max_pixels) as (image, _, _):
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -13,27 +13,34 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from promptad.data.datasets.listed import path_inside
 from promptad.data.files import sha256_file, shown, write_atomic
+from promptad.data.parts import Crop, FilePart, FileRef, FileView, PhotoRef
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 
-Photo = TypeVar("Photo", Record, Path, str)
+Photo = TypeVar("Photo", bound=Record | PhotoRef | str)
 
 _FORMAT = "promptad shots 1"
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One drawn photo: where it is, its SHA-256 in hexadecimal, and its size in bytes."""
+    """One drawn photo: where it is, its SHA-256 in hexadecimal, its file's size in bytes, and which part of the file it is."""
 
     path: Path
     sha256: str
     size: int
+    crop: Crop | None = None
+
+    @property
+    def photo(self) -> PhotoRef:
+        """The file, or the part of it that was drawn."""
+        return self.path if self.crop is None else FilePart(self.path, self.crop)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Manifest:
 
     @property
     def paths(self) -> list[Path]:
-        """The photos, in the order in which they were drawn."""
+        """The files of the photos, in the order in which they were drawn."""
         return [shot.path for shot in self.shots]
 
 
@@ -76,15 +83,17 @@ def draw_shots(records_or_paths: Sequence[Photo], k: int, seed: int) -> list[Pho
         raise ConfigError(f"k is {k}; expected a number of shots of at least 1; choose 1, 2, 4 or more")
     if seed < 0:
         raise ConfigError(f"seed is {seed}; expected 0 or larger; choose another")
-    candidates: dict[tuple[str, str], Photo] = {}
+    candidates: dict[tuple[str, str, Crop | tuple[()]], Photo] = {}
     classes: set[str] = set()
     for item in records_or_paths:
         if isinstance(item, Record):
             if item.label != 0 or item.split != "train":
                 continue
             classes.add(item.class_name)
-        path = os.path.abspath(item.path if isinstance(item, Record) else item)
-        candidates.setdefault((unicodedata.normalize("NFC", Path(path).as_posix()), path), item)
+        photo: FileRef = item.photo if isinstance(item, Record) else item
+        crop = (photo.crop if isinstance(photo, FilePart) else None) or ()
+        path = os.path.abspath(photo.path if isinstance(photo, FileView) else photo)
+        candidates.setdefault((unicodedata.normalize("NFC", Path(path).as_posix()), path, crop), item)
     if len(classes) > 1:
         some = ", ".join(sorted(classes)[:3])
         raise DataError(f"shots: photos of {len(classes)} classes ({some}, ...); expected one; draw for each in turn")
@@ -122,12 +131,14 @@ def write_manifest(
         raise ConfigError(f"{shown(path)}: {len(shots)} shots for k={k}; expected k of them, at least 1; pass the draw")
     photos = [Path(os.path.abspath(shot.path if isinstance(shot, Record) else shot)) for shot in shots]
     base = Path(os.path.abspath(root)) if root is not None else _shared_folder(photos)
-    entries = []
-    for photo in photos:
+    entries: list[dict[str, Any]] = []
+    for photo, shot in zip(photos, shots, strict=True):
+        crop = shot.crop if isinstance(shot, Record) else None
         if not photo.is_relative_to(base):
             raise DataError(f"{shown(photo)}: lies outside {shown(base)}; expected a shot inside; give another root")
-        digest = sha256_file(photo)
-        entries.append({"file": photo.relative_to(base).as_posix(), "sha256": digest, "size": photo.stat().st_size})
+        digest = sha256_file(photo if crop is None else FilePart(photo, crop))
+        entry = {"file": photo.relative_to(base).as_posix(), "sha256": digest, "size": photo.stat().st_size}
+        entries.append(entry | ({} if crop is None else {"crop": list(crop)}))
     # Data beside or below the manifest may move together with it; data elsewhere keeps its full path.
     home = Path(os.path.abspath(path)).parent
     where = base.relative_to(home) if base.is_relative_to(home) else base
@@ -152,14 +163,26 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
             raise ValueError(f"format {content['format']!r}")
         seed, k = int(content["seed"]), int(content["k"])
         base = Path(root) if root is not None else Path(os.path.abspath(file)).parent / str(content["root"])
-        entries = [(str(shot["file"]), str(shot["sha256"]), int(shot["size"])) for shot in content["shots"]]
+        entries = [
+            (str(shot["file"]), str(shot["sha256"]), int(shot["size"]), _crop(shot.get("crop")))
+            for shot in content["shots"]
+        ]
     except OSError as error:
         raise DataError(f"{shown(file)}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{shown(file)}: is not a shot manifest ({error}); write it again") from error
-    shots = tuple(Shot(path_inside(base, name, shown(file)), sha256, size) for name, sha256, size in entries)
+    shots = tuple(
+        Shot(path_inside(base, name, shown(file)), digest, size, crop) for name, digest, size, crop in entries
+    )
     _verify(file, shots)
     return Manifest(shots, seed, k, base)
+
+
+def _crop(value: Any) -> Crop | None:
+    if value is None:
+        return None
+    left, top, right, bottom = (int(edge) for edge in value)
+    return left, top, right, bottom
 
 
 def _verify(file: Path, shots: Sequence[Shot]) -> None:
@@ -169,7 +192,7 @@ def _verify(file: Path, shots: Sequence[Shot]) -> None:
             f"{shown(file)}: {len(missing)} of {len(shots)} shots are missing (first: {shown(missing[0])}); "
             "restore them, or give the folder they were moved to as root"
         )
-    changed = [shot.path for shot in shots if sha256_file(shot.path) != shot.sha256]
+    changed = [shot.photo for shot in shots if sha256_file(shot.photo) != shot.sha256]
     if changed:
         raise DataError(
             f"{shown(file)}: {len(changed)} of {len(shots)} shots changed since they were drawn "

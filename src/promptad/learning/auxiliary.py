@@ -119,12 +119,12 @@ class AuxiliarySet:
         self.fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _add(self, record: Record) -> str:
-        name = shown(record.path)
+        name = shown(record.photo)
         if record.label is None:
             raise DataError(f"{name}: has no label; expected good or anomalous; left out")
         if self.masks and record.label == 1 and record.mask is None:
             raise DataError(f"{name}: anomalous, but has no mask; left out; add it to ground_truth")
-        photo = self.encoder.encode_files([record.path])[0]
+        photo = self.encoder.encode_files([record.photo])[0]
         whole = None
         if self.masks:
             whole = read_mask(record.mask, photo.size) if record.mask else np.zeros(photo.size, np.bool_)
@@ -139,7 +139,7 @@ class AuxiliarySet:
             if whole is not None and len(photo.views) > 1:
                 label = int(_inside(whole, view).any())
             self.examples.append(Example(index, number, label, mask, photo.features[number].grid))
-        digest = sha256_file(record.path)
+        digest = sha256_file(record.photo)
         self.records.append(record)
         self.hashes.append(digest)
         small = photo.to("cpu").narrowed()
@@ -187,7 +187,7 @@ class AuxiliarySet:
 
     def _photo(self, index: int) -> PhotoFeatures:
         kept = self._kept.get(index)
-        return kept.widened() if kept is not None else self.encoder.encode_files([self.records[index].path])[0]
+        return kept.widened() if kept is not None else self.encoder.encode_files([self.records[index].photo])[0]
 
     def grouped(self, order: Sequence[int], batch_size: int) -> list[list[int]]:
         """Batches of at most `batch_size` indices of one grid each, in the order given; short ones come last."""

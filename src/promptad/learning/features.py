@@ -25,6 +25,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.files import sha256_file, write_atomic
+from promptad.data.parts import PhotoRef
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import PromptadError
@@ -140,9 +141,9 @@ class Encoder:
         return as_photo(item, self.preprocess.max_pixels, self.preprocess.input_range or None)
 
     def encode_files(
-        self, paths: Iterable[Path], *, reference: bool = False, done: Callable[[Path], None] | None = None
+        self, paths: Iterable[PhotoRef], *, reference: bool = False, done: Callable[[PhotoRef], None] | None = None
     ) -> list[PhotoFeatures]:
-        """Reads and encodes photo files one by one, through the cache if there is one.
+        """Reads and encodes photo files, or parts of them, one by one, through the cache if there is one.
 
         Raises:
             PhotoError: a file cannot be read; the caller decides whether that ends the run.
@@ -154,13 +155,13 @@ class Encoder:
                 done(path)
         return out
 
-    def encode_read(self, photo: Photo, path: Path | None = None, *, reference: bool = False) -> PhotoFeatures:
+    def encode_read(self, photo: Photo, path: PhotoRef | None = None, *, reference: bool = False) -> PhotoFeatures:
         """The features of one photo that was read already (:meth:`read`), through the cache if it is of a file."""
         if path is None:
             return self.encode([photo], reference=reference)[0]
         return self._cached(path, lambda: photo, reference)
 
-    def _cached(self, path: Path, read: Callable[[], Photo], reference: bool) -> PhotoFeatures:
+    def _cached(self, path: PhotoRef, read: Callable[[], Photo], reference: bool) -> PhotoFeatures:
         if self.cache is None:
             return self.encode([read()], reference=reference)[0]
         key = self.key(path, reference)
@@ -171,8 +172,8 @@ class Encoder:
         self.cache.put(key, features)
         return features
 
-    def key(self, path: Path, reference: bool = False) -> str:
-        """What the features of a file depend on: backbone, layout, request, and the file's content."""
+    def key(self, path: PhotoRef, reference: bool = False) -> str:
+        """What the features of a file or a part of one depend on: backbone, layout, request, and its content."""
         swapped = reference and self.preprocess.channels != "rgb"
         described = [
             _FORMAT,

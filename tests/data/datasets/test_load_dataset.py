@@ -22,7 +22,7 @@ def make_mvtec(root: Path) -> None:
 def make_meta(root: Path) -> None:
     touch(root, "a.png")
     entry = {"img_path": "a.png", "cls_name": "from-meta", "anomaly": 0}
-    (root / "meta.json").write_text(json.dumps({"test": {"x": [entry]}}))
+    (root / "meta.json").write_text(json.dumps({"test": {"from-meta": [entry]}}))
 
 
 def make_visa(root: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
 from promptad.data.datasets import meta_json, mvtec
+from promptad.data.parts import FilePart
 from promptad.data.records import Record
 from promptad.errors import DataError
+from promptad.notices import PromptadNotice, collected_notices
 
 
 def touch(root: Path, *names: str) -> None:
@@ -52,7 +55,7 @@ def test_reading(tmp_path: Path) -> None:
 def test_keys_in_any_case_and_missing_fields(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     del (bare := entry("b.png", 1))["cls_name"], bare["specie_name"], bare["mask_path"]
-    write_json(tmp_path, {"Train": {"t": [entry("a.png")]}, "TEST": {"tile2": [bare]}, "note": "x"})
+    write_json(tmp_path, {"Train": {"tile": [entry("a.png")]}, "TEST": {"tile2": [bare]}, "note": "x"})
     assert meta_json.load(tmp_path) == [
         Record(tmp_path / "a.png", 0, None, "tile", "good", "train"),
         Record(tmp_path / "b.png", 1, None, "tile2", "", "test"),
@@ -88,7 +91,7 @@ def test_mask_of_a_normal_photo_is_passed_over(tmp_path: Path) -> None:
         ({"test": {"tile": [entry("a.png", 2)]}}, "entry 0: anomaly is 2; expected 0 or 1"),
         ({"test": {"tile": [entry("a.png"), {"img_path": "a.png"}]}}, "entry 1: anomaly is None"),
         ({"test": {"tile": [entry("a.png", img_path=3)]}}, "img_path: found a number; expected text"),
-        ({"test": {"tile": [entry("")]}}, "a path is empty"),
+        ({"test": {"tile": [entry("")]}}, "lists no photos"),
         ({"test": {"tile": [entry("../a.png")]}}, "leads out of"),
         ({"test": {"tile": [entry("a.png", 1, "x/../../m.png")]}}, "leads out of"),
         ({"test": {"tile": [entry("a.png"), entry("gone.png")]}}, "1 of 2 listed files are missing"),
@@ -151,3 +154,73 @@ def test_records_without_label_or_class_cannot_be_written(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"a\.png: has no class name"):
         meta_json.write([Record(tmp_path / "a.png", 0)], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def loaded(root: Path) -> tuple[list[Record], list[str]]:
+    with collected_notices() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptadNotice)
+        return meta_json.load(root), lines
+
+
+def test_the_key_of_the_class_decides(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    write_json(tmp_path, {"test": {"electrical commutators": [entry("a.png")]}})
+    [record], lines = loaded(tmp_path)
+    assert record.class_name == "electrical commutators"
+    assert (
+        "1 entries have another cls_name than the class that they stand under, which counts (first: tile)" in lines[0]
+    )
+
+
+def test_placeholders_without_a_photo_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    write_json(tmp_path, {"train": {"tile": [entry("")]}, "test": {"tile": [entry("a.png")]}})
+    records, lines = loaded(tmp_path)
+    assert [record.path.name for record in records] == ["a.png"]
+    assert "1 entries have an empty img_path and are passed over" in lines[0]
+
+
+@pytest.mark.parametrize("start", ["/data/mm/br35h/", "C:\\\\sets\\\\br35h\\\\", "/"])
+def test_paths_of_another_machine_are_found_by_their_end(tmp_path: Path, start: str) -> None:
+    touch(tmp_path, "yes/y0.jpg", "y0.jpg")
+    separator = "\\" if "\\" in start else "/"
+    write_json(tmp_path, {"test": {"brain": [entry(f"{start}yes{separator}y0.jpg", 1, cls_name="brain")]}})
+    [record], lines = loaded(tmp_path)
+    assert record.path == tmp_path / "yes/y0.jpg", "the longest end, not the file of the same name at the top"
+    assert "1 paths are those of another machine" in lines[0]
+
+
+def test_masks_that_are_none(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "c.png", "masks/x.png")
+    rows = [entry("a.png", 1, "masks"), entry("b.png", 1, ""), entry("c.png", 1, "masks/x.png")]
+    write_json(tmp_path, {"test": {"tile": rows}})
+    records, lines = loaded(tmp_path)
+    assert [record.mask for record in records] == [None, None, tmp_path / "masks/x.png"]
+    assert "1 mask paths are folders and no masks" in lines[0]
+
+
+def test_a_list_none_of_whose_masks_is_there_is_of_photos_without_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    write_json(tmp_path, {"test": {"tile": [entry("a.png", 1, "gt/a.png"), entry("b.png", 1, "gt/b.png")]}})
+    records, lines = loaded(tmp_path)
+    assert [record.mask for record in records] == [None, None]
+    assert "none of its 2 masks is there" in lines[0]
+    touch(tmp_path, "gt/a.png")
+    with pytest.raises(DataError, match="1 of 4 listed files are missing"):
+        meta_json.load(tmp_path)
+
+
+def test_what_only_our_records_have_survives(tmp_path: Path) -> None:
+    touch(tmp_path, "strip.png", "strip_mask.png", "good.png")
+    crop = (0, 0, 256, 256)
+    records = [
+        Record(tmp_path / "good.png", 0, None, "cloth", "good", "validation", "s7", "overexposed"),
+        Record(tmp_path / "strip.png", 1, FilePart(tmp_path / "strip_mask.png", crop, 0), "cloth", "nep", crop=crop),
+        Record(tmp_path / "strip.png", 0, None, "cloth", "good", "train", crop=(256, 0, 512, 256)),
+    ]
+    meta_json.write(records, tmp_path)
+    assert sorted(meta_json.load(tmp_path), key=lambda r: (r.path, r.crop)) == records
+    for wrong in ([1, 2, 3], [0, 0, 1.5, 2], "0,0,1,1"):
+        write_json(tmp_path, {"test": {"tile": [entry("good.png", crop=wrong)]}})
+        with pytest.raises(DataError, match="crop"):
+            meta_json.load(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from promptad.data.datasets.names import photos_below
 from promptad.data.files import shown
+from promptad.data.parts import FileRef, FileView
 from promptad.data.records import Record
 from promptad.errors import DataError
 from promptad.notices import notice
@@ -49,13 +50,13 @@ def path_inside(root: Path, entry: str, where: str, absolute: bool = False) -> P
     return root.joinpath(*parts)
 
 
-def require_files(paths: Iterable[Path], source: Path) -> None:
+def require_files(paths: Iterable[FileRef], source: Path) -> None:
     """Check that every path is a file.
 
     Raises:
         DataError: some are missing; names the first few of them and their number.
     """
-    listed = list(paths)
+    listed = list(dict.fromkeys(Path(path.path if isinstance(path, FileView) else path) for path in paths))
     missing = [path for path in listed if not os.path.isfile(path)]
     if missing:
         names = ", ".join(shown(path) for path in missing[:_NAMED])
@@ -72,10 +73,10 @@ def each_once(records: Sequence[Record], source: Path) -> list[Record]:
     Raises:
         DataError: a photo is listed as normal and as anomalous in one split.
     """
-    first: dict[tuple[str, str], Record] = {}
+    first: dict[tuple[str, object, str], Record] = {}
     again: list[Record] = []
     for record in records:
-        key = (os.path.normpath(record.path), record.split)
+        key = (os.path.normpath(record.path), record.crop, record.split)
         known = first.setdefault(key, record)
         if known is record:
             continue
@@ -94,9 +95,14 @@ def each_once(records: Sequence[Record], source: Path) -> list[Record]:
     return list(first.values())
 
 
+def files_of(record: Record) -> list[Path]:
+    """The files that a record is read from: its photo's, then its masks'."""
+    return [record.path, *(mask.path if isinstance(mask, FileView) else mask for mask in record.masks)]
+
+
 def say_unlisted(records: Sequence[Record], root: Path, source: Path) -> None:
     """One line for the photo files below `root` that are neither photo nor mask of a record."""
-    listed = {os.path.realpath(path) for record in records for path in (record.path, *record.masks)}
+    listed = {os.path.realpath(path) for record in records for path in files_of(record)}
     unlisted = [path for path in photos_below(root, masks=True) if os.path.realpath(path) not in listed]
     if unlisted:
         files = "1 photo or mask" if len(unlisted) == 1 else f"{len(unlisted)} photos or masks"

@@ -128,7 +128,7 @@ class PromptADZeroShot(Trained):
             if faulty:
                 types = sorted({record.defect_type for record in faulty})
                 kind = types[int(np.random.default_rng(seed).integers(len(types)))]
-                paths = {record.path: record for record in faulty if record.defect_type == kind}
+                paths = {record.photo: record for record in faulty if record.defect_type == kind}
                 drawn = draw_shots(list(paths), min(config.anomalies, len(paths)), seed)
                 anomalous += [paths[path] for path in drawn]
         if not good or not anomalous:
