@@ -370,7 +370,7 @@ class Detector:
     @property
     def _square(self) -> int:
         """Patches along the side of a square input."""
-        return self.preprocess.size // self.preprocess.patch
+        return self.preprocess.size // self.backbone.sizes.vision.stride
 
     # -- saving -------------------------------------------------------------------------------------------------------
 

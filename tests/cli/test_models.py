@@ -126,7 +126,7 @@ def test_path_writes_the_path_alone(home: Path) -> None:
         (["path", "ViT-L-14-336/openai"], "promptad models pull ViT-L-14-336/openai"),
         (["check", "ViT-L-14-336/openai"], "not on this machine"),
         (["check", "./nowhere"], "no weights at nowhere"),
-        (["pull", "ViT-L-14/openai"], "did you mean"),
+        (["pull", "ViT-H-14/openai"], "did you mean"),
         (["path", "startre"], "did you mean 'starter'"),
     ],
 )

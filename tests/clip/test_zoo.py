@@ -52,6 +52,9 @@ SIZES = [
     ("ViT-B-16-plus-240/laion400m_e31", 240, 16, (896, 12, 14), (640, 12, 10), 640, "gelu"),
     (E32, 240, 16, (896, 12, 14), (640, 12, 10), 640, "gelu"),
     (L14, 336, 14, (1024, 24, 16), (768, 12, 12), 768, "quick_gelu"),
+    ("ViT-L-14/openai", 224, 14, (1024, 24, 16), (768, 12, 12), 768, "quick_gelu"),
+    ("RN101/openai", 224, 32, (64, [3, 4, 23, 3], 32), (512, 12, 8), 512, "quick_gelu"),
+    ("RN50/openai", 224, 32, (64, [3, 4, 6, 3], 32), (512, 12, 8), 1024, "quick_gelu"),
     ("ViT-B-16/openai", 224, 16, (768, 12, 12), (512, 12, 8), 512, "quick_gelu"),
     ("ViT-B-16/laion400m_e32", 224, 16, (768, 12, 12), (512, 12, 8), 512, "gelu"),
     ("ViT-B-32/laion2b_s34b_b79k", 224, 32, (768, 12, 12), (512, 12, 8), 512, "gelu"),
@@ -71,6 +74,9 @@ def test_sizes_are_those_of_the_specification(row: tuple) -> None:
     )
     for tower, expected in ((c.vision, vision), (c.text, text)):
         assert (tower["width"], tower["layers"], tower["heads"]) == expected
+        if isinstance(tower["layers"], list):  # a ResNet: its pooling is 32 stems wide
+            assert "mlp_width" not in tower and 32 * tower["width"] == 64 * tower["heads"]
+            continue
         assert tower["mlp_width"] == 4 * tower["width"]
         assert tower["width"] == 64 * tower["heads"]
     assert c.input_size % patch == 0
@@ -90,7 +96,9 @@ def test_sizes_fit_the_architecture_classes() -> None:
     for c in zoo.list_checkpoints():
         sizes = c.sizes()
         assert set(sizes) == {entry.name for entry in dataclasses.fields(ClipSizes)}
-        assert set(sizes["vision"]) == {entry.name for entry in dataclasses.fields(VisionSizes)}
+        resnet = isinstance(sizes["vision"]["layers"], list)
+        vit = {entry.name for entry in dataclasses.fields(VisionSizes)}
+        assert set(sizes["vision"]) == (vit - {"mlp_width"} if resnet else vit)
         assert set(sizes["text"]) == {entry.name for entry in dataclasses.fields(TextSizes)}
 
 
@@ -250,7 +258,9 @@ def test_a_file_placed_in_the_cache_by_hand_is_found(home: Path) -> None:
 def test_other_files_of_the_same_weights_are_known_by_their_checksum(tmp_path: Path, monkeypatch) -> None:
     """OpenAI's own .pt files have no row of files to pull, but their checksum is published."""
     known = {c.name: file.sha256 for c in zoo.list_checkpoints() for file in c.known}
-    assert set(known) == {"ViT-B-16/openai", L14} and all(len(sha256) == 64 for sha256 in known.values())
+    assert set(known) == {"ViT-B-16/openai", L14, "ViT-L-14/openai", "RN101/openai", "RN50/openai"} and all(
+        len(sha256) == 64 for sha256 in known.values()
+    )
     weights = put(tmp_path / "some name.pt")
     assert zoo.locate(weights).checkpoint is None
     monkeypatch.setattr(zoo, "weights_sha256", lambda path: known[L14])

@@ -336,7 +336,7 @@ def evaluated_map(
     if len(known) < len(maps):
         return None
     size = None if conventions.eval_size == "photo" else (conventions.eval_size, conventions.eval_size)
-    square, config = detector.preprocess.size // detector.preprocess.patch, detector.config
+    square, config = detector.preprocess.size // detector.backbone.sizes.vision.stride, detector.config
     box = evaluated_box(photo.views, photo.size, conventions)
     if box is not None:
         (top, bottom), (left, right) = pixel_spans(box)

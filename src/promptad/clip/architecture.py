@@ -6,6 +6,7 @@ block exposes its projections, because the local V-V stream of the image tower r
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,50 @@ class VisionSizes:
     patch_size: int
     image_size: int
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the input from one position of the grid of features to the next."""
+        return self.patch_size
+
+    def tap_width(self, layer: int) -> int:
+        """Channels of the output of a layer (1-based)."""
+        return self.width
+
+
+@dataclass(frozen=True)
+class ResNetSizes:
+    """Image tower that is a ResNet: `blocks` bottlenecks in each of its four stages, the first of 4 * `stem_width`
+    channels; `image_size` is the side in pixels that the position table of its pooling was trained for."""
+
+    stem_width: int
+    blocks: tuple[int, ...]
+    heads: int
+    image_size: int
+
+    @property
+    def width(self) -> int:
+        """Channels of the last stage."""
+        return self.tap_width(len(self.blocks))
+
+    @property
+    def layers(self) -> int:
+        """Stages, each of which can be tapped."""
+        return len(self.blocks)
+
+    @property
+    def patch_size(self) -> int:
+        """Sides of inputs are multiples of this: the stride of the last stage."""
+        return 32
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input from one position of the grid of features to the next: that of stage 2."""
+        return 8
+
+    def tap_width(self, layer: int) -> int:
+        """Channels of the output of a stage (1-based)."""
+        return self.stem_width * 2 ** (layer + 1)
+
 
 @dataclass(frozen=True)
 class TextSizes:
@@ -47,12 +92,13 @@ class ClipSizes:
 
     embed_dim: int
     activation: Activation
-    vision: VisionSizes
+    vision: VisionSizes | ResNetSizes
     text: TextSizes
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready copy."""
-        return asdict(self)
+        """A JSON-ready copy, as JSON gives it back: lists where we have tuples."""
+        copy: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return copy
 
 
 def quick_gelu(x: Tensor) -> Tensor:

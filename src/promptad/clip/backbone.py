@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from promptad.clip.architecture import Activation, ClipSizes
+from promptad.clip.architecture import Activation, ClipSizes, ResNetSizes, VisionSizes
 from promptad.clip.checkpoints import load_state
 from promptad.clip.device import usable_device
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
+from promptad.clip.resnet import ResNetTower
 from promptad.clip.text import TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer, say_unread
 from promptad.clip.vision import PositionResize, VisionTower
@@ -47,7 +48,7 @@ class Backbone:
     name: str
     sha256: str
     sizes: ClipSizes
-    vision: VisionTower
+    vision: VisionTower | ResNetTower
     text: TextTower
     tokenizer: Tokenizer
     input_size: int
@@ -60,7 +61,13 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """Where the towers live."""
-        return self.vision.class_embedding.device
+        return self.vision.device
+
+    def vit(self, why: str) -> tuple[VisionTower, VisionSizes]:
+        """The image tower where it is a ViT. Raises ConfigError for a ResNet; `why` says who needs one ("MaPLe")."""
+        if isinstance(self.vision, ResNetTower) or isinstance(self.sizes.vision, ResNetSizes):
+            raise ConfigError(f"{why} needs a ViT image tower, and {self.name} is a ResNet; take another backbone")
+        return self.vision, self.sizes.vision
 
     @property
     def identity(self) -> str:
@@ -132,10 +139,14 @@ class Backbone:
         return torch.cat(out) if out else torch.empty(0, self.sizes.embed_dim)
 
 
-def build_towers(sizes: ClipSizes, device: str = "cpu") -> tuple[VisionTower, TextTower]:
+def build_towers(sizes: ClipSizes, device: str = "cpu") -> tuple[VisionTower | ResNetTower, TextTower]:
     """Both towers, frozen, in eval mode; on the "meta" device they have no weights yet, which skips initialisation."""
     with torch.device(device):
-        vision = VisionTower(sizes.vision, sizes.embed_dim, sizes.activation)
+        vision = (
+            ResNetTower(sizes.vision, sizes.embed_dim)
+            if isinstance(sizes.vision, ResNetSizes)
+            else VisionTower(sizes.vision, sizes.embed_dim, sizes.activation)
+        )
         text = TextTower(sizes.text, sizes.embed_dim, sizes.activation)
     for tower in (vision, text):
         tower.eval().requires_grad_(False)
@@ -150,7 +161,7 @@ def random_backbone(sizes: ClipSizes, tokenizer: Tokenizer, seed: int = 0, input
         for name, tensor in tower.named_parameters():
             if name.endswith("bias"):
                 tensor.data.zero_()
-            elif "ln_" in name:
+            elif "ln_" in name or "bn" in name or "downsample.1" in name:
                 tensor.data.fill_(1.0)
             else:
                 tensor.data.normal_(0.0, 0.05, generator=generator)

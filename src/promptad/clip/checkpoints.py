@@ -1,7 +1,7 @@
 """Reads CLIP weights of any common naming into our two towers.
 
 Known namings: Hugging Face `CLIPModel` (also the bundled starter, whose linear layers are in 4 bits) and OpenCLIP
-(`visual.*`), in state dicts, safetensors and TorchScript archives, whatever a training script wrapped around them. Sizes
+(`visual.*`, of ViT and ResNet towers), in state dicts, safetensors and TorchScript archives, whatever a training script wrapped around them. Sizes
 are read from the tensors themselves; `facts.py` finds what shapes cannot tell.
 """
 
@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
+from promptad.clip.architecture import ClipSizes, ResNetSizes, TextSizes, VisionSizes
 from promptad.clip.facts import Claim, Facts, buffers_claim, check_shapes, config_claims, settle, usual_heads
 from promptad.clip.quantised import dequantise_all
 from promptad.clip.torchscript import is_torchscript, read_torchscript
@@ -68,6 +68,8 @@ _IGNORED = re.compile(r"(position_ids|attn_mask|logit_scale|logit_bias|input_res
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "clip")
 # Levels that wrappers of torch put into a name, wherever they were applied.
 _LEVELS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_RESNET = "visual.attnpool.positional_embedding"
+"""The tensor that only ResNet towers have."""
 _ANCHORS = ("visual.conv1.weight", "vision_model.embeddings.class_embedding")
 """The tensor by which each naming is known, and before which a wrapper's prefix stands."""
 
@@ -164,8 +166,10 @@ def to_our_names(tensors: dict[str, Tensor], where: str = "weights") -> dict[str
         WeightsError: neither naming fits, or a tensor of unknown name (a tower that we would not run as trained).
     """
     if "visual.conv1.weight" in tensors:
-        mapped = _map(
-            tensors, where, _OPENCLIP, _OPENCLIP_BLOCK, ("visual.transformer.resblocks.", "transformer.resblocks.")
+        trunk = _resnet_names(tensors) if _RESNET in tensors else {}
+        rest = {name: tensor for name, tensor in tensors.items() if not (trunk and name.startswith("visual."))}
+        mapped = trunk | _map(
+            rest, where, _OPENCLIP, _OPENCLIP_BLOCK, ("visual.transformer.resblocks.", "transformer.resblocks.")
         )
         for name in ("vision.projection.weight", "text.projection.weight"):
             if name in mapped and f"{_openclip_linear(name)}.weight" not in tensors:
@@ -175,8 +179,17 @@ def to_our_names(tensors: dict[str, Tensor], where: str = "weights") -> dict[str
         return _map(tensors, where, _HF, _HF_BLOCK, ("vision_model.encoder.layers.", "text_model.encoder.layers."))
     raise WeightsError(
         f"{where}: not a CLIP model with image and text towers (found names such as "
-        f"{', '.join(sorted(tensors)[:3]) or 'none'}); expected Hugging Face CLIPModel or OpenCLIP ViT weights"
+        f"{', '.join(sorted(tensors)[:3]) or 'none'}); expected Hugging Face CLIPModel or OpenCLIP weights"
     )
+
+
+def _resnet_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a ResNet image tower, whose names are ours already, without the counters of batches seen."""
+    return {
+        f"vision.{name.removeprefix('visual.')}": tensor
+        for name, tensor in tensors.items()
+        if name.startswith("visual.") and not name.endswith(".num_batches_tracked") and not _IGNORED.search(name)
+    }
 
 
 def _openclip_linear(ours: str) -> str:
@@ -214,7 +227,7 @@ def _map(
             unknown.append(name)
     if unknown:
         raise WeightsError(
-            f"{where}: {len(unknown)} tensors do not belong to a CLIP ViT (first: {unknown[0]}); "
+            f"{where}: {len(unknown)} tensors do not belong to a CLIP model (first: {unknown[0]}); "
             "this architecture is not one that promptad runs"
         )
     for name, qkv in parts.items():
@@ -231,29 +244,53 @@ def infer_sizes(tensors: dict[str, Tensor], where: str) -> ClipSizes:
         WeightsError: a tensor is missing, or the position table is of no square grid.
     """
     try:
-        conv = tensors["vision.patch_embedding.weight"]
         text_positions = tensors["text.position_embedding"]
-        vision = _tower_sizes(tensors, "vision")
         text = _tower_sizes(tensors, "text")
-        positions = tensors["vision.position_embedding"].shape[0]
         vocab = tensors["text.token_embedding.weight"].shape[0]
-        embed_dim = tensors["vision.projection.weight"].shape[0]
+        vision, embed_dim = (
+            _resnet_sizes(tensors, where) if "vision.attnpool.c_proj.weight" in tensors else _vit_sizes(tensors, where)
+        )
     except KeyError as error:
         raise WeightsError(f"{where}: tensor {error} is missing; the file is incomplete or of another model") from error
     except (ValueError, IndexError) as error:
         raise WeightsError(f"{where}: a tensor has another number of dimensions than in a CLIP model") from error
-    side = round(max(0, positions - 1) ** 0.5)
-    if side * side + 1 != positions or not side:
-        raise WeightsError(
-            f"{where}: vision.position_embedding has {positions} rows, expected 1 and those of a square grid, such as 197; "
-            "this architecture is not one that promptad runs"
-        )
     return ClipSizes(
         embed_dim=embed_dim,
         activation="gelu",
-        vision=VisionSizes(*vision, patch_size=conv.shape[-1], image_size=side * conv.shape[-1]),
+        vision=vision,
         text=TextSizes(*text, context_length=text_positions.shape[0], vocab_size=vocab),
     )
+
+
+def _vit_sizes(tensors: dict[str, Tensor], where: str) -> tuple[VisionSizes, int]:
+    conv = tensors["vision.patch_embedding.weight"]
+    side = _grid_side(tensors["vision.position_embedding"].shape[0], "vision.position_embedding", where)
+    sizes = _tower_sizes(tensors, "vision")
+    embed_dim = tensors["vision.projection.weight"].shape[0]
+    return VisionSizes(*sizes, patch_size=conv.shape[-1], image_size=side * conv.shape[-1]), embed_dim
+
+
+def _resnet_sizes(tensors: dict[str, Tensor], where: str) -> tuple[ResNetSizes, int]:
+    embed_dim, width = tensors["vision.attnpool.c_proj.weight"].shape
+    positions = "vision.attnpool.positional_embedding"
+    side = _grid_side(tensors[positions].shape[0], positions, where)
+    rows = [{int(n.split(".")[2]) for n in tensors if n.startswith(f"vision.layer{stage}.")} for stage in range(1, 5)]
+    for stage, numbers in enumerate(rows, start=1):
+        if not numbers or max(numbers) + 1 != len(numbers):
+            raise KeyError(f"vision.layer{stage}.{min(set(range(len(numbers) + 1)) - numbers)}")
+    stem = tensors["vision.conv3.weight"].shape[0]
+    return ResNetSizes(stem, tuple(map(len, rows)), usual_heads(width), 32 * side), embed_dim
+
+
+def _grid_side(rows: int, name: str, where: str) -> int:
+    """Side of the square grid that a position table of so many rows is for."""
+    side = round(max(0, rows - 1) ** 0.5)
+    if side * side + 1 != rows or not side:
+        raise WeightsError(
+            f"{where}: {name} has {rows} rows, expected 1 and those of a square grid, such as 197; this architecture is not one "
+            "that promptad runs"
+        )
+    return side
 
 
 def _tower_sizes(tensors: dict[str, Tensor], tower: str) -> tuple[int, int, int, int]:
@@ -304,6 +341,8 @@ def load_state(path: Path, first: Sequence[Claim] = ()) -> LoadedWeights:
 def _named_sizes(sizes: ClipSizes) -> dict[str, int]:
     """The sizes that tensors tell, under the names of :attr:`Claim.shapes`."""
     towers = {"vision": sizes.to_dict()["vision"], "text": sizes.to_dict()["text"]}
+    if isinstance(sizes.vision, ResNetSizes):  # configs call the stem's width the tower's
+        towers["vision"] = {"width": sizes.vision.stem_width, "image_size": sizes.vision.image_size}
     named = {f"{tower}.{name}": value for tower, values in towers.items() for name, value in values.items()}
     return {
         "embed_dim": sizes.embed_dim,

@@ -228,8 +228,9 @@ def _openclip(config: Mapping[str, Any], source: str) -> Claim:
             if values.get(key, usual) not in (usual, None, False, {}):
                 raise WeightsError(f"{source} asks for {section}.{key}={values[key]!r}, which promptad does not run")
     heads = vision.get("heads")
-    if heads is None and "width" in vision:
-        heads = int(vision["width"]) // int(vision.get("head_width", HEAD_WIDTH))
+    if heads is None and "width" in vision:  # a ResNet, whose layers are a list, has the width of its stem here
+        widened = 32 if isinstance(vision.get("layers"), list) else 1
+        heads = widened * int(vision["width"]) // int(vision.get("head_width", HEAD_WIDTH))
     shapes = {
         "embed_dim": model.get("embed_dim"),
         "vision.width": vision.get("width"),

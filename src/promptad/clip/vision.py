@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from promptad.clip.architecture import Block, VisionSizes
 from promptad.errors import ConfigError
 
-LocalAttention = Literal["vv", "maskclip", "qk"]
+LocalAttention = Literal["vv", "vv_cosine", "maskclip", "qk"]
 TapPoint = Literal["block", "after_next_attention"]
 PositionResize = Literal["bilinear", "bicubic"]
 
@@ -36,7 +36,8 @@ class LocalStream:
     Attributes:
         start: first block (1-based) of the local stream; PromptAD uses 1, AnomalyCLIP and FAPrompt use 6.
         attention: "vv" softmax(v v^T) v; "maskclip" the values themselves (Zhou et al., ECCV 2022); "qk" no local
-            stream at all, the patch tokens of the ordinary last block.
+            stream at all, the patch tokens of the ordinary last block; "vv_cosine", of ResNet towers alone, the softmax of
+            the values' cosines (a variant that CLIP Surgery's code has and never runs).
     """
 
     start: int = 1
@@ -55,6 +56,7 @@ class FeatureRequest:
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
         tap_class: keep the class token as the first row of every tap.
         positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.
+        tap_pool: side of the windows of positions (odd, stride 1) over which taps are averaged; 1 leaves them as they are.
         windows: sides in patches of the square windows (stride 1) that are encoded too, for WinCLIP.
         inputs: give the normalised input itself too, for methods that run the tower on their own.
     """
@@ -67,11 +69,12 @@ class FeatureRequest:
     positions: PositionResize | None = None
     windows: tuple[int, ...] = ()
     inputs: bool = False
+    tap_pool: int = 1
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature; what was added later appears only where it is asked for, so that
         features that were cached before are still found."""
-        later = {"windows": (), "inputs": False}
+        later = {"windows": (), "inputs": False, "tap_pool": 1}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
@@ -163,6 +166,18 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
     return index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
 
 
+def pooled(planes: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) -> the same, each position the mean of the `side` x `side` around it that are there."""
+    return planes if side == 1 else F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)
+
+
+def pooled_rows(rows: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """:func:`pooled` for positions in rows, (B, h * w, C)."""
+    if side == 1:
+        return rows
+    return pooled(rows.transpose(1, 2).unflatten(2, grid), side).flatten(2).transpose(1, 2)
+
+
 def resize_positions(table: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
     """Position table (1 + s*s, D) of a square grid -> (1 + h*w, D) for `grid`; the class token's row is kept.
 
@@ -195,6 +210,11 @@ class VisionTower(nn.Module):
         )
         self.ln_post = nn.LayerNorm(sizes.width)
         self.projection = nn.Linear(sizes.width, embed_dim, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.class_embedding.device
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Patch grid (h, w) of an input of `height` x `width` pixels, which must be multiples of the patch size."""
@@ -240,19 +260,18 @@ class VisionTower(nn.Module):
         """
         self._check(request)
         local, between = request.local, request.tap_point == "after_next_attention"
-        first = 0 if request.tap_class else 1
+        first, grid = 0 if request.tap_class else 1, self.grid(*images.shape[-2:])
         taps: dict[int, Tensor] = {}
         final, patches = images, None
         for number, (attended, x, z) in enumerate(self.streams(self.embed(images, request.positions), local), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                taps[layer] = (attended if between else x)[:, first:].float()
+                taps[layer] = pooled_rows((attended if between else x)[:, first:].float(), grid, request.tap_pool)
             final, patches = x, z
         if local is not None:
             rows = (final if patches is None else patches)[:, 1:]
             patches = self.projection(self.ln_post(rows)).float()
         cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
-        grid = self.grid(*images.shape[-2:])
         windows = {side: self.encode_windows(images, window_patches(grid, side), request) for side in request.windows}
         given = images.float() if request.inputs else None
         return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid, windows, given)
@@ -262,6 +281,14 @@ class VisionTower(nn.Module):
         last = depth if request.tap_point == "block" else depth - 1
         if any(not 1 <= layer <= last for layer in request.taps):
             raise ConfigError(f"tapped layers {list(request.taps)} must lie in 1..{last} for this image tower")
+        if request.tap_pool < 1 or request.tap_pool % 2 == 0 or (request.tap_pool > 1 and request.tap_class):
+            raise ConfigError(
+                f"tap_pool={request.tap_pool} must be an odd number of positions, without the class token"
+            )
+        if request.local is not None and request.local.attention == "vv_cosine":
+            raise ConfigError(
+                "local features 'vv_cosine' are defined for ResNet towers alone; expected vv, maskclip or qk"
+            )
         if request.local is not None and not 1 <= request.local.start <= depth:
             raise ConfigError(
                 f"local stream starts at block {request.local.start}; this image tower has blocks 1..{depth}"

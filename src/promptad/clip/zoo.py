@@ -44,7 +44,8 @@ class Checkpoint:
     """One row of ``zoo.toml``; the comments there say what each field means.
 
     Attributes:
-        vision, text: sizes under the names of ``architecture.VisionSizes`` and ``architecture.TextSizes``.
+        vision, text: sizes under the names of ``architecture.VisionSizes`` and ``architecture.TextSizes``; a ResNet has its
+            stem's ``width`` and a list of ``layers``.
         recommended_size: side in pixels that we give photos, 0 where it is what the tower was trained on.
         known: other files of the same weights, by their checksum alone.
         mean, std: normalisation of RGB values in [0, 1].
@@ -58,7 +59,7 @@ class Checkpoint:
     notes: str
     embed_dim: int
     activation: Literal["quick_gelu", "gelu"]
-    vision: Mapping[str, int]
+    vision: Mapping[str, Any]
     text: Mapping[str, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -74,7 +75,7 @@ class Checkpoint:
     @property
     def input_size(self) -> int:
         """Side in pixels of the square input that we recommend: `recommended_size`, else what the tower was trained on."""
-        return self.recommended_size or self.vision["image_size"]
+        return self.recommended_size or int(self.vision["image_size"])
 
     @property
     def origin(self) -> str:

@@ -113,11 +113,15 @@ class PromptADConfig(ScoringConfig):
     numerator: Literal["anomalous", "normal"] = "anomalous"
     # Patch features of the text maps, the rows of table 5: V-V attention, MaskCLIP's values, CLIP's own tokens ("qk"), or
     # these of every block, each through a linear layer that is learned together with the prompts.
-    local: Literal["vv", "maskclip", "qk", "linear"] = "vv"
+    # "vv_cosine" is a variant of V-V attention that ResNet towers alone have.
+    local: Literal["vv", "vv_cosine", "maskclip", "qk", "linear"] = "vv"
     # First block of the local stream.
     local_start: Count = 1
     # Tapped layers whose patches the memory keeps.
     memory_layers: tuple[Count, ...] = (3, 8)
+    # Side of the windows of patches over which tapped features are averaged first; 1 leaves them as they are, 3 is what
+    # patch memories on ResNet towers do (PatchCore), where table 8 states nothing.
+    memory_pool: Count = 1
     # Where in the block they are tapped (F-5).
     memory_point: TapPoint = "block"
     # How exactly its rows are kept, in memory and in files; float16 moves distances by about 1e-4.
@@ -132,6 +136,10 @@ class PromptADConfig(ScoringConfig):
         super().__post_init__()
         if self.parts != "text" and not self.memory_layers:
             raise ConfigError("memory_layers is empty; name a layer, or set parts to text for scores without memory")
+        if self.memory_pool % 2 == 0 or (self.local == "linear" and self.memory_pool > 1):
+            raise ConfigError(
+                f"memory_pool={self.memory_pool} must be odd, and 1 with local=linear, whose layers read the same taps"
+            )
         if self.local == "linear" and self.memory_point != "block":
             raise ConfigError("local=linear reads the outputs of the blocks; set memory_point to block")
         if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):

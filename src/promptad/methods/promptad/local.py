@@ -18,7 +18,7 @@ WEIGHT, BIAS = "linear.weight", "linear.bias"
 
 def block_numbers(backbone: Backbone) -> tuple[int, ...]:
     """All blocks of the image tower, 1-based."""
-    return tuple(range(1, backbone.sizes.vision.layers + 1))
+    return tuple(range(1, backbone.vit("local=linear")[1].layers + 1))
 
 
 def draw_linear(backbone: Backbone, generator: torch.Generator) -> dict[str, Tensor]:

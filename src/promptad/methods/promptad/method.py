@@ -91,6 +91,7 @@ class PromptAD(Method):
             taps=tuple(dict.fromkeys((*self._layers, *self._blocks))),
             local=None if config.local == "linear" else LocalStream(config.local_start, config.local),
             tap_point=config.memory_point,
+            tap_pool=config.memory_pool,
         )
         self._sets = self._start()
         self._prototypes: dict[str, _Prototypes] = {}
@@ -298,7 +299,7 @@ class PromptAD(Method):
         """The largest value of memory maps (B, h, w), (B,), where the config takes it."""
         if self.config.memory_maximum == "grid":
             return maps.amax((1, 2))
-        square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.patch_size
+        square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.stride
         return enlarged_maximum(maps, square, self.config.map_size)
 
     def _text(self, task: str, features: Tensor) -> Tensor:
@@ -342,7 +343,7 @@ class PromptAD(Method):
         def take(name: str, *shape: int | None) -> Tensor:
             return saved_tensor(state, name, shape, "PromptAD").to(device)
 
-        width, embed = self.backbone.sizes.vision.width, self.backbone.sizes.embed_dim
+        vision, embed = self.backbone.sizes.vision, self.backbone.sizes.embed_dim
         for task in TASKS:
             count = len(self.states) if self.prompt_counts(task)["manual"] else 0
             self._prototypes[task] = _Prototypes(
@@ -351,5 +352,5 @@ class PromptAD(Method):
             for name, parameter in self._sets[task].parameters.items():
                 parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
         for layer in self._layers:
-            rows = take(f"memory.{layer}.rows", None, width)
+            rows = take(f"memory.{layer}.rows", None, vision.tap_width(layer))
             self._memory[layer] = MemoryBank(rows, take(f"memory.{layer}.owners", len(rows)))

@@ -62,7 +62,7 @@ class PromptADZeroShot(Trained):
 
     def __init__(self, backbone: Backbone, config: PromptADZeroShotConfig, object_name: str = "object") -> None:
         self.backbone, self.config = backbone, config
-        depth = backbone.sizes.vision.layers
+        depth = backbone.vit("PromptAD zero-shot")[1].layers
         self.layers = config.layers or tuple(sorted({max(1, round(depth * part / 4)) for part in (1, 2, 3)}))
         self.request = FeatureRequest(taps=self.layers, tap_class=True)
         types = anomaly_types(object_name, source=config.state_bank, extra=config.defects, replace=config.only_defects)
