@@ -330,8 +330,8 @@ def test_jpeg_noise_is_no_defect(tmp_path: Path) -> None:
 
 def test_mask_size_mismatch_names_both_sizes(tmp_path: Path) -> None:
     path = mask_file(tmp_path / "mask.png", Image.new("L", (450, 440)))
-    with pytest.raises(PhotoError, match=r"the photo is 900x880 .*its mask 450x440; export") as caught:
-        read_mask(path, size=(880, 900))
+    with pytest.raises(PhotoError, match=r"the photo is 1000x880 .*its mask 450x440; export") as caught:
+        read_mask(path, size=(880, 1000))
     assert "EXIF" not in str(caught.value)
     with pytest.raises(PhotoError, match=r"sides are swapped.*EXIF orientation"):
         read_mask(path, size=(450, 440))

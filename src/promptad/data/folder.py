@@ -22,7 +22,7 @@ UNREAD_SUFFIXES = (
 )
 """Suffixes, in lower case, of photos in formats that are not read here; such a file is a photo that failed."""
 
-_LITTER = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # .DS_Store and ._name are hidden files
+_LITTER = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "ehthumbs.db"}  # .DS_Store and ._name are hidden files
 
 
 class FoundPhotos(NamedTuple):
@@ -89,6 +89,11 @@ def find_photos(
     return found
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is what systems leave behind: hidden ones, ``Thumbs.db``, ``@eaDir``, ..."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def is_photo_name(path: Path) -> bool:
     """Whether a file name has a photo's suffix and is no hidden file."""
     suffix = path.suffix.lower()
@@ -121,7 +126,7 @@ def _walk(
         failed.append((folder, f"folder cannot be read ({one_line(error)}); {_way_out(error)}"))
         return
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+        if is_litter(entry.name):
             continue
         if not os.path.isdir(entry):
             yield entry

@@ -38,6 +38,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from promptad.data.bitmaps import mend_grey_palette
 from promptad.data.complete import require_complete, require_room, require_tiles
 from promptad.data.files import one_line, shown
 from promptad.data.mask_values import Reading, read_values
@@ -307,6 +308,7 @@ def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[tuple[Ima
         file: IO[bytes] = plain if view is None else cast(IO[bytes], view)
         with nullcontext() if view is None else view, Image.open(file, formats=formats) as image:
             _require_size(image.width, image.height, max_pixels, name)
+            mend_grey_palette(image, file)
             yield image, file, view is not None
 
 

@@ -1,12 +1,32 @@
-"""Data sets: one adapter a layout, and the function that picks it. Each returns ``list[Record]``."""
+"""Data sets: one adapter a layout, and the functions that pick it. Each adapter returns ``list[Record]``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from promptad.data.datasets import meta_json, mvtec, visa
+from promptad.data.datasets import (
+    ad2,
+    aitex,
+    dagm,
+    elpv,
+    kolektor,
+    loco,
+    magnetic_tile,
+    medical,
+    meta_json,
+    mvtec,
+    real_iad,
+    segmented,
+    sewerml,
+    textile,
+    vad,
+    visa,
+)
+from promptad.data.datasets.facts import SetFacts, facts_of, whole_of
+from promptad.data.datasets.layout import Layout, unpacked
 from promptad.data.datasets.names import squeezed
 from promptad.data.duplicates import say_copies
 from promptad.data.files import shown
@@ -14,27 +34,65 @@ from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.notices import notice
 
-_LOADERS: dict[str, Callable[[Path, Sequence[str]], list[Record]]] = {
-    "meta": lambda path, normal: meta_json.load(path),
-    "visa": visa.load,
-    "mvtec": mvtec.load,
-}
-LAYOUTS = ("auto", *_LOADERS)
+# In the order in which they are looked for: what only one set has comes first. A meta.json in a folder that is a known set is a
+# derived file, so it comes late.
+_ORDER: tuple[Layout, ...] = (
+    *(
+        *loco.LAYOUTS,
+        *ad2.LAYOUTS,
+        *real_iad.LAYOUTS,
+        *sewerml.LAYOUTS,
+        *visa.LAYOUTS,
+        *magnetic_tile.LAYOUTS,
+        *dagm.LAYOUTS,
+        *kolektor.LAYOUTS,
+        *aitex.LAYOUTS,
+        *elpv.LAYOUTS,
+    ),
+    *(*textile.LAYOUTS, *medical.LAYOUTS, *segmented.LAYOUTS, *vad.LAYOUTS, *mvtec.LAYOUTS, *meta_json.LAYOUTS),
+)
+_BY_NAME = {layout.name: layout for layout in _ORDER}
+LAYOUTS = ("auto", *_BY_NAME)
 """Names that ``layout`` may have."""
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as it was read.
+
+    Attributes:
+        root: its folder, or its list. layout: the name of the layout. evidence: what shows that it lies so; "" where the layout
+            was asked for. records: its photos. facts: the public set that it is or is a part of, None for any other.
+    """
+
+    root: Path
+    layout: str
+    evidence: str
+    records: tuple[Record, ...]
+    facts: SetFacts | None
+
+    @property
+    def differences(self) -> list[str]:
+        """A line for every class and split whose photos differ in number from the full public set's."""
+        return [] if self.facts is None else self.facts.differences(self.layout, self.records)
+
+
 def load_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Sequence[str] = ()) -> list[Record]:
-    """The records of a data set in any known layout.
+    """The records of a data set in any known layout; see :func:`open_dataset`."""
+    return list(open_dataset(path, layout, normal).records)
+
+
+def open_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Sequence[str] = ()) -> DataSet:
+    """A data set in any known layout, with what is known of it.
 
     Args:
-        path: the data set's folder, one category of it, or a ``meta.json`` file.
-        layout: "meta", "visa" or "mvtec"; "auto" looks for ``meta.json``, then for VisA
-            (``split_csv/1cls.csv`` or ``1cls``), then for the MVTec layout.
+        path: the data set's folder, one category of it, or a list (``meta.json``).
+        layout: one of :data:`LAYOUTS`; "auto" takes the first that the folder shows signs of.
         normal: names of folders whose photos are normal, besides the known ones
-            (:data:`~promptad.data.datasets.names.NORMAL_FOLDERS`); for the MVTec layout and VisA's re-layout.
+            (:data:`~promptad.data.datasets.names.NORMAL_FOLDERS`); for layouts with a folder for each type.
 
-    What is not used (photos, masks, folders), photos in both training and test split, copies, and names in `normal` that no
-    folder has get a notice.
+    What is not used (photos, masks, folders), photos in both training and test split, copies, names in `normal` that no
+    folder has, and numbers of photos that differ from those of a whole public set get a notice.
 
     Raises:
         ConfigError: an unknown layout name, or `normal` is one text.
@@ -42,13 +100,53 @@ def load_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Seq
     """
     if isinstance(normal, str):
         raise ConfigError(f"normal is the text {normal!r}; expected a list of folder names; write ({normal!r},)")
-    folder = Path(path)
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is not known; expected one of {', '.join(LAYOUTS)}; choose one")
-    records = _LOADERS[_detect(folder) if layout == "auto" else layout](folder, tuple(normal))
+    folder = unpacked(Path(path))
+    chosen, evidence = recognise(folder) if layout == "auto" else (_BY_NAME[layout], "")
+    if not os.path.exists(folder):
+        raise DataError(f"{shown(folder)}: there is no such data set; check the path")
+    if evidence and chosen.name != "meta" and (folder / meta_json.FILE_NAME).is_file():
+        notice(
+            f"{shown(folder)}: read as it lies ({chosen.name}); its {meta_json.FILE_NAME} is not used: give that file to use it"
+        )
+    records = chosen.load(folder, tuple(normal))
     _say_unused_names(folder, records, normal)
     say_copies(records, folder)
-    return records
+    _say_counts(folder, chosen.name, records)
+    return DataSet(folder, chosen.name, evidence, tuple(records), facts_of(chosen.name, records))
+
+
+def recognise(folder: Path) -> tuple[Layout, str]:
+    """The layout of a folder or list, and what shows it.
+
+    Raises:
+        DataError: none fits; the line says what was looked for.
+    """
+    if not os.path.exists(folder):
+        raise DataError(f"{shown(folder)}: there is no such data set; check the path")
+    if folder.is_file() and folder.suffix.lower() == ".json":
+        return _BY_NAME["meta"], folder.name
+    for layout in _ORDER:
+        evidence = layout.evidence(folder) if layout.evidence is not None else None
+        if evidence is not None:
+            return layout, evidence
+    looked_for = "; ".join(layout.expected for layout in _ORDER if layout.evidence is not None)
+    raise DataError(
+        f"{shown(folder)}: no known data set layout; looked for {looked_for}; give the data set's own folder"
+    )
+
+
+def _say_counts(folder: Path, layout: str, records: Sequence[Record]) -> None:
+    """A line where photos of a whole public set are missing or too many."""
+    facts = whole_of(layout, records)
+    differences = facts.differences(layout, records) if facts is not None else []
+    if facts is not None and differences:
+        more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+        notice(
+            f"{shown(folder)}: has other numbers of photos than the whole {facts.title} ({differences[0]}{more}); numbers on it "
+            "are not comparable with published ones"
+        )
 
 
 def _say_unused_names(folder: Path, records: Sequence[Record], normal: Sequence[str]) -> None:
@@ -56,19 +154,3 @@ def _say_unused_names(folder: Path, records: Sequence[Record], normal: Sequence[
     for name in normal:
         if squeezed(name) not in used:
             notice(f"{shown(folder)}: no folder of normal photos is called {name!r}; check the name")
-
-
-def _detect(folder: Path) -> str:
-    if not os.path.exists(folder):
-        raise DataError(f"{shown(folder)}: there is no such data set; check the path")
-    if (folder / meta_json.FILE_NAME).is_file() or (folder.is_file() and folder.suffix.lower() == ".json"):
-        return "meta"
-    if (folder / visa.TABLE).is_file() or (folder / visa.RELAYOUT).is_dir():
-        return "visa"
-    if mvtec.find_categories(folder):
-        return "mvtec"
-    raise DataError(
-        f"{shown(folder)}: no known data set layout; looked for {meta_json.FILE_NAME}, "
-        f"{visa.TABLE.as_posix()}, {visa.RELAYOUT}/<class>, train/<type>, test/<type>, also in <class>; "
-        "give the data set's own folder"
-    )

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+from promptad.data.datasets.layout import Layout
 from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files, say_unlisted
 from promptad.data.datasets.pairing import say_marks_on_good
 from promptad.data.files import shown, write_atomic
@@ -268,3 +269,10 @@ def _typed(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, kind):
         raise DataError(f"{where}: found {_KINDS.get(type(value), 'a number')}; expected {_KINDS[kind]}; correct it")
     return value
+
+
+def _evidence(folder: Path) -> str | None:
+    return FILE_NAME if (folder / FILE_NAME).is_file() else None
+
+
+LAYOUTS = (Layout("meta", lambda path, normal: load(path), _evidence, FILE_NAME),)

@@ -21,6 +21,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from promptad.data.datasets.layout import Layout
 from promptad.data.datasets.names import (
     entries_of,
     folders_in,
@@ -41,7 +42,9 @@ from promptad.notices import notice
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Record]:
+def load(
+    root: str | os.PathLike[str], normal: Sequence[str] = (), splits: Sequence[Split] = ("train", "test")
+) -> list[Record]:
     """The records of a data set in the MVTec layout, or of one of its categories.
 
     Masks are optional: an anomalous photo without one gets ``mask=None``. A mask may have another suffix
@@ -50,6 +53,7 @@ def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Recor
     Args:
         root: a folder of categories, or one category (a folder with ``train`` or ``test`` in it).
         normal: names of further folders whose photos are normal.
+        splits: the folders of photos in a category, besides train and test ``validation`` of MVTec LOCO AD.
 
     Returns:
         Records by category, train before test, then sorted by type and file name. ``defect_type`` of a
@@ -65,7 +69,7 @@ def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Recor
             f"{shown(folder)}: not in the MVTec layout; expected <class>/train/good and <class>/test/<type>; "
             "give the data set's folder or one category"
         )
-    records = [record for category in categories for record in _load_category(category, normal)]
+    records = [record for category in categories for record in _load_category(category, normal, splits)]
     if not records:
         raise DataError(f"{shown(folder)}: train and test hold no photos; put photos into train/good")
     if categories != [folder]:
@@ -95,16 +99,16 @@ def _is_category(folder: Path) -> bool:
     return any(folders_in(path) for _, path in _split_folders(folder))
 
 
-def _split_folders(category: Path) -> list[tuple[Split, Path]]:
+def _split_folders(category: Path, splits: Sequence[Split] = _SPLITS) -> list[tuple[Split, Path]]:
     """The folders of the splits, in any case, train before test."""
-    return [(split, inner) for split in _SPLITS for inner in folders_in(category) if inner.name.lower() == split]
+    return [(split, inner) for split in splits for inner in folders_in(category) if inner.name.lower() == split]
 
 
-def _load_category(category: Path, normal: Sequence[str]) -> list[Record]:
+def _load_category(category: Path, normal: Sequence[str], wanted: Sequence[Split]) -> list[Record]:
     name = Path(os.path.abspath(category)).name  # "." has no name of its own
     photos: list[PhotoFile] = []
     masks: list[MaskFile] = []
-    splits = _split_folders(category)
+    splits = _split_folders(category, wanted)
     for split, folder in splits:
         loose = photos_in(folder)
         if loose:
@@ -128,12 +132,16 @@ def _load_category(category: Path, normal: Sequence[str]) -> list[Record]:
     good = [photo for photo in photos if photo.normal]
     say_marks_on_good(category, [mask for photo in good for mask in pairs.masks.get(photo.path, ())])
     _say_no_good(category, photos)
-    return [_record(photo, pairs.masks.get(photo.path, ()), name) for photo in photos]
+    return [
+        _record(photo, split, pairs.masks.get(photo.path, ()), name)
+        for photo in photos
+        for split in wanted
+        if split == photo.split
+    ]
 
 
-def _record(photo: PhotoFile, masks: tuple[Path, ...], name: str) -> Record:
+def _record(photo: PhotoFile, split: Split, masks: tuple[Path, ...], name: str) -> Record:
     mask = None if photo.normal or not masks else masks[0] if len(masks) == 1 else masks
-    split: Split = "train" if photo.split == "train" else "test"
     kind = "good" if photo.normal else photo.kind
     return Record(photo.path, 0 if photo.normal else 1, mask, name, kind, split)
 
@@ -205,3 +213,14 @@ def _say_no_good(category: Path, photos: Sequence[PhotoFile]) -> None:
                 f"{shown(category)}: no folder of {split} has the name of normal photos (good, ok, pass, ...); "
                 f"all count as defects: {names}; name normal ones ({argument('normal')})"
             )
+
+
+def _evidence(folder: Path) -> str | None:
+    categories = find_categories(folder)
+    if not categories:
+        return None
+    splits = ", ".join(path.name for _, path in _split_folders(categories[0]))
+    return f"{categories[0].relative_to(folder).as_posix()}/ with {splits}"
+
+
+LAYOUTS = (Layout("mvtec", load, _evidence, "train/<type>, test/<type>, also in <class>"),)

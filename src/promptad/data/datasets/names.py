@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from promptad.data.files import one_line, shown
-from promptad.data.folder import is_photo_name
+from promptad.data.folder import is_litter, is_photo_name
 from promptad.errors import DataError
+from promptad.notices import notice
 
 NORMAL_FOLDERS = (
     *("good", "ok", "okay", "normal", "normals", "pass", "passed", "negative", "negatives", "goods", "good parts"),
@@ -24,6 +25,7 @@ MASK_FOLDERS = ("ground truth", "ground truths", "gt", "mask", "masks", "label",
 
 _WORD = r"(?:ground[_\- ]?truth|masks?|gt|labels?|seg(?:mentation)?|annotations?)"
 _SUFFIX = re.compile(rf"[_\-. ]+{_WORD}(?P<number>[_\-. ]?\d{{1,4}})?$", re.IGNORECASE)
+_COPY = re.compile(r" (\(copy( \d+)?\)|- copy( \(\d+\))?)$", re.IGNORECASE)
 _PREFIX = re.compile(rf"^{_WORD}[_\-. ]+", re.IGNORECASE)
 
 
@@ -62,13 +64,28 @@ def is_numbered_mask(stem: str) -> bool:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """Photo files directly in a folder, sorted."""
-    return [entry for entry in entries_of(folder) if is_photo_name(entry) and not os.path.isdir(entry)]
+    """Photo files directly in a folder, sorted.
+
+    A copy that a file manager made (``10301 (copy).png``) beside what it is a copy of is not among them, and gets a line.
+    """
+    files = [entry for entry in entries_of(folder) if is_photo_name(entry) and not os.path.isdir(entry)]
+    names = {file.name.casefold() for file in files}
+    copies = [file for file in files if _COPY.search(file.stem) and _original(file).casefold() in names]
+    if copies:
+        files_are = "1 file is" if len(copies) == 1 else f"{len(copies)} files are"
+        notice(
+            f"{shown(folder)}: {files_are} called a copy of the file beside it and not used (first: {shown(copies[0].name)})"
+        )
+    return [file for file in files if file not in copies]
+
+
+def _original(copied: Path) -> str:
+    return _COPY.sub("", copied.stem) + copied.suffix
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders directly in a folder, sorted, without hidden ones."""
-    return [entry for entry in entries_of(folder) if not entry.name.startswith(".") and os.path.isdir(entry)]
+    """Folders directly in a folder, sorted."""
+    return [entry for entry in entries_of(folder) if os.path.isdir(entry)]
 
 
 def photos_below(folder: Path, *, masks: bool, entered: frozenset[str] = frozenset()) -> list[Path]:
@@ -88,13 +105,13 @@ def photos_below(folder: Path, *, masks: bool, entered: frozenset[str] = frozens
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """What lies directly in a folder, sorted; nothing where there is no such folder.
+    """What lies directly in a folder, sorted, without what systems leave behind; nothing where there is no such folder.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        return sorted(folder.iterdir())
+        return sorted(entry for entry in folder.iterdir() if not is_litter(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:

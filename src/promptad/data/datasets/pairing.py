@@ -18,7 +18,7 @@ class PhotoFile:
     """A photo in a folder of its type.
 
     Attributes:
-        path: the file. split: "train" or "test". kind: the type folder's name. inner: folders between the type folder
+        path: the file. split: "train", "test" or another folder of photos. kind: the type folder's name. inner: folders between the type folder
         and the file. normal: whether the type is a normal one.
     """
 

@@ -1,4 +1,7 @@
-"""VisA as published (``split_csv/1cls.csv``) or re-laid out (``1cls/<class>/{train,test}/{good,bad}``).
+"""VisA as published (``split_csv/{1cls,2cls_fewshot,2cls_highshot}.csv``) or re-laid out
+(``1cls/<class>/{train,test}/{good,bad}``).
+
+The one-class split is the default; the two others have defective photos in training too.
 
 Zou et al., "SPot-the-Difference Self-Supervised Pre-training for Anomaly Detection and Segmentation", ECCV
 2022.
@@ -9,11 +12,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
 from promptad.data.datasets import mvtec
+from promptad.data.datasets.layout import Layout
 from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files, say_unlisted
 from promptad.data.files import shown
 from promptad.data.records import Record, Split
@@ -22,18 +25,23 @@ from promptad.errors import DataError
 TABLE = Path("split_csv", "1cls.csv")
 """The one-class split, inside the data set's folder."""
 
+SPLITS = ("1cls", "2cls_fewshot", "2cls_highshot")
+"""The published splits: names of tables in ``split_csv``, and of folders of the re-layout."""
+
 RELAYOUT = "1cls"
 """Folder of the re-laid-out data set."""
 
 _COLUMNS = ("object", "split", "label", "image", "mask")
 _LABELS = {"normal": 0, "anomaly": 1}
+_TABLE_SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Record]:
-    """The records of VisA, from its table if there is one, else from its re-layout.
+def load(root: str | os.PathLike[str], normal: Sequence[str] = (), split: str = SPLITS[0]) -> list[Record]:
+    """The records of VisA, from a split's table if there is one, else from its re-layout.
 
     Args:
         root: the folder that holds ``split_csv`` or ``1cls``, or the ``1cls`` folder itself.
+        split: one of :data:`SPLITS`.
         normal: names of further folders of the re-layout whose photos are normal; the table says so itself.
 
     Returns:
@@ -44,20 +52,26 @@ def load(root: str | os.PathLike[str], normal: Sequence[str] = ()) -> list[Recor
         DataError: neither form is there; the table has wrong columns or values, names files that are
             missing, or a path that leads out of ``root``.
     """
-    folder = Path(root)
-    if (folder / TABLE).is_file():
-        return _load_table(folder)
-    if (folder / RELAYOUT).is_dir():
-        return mvtec.load(folder / RELAYOUT, normal)
-    if folder.name == RELAYOUT:
+    folder, table = Path(root), TABLE.with_name(f"{split}.csv")
+    if (folder / table).is_file():
+        return _load_table(folder, folder / table)
+    if (folder / split).is_dir():
+        return mvtec.load(folder / split, normal)
+    if folder.name == split:
         return mvtec.load(folder, normal)
-    raise DataError(
-        f"{shown(folder)}: not VisA; expected {TABLE.as_posix()} or {RELAYOUT}/<class>/; give its own folder"
-    )
+    raise DataError(f"{shown(folder)}: not VisA; expected {table.as_posix()} or {split}/<class>/; give its own folder")
 
 
-def _load_table(root: Path) -> list[Record]:
-    table = root / TABLE
+def _evidence(folder: Path) -> str | None:
+    found = next((place for place in (TABLE, Path(RELAYOUT)) if (folder / place).exists()), None)
+    return found.as_posix() if found is not None else None
+
+
+def _reading(split: str) -> Callable[[Path, Sequence[str]], list[Record]]:
+    return lambda root, normal: load(root, normal, split)
+
+
+def _load_table(root: Path, table: Path) -> list[Record]:
     reader = csv.DictReader(io.StringIO(read_text(table), newline=""))
     records: list[Record] = []
     try:
@@ -83,7 +97,7 @@ def _record(root: Path, row: dict[str, str | None], where: str) -> Record:
     name, split, label, image, mask = ((row[column] or "").strip() for column in _COLUMNS)
     if label not in _LABELS:
         raise DataError(f"{where}: label {label!r}; expected {' or '.join(_LABELS)}; correct the table")
-    for known in get_args(Split):
+    for known in _TABLE_SPLITS:
         if split == known:
             return Record(
                 path=path_inside(root, image, where),
@@ -93,4 +107,13 @@ def _record(root: Path, row: dict[str, str | None], where: str) -> Record:
                 defect_type=label if _LABELS[label] else "good",
                 split=known,
             )
-    raise DataError(f"{where}: split {split!r}; expected {' or '.join(get_args(Split))}; correct the table")
+    raise DataError(f"{where}: split {split!r}; expected {' or '.join(_TABLE_SPLITS)}; correct the table")
+
+
+LAYOUTS = (
+    Layout("visa", load, _evidence, "split_csv/1cls.csv, 1cls"),
+    *(
+        Layout(f"visa-{split.replace('_', '-')}", _reading(split), None, f"split_csv/{split}.csv, {split}")
+        for split in SPLITS[1:]
+    ),
+)
