@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from promptad.requests.training import TrainRequest as TrainRequest
 
 _PUBLIC = {
+    "CheckRequest": "promptad.requests.datasets",
     "DamageRequest": "promptad.requests.damaging",
     "Detector": "promptad.detector",
     "EvaluateRequest": "promptad.requests.evaluating",
@@ -32,9 +33,11 @@ _PUBLIC = {
     "InspectRequest": "promptad.requests.detecting",
     "Prediction": "promptad.prediction",
     "TrainRequest": "promptad.requests.training",
+    "WriteRequest": "promptad.requests.datasets",
     "load": "promptad.detector",
 }
 __all__ = [  # noqa: RUF022 - the version last
+    "CheckRequest",
     "DamageRequest",
     "Detector",
     "EvaluateRequest",
@@ -42,6 +45,7 @@ __all__ = [  # noqa: RUF022 - the version last
     "InspectRequest",
     "Prediction",
     "TrainRequest",
+    "WriteRequest",
     "load",
     "__version__",
 ]

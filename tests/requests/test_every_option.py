@@ -22,7 +22,16 @@ import pytest
 from PIL import Image
 
 from drawn_data import make_class
-from promptad import DamageRequest, Detector, EvaluateRequest, FitRequest, InspectRequest, TrainRequest
+from promptad import (
+    CheckRequest,
+    DamageRequest,
+    Detector,
+    EvaluateRequest,
+    FitRequest,
+    InspectRequest,
+    TrainRequest,
+    WriteRequest,
+)
 from promptad.bench.draw import LIST_FORMAT
 from promptad.clip.backbone import Backbone
 from promptad.data.tensor_file import read_saved
@@ -185,6 +194,16 @@ def damage(request: DamageRequest) -> Any:
     return {str(path.relative_to(folder)): _digest(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
+def check(request: CheckRequest) -> Any:
+    checked = request.run()
+    return checked.lines(), checked.unreadable
+
+
+def write(request: WriteRequest) -> Any:
+    file, photos = request.run()
+    return file.name, photos, file.read_text("utf-8")
+
+
 def _given(request: Request) -> dict[str, Any]:
     return {entry.name: getattr(request, entry.name) for entry in fields(request)}
 
@@ -235,6 +254,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "classes": "cup",
         "leave_out": "nut",
         "normal": "fine",
+        "layout": ["visa"],
         "preset": "paper",
         "seeds": 2,
         "seed": 7,
@@ -255,6 +275,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "parts": "memory",
         "classes": "cup",
         "normal": "fine",
+        "layout": "visa",
         "object": "cog",
         "eval_size": 24,
         "convention": {"masks": "bilinear", "eval_size": 20},
@@ -273,6 +294,8 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "kinds": "hole",
         "seed": 7,
     },
+    CheckRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "whole": True},
+    WriteRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "output": "another.json", "classes": "cup"},
 }
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
@@ -280,6 +303,8 @@ RUNS: dict[type[Request], Callable[[Any], Any]] = {
     TrainRequest: train,
     EvaluateRequest: evaluate,
     DamageRequest: damage,
+    CheckRequest: check,
+    WriteRequest: write,
 }
 
 
@@ -304,6 +329,8 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         "evaluate clip": (EvaluateRequest, {"dataset": "set", "method": "clip"}),
         "evaluate rwda": (EvaluateRequest, {"dataset": "set", "method": "rwda", "shots": "0,1", "seeds": 2}),
         "damage": (DamageRequest, {"good": ["good"], "count": 2}),
+        "data check": (CheckRequest, {"dataset": "set"}),
+        "data write": (WriteRequest, {"dataset": "set", "output": "list.json"}),
     }
 
 
@@ -327,9 +354,11 @@ REFUSALS = {
     *(("inspect rwda", option) for option in ("model", "settings")),
     *(
         ("train rwda", option)
-        for option in (*ABOUT_FEATURES, "method", "on", "licence", "classes", "leave_out", "normal")
+        for option in (*ABOUT_FEATURES, "method", "on", "licence", "classes", "leave_out", "normal", "layout")
     ),
     ("train anomalyclip", "preset"),
+    *((name, "layout") for name in ("train anomalyclip", "evaluate promptad", "evaluate clip", "evaluate rwda")),
+    *((name, "layout") for name in ("data check", "data write")),
     *(("evaluate promptad", option) for option in ("weights", "object")),
     *(("evaluate clip", option) for option in ("weights", "object", "parts", "shots_from", "oracle_test")),
     *(("evaluate rwda", option) for option in ("preset", "object", "parts", "eval_size", "convention", "oracle_test")),

@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
     import typer
 
-    from promptad.cli import damage, demo, evaluate, fit, inspect, models, train
+    from promptad.cli import damage, data, demo, evaluate, fit, inspect, models, train
 
     app = typer.Typer(
         name="promptad",
@@ -45,6 +45,7 @@ def build() -> typer.Typer:
     app.command("evaluate")(evaluate.evaluate)
     app.command("damage")(damage.damage)
     app.command("demo")(demo.demo)
+    app.add_typer(data.app, name="data", help="Look through a data set, and write it as a list.")
     app.add_typer(models.app, name="models", help="List, pull and check CLIP weights.")
     return app
 

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from promptad.data.records import Record
 from promptad.errors import DataError
 from promptad.inputs import argument
+from promptad.notices import notice
 
 
-def chosen_classes(records: Sequence[Record], wanted: Sequence[str], left_out: Sequence[str] = ()) -> list[Record]:
+def chosen_classes(
+    records: Sequence[Record], wanted: Sequence[str], left_out: Sequence[str] = (), *, say: bool = True
+) -> list[Record]:
     """The records of these classes, all if none is named, without those of the classes left out.
+
+    Args:
+        say: say which further splits of a set have no part in training and test.
 
     Raises:
         DataError: a class that the data set does not have.
@@ -21,4 +27,8 @@ def chosen_classes(records: Sequence[Record], wanted: Sequence[str], left_out: S
             if name not in known:
                 raise DataError(f"{argument(option)} {name}: the data set has no such class; it has {', '.join(known)}")
     kept = set(wanted or known) - set(left_out)
-    return [record for record in records if record.class_name in kept]
+    chosen = [record for record in records if record.class_name in kept]
+    for split in sorted({record.split for record in chosen} - {"train", "test"}) if say else ():
+        photos = sum(record.split == split for record in chosen)
+        notice(f"{photos} photos of the split {split} are not used: nothing here learns from it or is measured on it")
+    return chosen

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class EvaluateRequest(FeaturesRequest):
     """Methods measured on a labelled data set, zero-shot and few-shot in one table."""
 
-    dataset: Path = asked("Data set: MVTec or VisA layout, one class of it, or a meta.json.", Path(), place="argument")
+    dataset: Path = asked(
+        "Data set: its folder as it was unpacked, one class of it, or a meta.json.", Path(), place="argument"
+    )
     method: tuple[str, ...] = asked(
         "promptad, faprompt, anomalyclip, promptad-zs, rwda, clip (untrained); several with commas.",
         ("promptad",),
@@ -60,6 +62,10 @@ class EvaluateRequest(FeaturesRequest):
     classes: tuple[str, ...] = asked("Only these classes, with commas. Default: all.", (), commas=True)
     normal: tuple[str, ...] = asked(
         "Folders of good photos that have another name than good, ok, pass, ..., with commas.", (), commas=True
+    )
+    layout: str = asked(
+        "How the photos lie, by name, where it is not recognised or another reading is wanted (docs, Public sets).",
+        "auto",
     )
     object: str | None = asked("What the photos of a data set of one class show. Default: its folder's name.", None)
     eval_size: Positive | Literal["photo"] | None = asked(
@@ -167,7 +173,7 @@ class EvaluateRequest(FeaturesRequest):
         self.require_backbone()
         for path in self.weights:
             require_file(path, "file of trained prompts")
-        records = chosen_classes(load_dataset(self.dataset, normal=self.normal), self.classes)
+        records = chosen_classes(load_dataset(self.dataset, self.layout, self.normal), self.classes)
         objects = self._objects(records)
         from promptad.bench.draw import read_given_shots
         from promptad.bench.protocol import Protocol

@@ -31,12 +31,18 @@ class TrainRequest(FeaturesRequest):
 
     method: str = asked("faprompt, anomalyclip, promptad-zs, or rwda (which needs no photo).", "", place="argument")
     output: Path = asked("The trained prompts, one small .safetensors file.", Path("prompts"), option="-o --output")
-    on: tuple[Path, ...] = asked("Labelled data set: MVTec or VisA layout, or a meta.json; repeat for more.", ())
-    licence: tuple[str, ...] = asked("Licence of each data set, in their order, for the file's card.", ())
+    on: tuple[Path, ...] = asked("Labelled data set: its folder, or a meta.json; repeat for more.", ())
+    licence: tuple[str, ...] = asked(
+        "Licence of each data set, in their order, for the file's card. Default: as public sets are known to state it.",
+        (),
+    )
     classes: tuple[str, ...] = asked("Only these classes, with commas. Default: all.", (), commas=True)
     leave_out: tuple[str, ...] = asked("Not these classes, with commas: those that will be measured.", (), commas=True)
     normal: tuple[str, ...] = asked(
         "Folders of good photos that have another name than good, ok, pass, ..., with commas.", (), commas=True
+    )
+    layout: tuple[str, ...] = asked(
+        "How the photos of each data set lie, in their order, by name; one is of all. Default: recognised.", ()
     )
     preset: str = asked("clean (recommended), paper or release.", "clean")
     seeds: Positive = asked("Train this many times, with seeds one apart, into FILE-SEED.", 1)
@@ -56,7 +62,7 @@ class TrainRequest(FeaturesRequest):
         super().check()
         facts = trained_facts(self.method)
         if facts.trained_on == "nothing":
-            about_sets = ("on", "licence", "classes", "leave_out", "normal")
+            about_sets = ("on", "licence", "classes", "leave_out", "normal", "layout")
             self.refuse(about_sets, f"{facts.title} is trained on words alone; leave the data set out")
             features = ("no_cache", "feature_memory", "feature_disk")
             self.refuse(
@@ -64,6 +70,10 @@ class TrainRequest(FeaturesRequest):
             )
         elif not self.on:
             raise ConfigError(f"{facts.title} is trained on labelled photos; name a data set ({argument('on')})")
+        if len(self.layout) > 1 and len(self.layout) != len(self.on):
+            raise ConfigError(
+                f"{len(self.layout)} {argument('layout')} for {len(self.on)} {argument('on')}: give one for each data set, or one"
+            )
         if self.licence and len(self.licence) != len(self.on):
             raise ConfigError(
                 f"{len(self.licence)} {argument('licence')} for {len(self.on)} {argument('on')}: give one for each data "
@@ -84,13 +94,15 @@ class TrainRequest(FeaturesRequest):
         Raises:
             DataError: a data set that cannot be read, or without what the method needs. ConfigError: no class is left.
         """
-        from promptad.data.datasets import load_dataset
+        from promptad.data.datasets import open_dataset
         from promptad.data.duplicates import say_copies
 
         twice = [path for number, path in enumerate(self.on) if path.resolve() in map(Path.resolve, self.on[:number])]
         if twice:
             raise ConfigError(f"{argument('on')}: {twice[0]} is given twice, and its photos would count twice")
-        loaded = [load_dataset(path, normal=self.normal) for path in self.on]
+        layouts = self.layout * len(self.on) if len(self.layout) == 1 else self.layout or ("auto",) * len(self.on)
+        sets = [open_dataset(path, layout, self.normal) for path, layout in zip(self.on, layouts, strict=True)]
+        loaded = [list(data.records) for data in sets]
         together = [record for records in loaded for record in records]
         kept = set(chosen_classes(together, self.classes, self.leave_out))
         if len(loaded) > 1:
@@ -101,7 +113,8 @@ class TrainRequest(FeaturesRequest):
         # Only now, with torch: what is wrong with the data has been told.
         from promptad.training import Source
 
-        licences = self.licence or ["not stated"] * len(self.on)
+        known = [data.facts.stated_licence if data.facts is not None else "not stated" for data in sets]
+        licences = self.licence or known
         return [
             Source(path.resolve().name, licence, [record for record in records if record in kept])
             for path, licence, records in zip(self.on, licences, loaded, strict=True)

@@ -32,6 +32,7 @@ from promptad.data.duplicates import say_copies
 from promptad.data.files import shown
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 # In the order in which they are looked for: what only one set has comes first. A meta.json in a folder that is a known set is a
@@ -82,7 +83,9 @@ def load_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Seq
     return list(open_dataset(path, layout, normal).records)
 
 
-def open_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Sequence[str] = ()) -> DataSet:
+def open_dataset(
+    path: str | os.PathLike[str], layout: str = "auto", normal: Sequence[str] = (), *, compare: bool = True
+) -> DataSet:
     """A data set in any known layout, with what is known of it.
 
     Args:
@@ -90,6 +93,7 @@ def open_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Seq
         layout: one of :data:`LAYOUTS`; "auto" takes the first that the folder shows signs of.
         normal: names of folders whose photos are normal, besides the known ones
             (:data:`~promptad.data.datasets.names.NORMAL_FOLDERS`); for layouts with a folder for each type.
+        compare: say where the numbers of photos differ from those of a whole public set; :attr:`DataSet.differences` has them.
 
     What is not used (photos, masks, folders), photos in both training and test split, copies, names in `normal` that no
     folder has, and numbers of photos that differ from those of a whole public set get a notice.
@@ -110,11 +114,21 @@ def open_dataset(path: str | os.PathLike[str], layout: str = "auto", normal: Seq
         notice(
             f"{shown(folder)}: read as it lies ({chosen.name}); its {meta_json.FILE_NAME} is not used: give that file to use it"
         )
-    records = chosen.load(folder, tuple(normal))
+    records = _loaded(chosen, folder, tuple(normal), asked=layout != "auto")
     _say_unused_names(folder, records, normal)
     say_copies(records, folder)
-    _say_counts(folder, chosen.name, records)
+    if compare:
+        _say_counts(folder, chosen.name, records)
     return DataSet(folder, chosen.name, evidence, tuple(records), facts_of(chosen.name, records))
+
+
+def _loaded(layout: Layout, folder: Path, normal: tuple[str, ...], *, asked: bool) -> list[Record]:
+    try:
+        return layout.load(folder, normal)
+    except DataError as error:
+        if not asked:
+            raise
+        raise DataError(f"{error} (read as {argument('layout', layout.name)} asks)") from error
 
 
 def recognise(folder: Path) -> tuple[Layout, str]:
@@ -133,7 +147,8 @@ def recognise(folder: Path) -> tuple[Layout, str]:
             return layout, evidence
     looked_for = "; ".join(layout.expected for layout in _ORDER if layout.evidence is not None)
     raise DataError(
-        f"{shown(folder)}: no known data set layout; looked for {looked_for}; give the data set's own folder"
+        f"{shown(folder)}: no known data set layout; looked for {looked_for}; give the data set's own folder, or say how it lies "
+        f"({argument('layout')})"
     )
 
 
