@@ -160,23 +160,34 @@ def by_distances(
 def draw_by_draw(
     detector: Detector, good: Sequence[PhotoFeatures], defective: Sequence[PhotoFeatures], count: int
 ) -> dict[str, Floats]:
-    """The same by fitting and scoring, for any method."""
+    """The same by fitting and scoring, for any method that learns from good photos."""
     out = {}
     for shots in SHOTS:
         rows: dict[str, list[list[float]]] = {"own": [], "held": [], "bad": []}
         for drawn in draws(len(good), shots, count):
             learned = [good[i] for i in drawn]
             detector.fit_features(learned, set_threshold=False)
-            unused = detector.entry.good_photos == "unused"
-            left_out = [None if unused else number for number in range(shots)]
             rows["own"].append(
-                [judge(detector, [photo], leave_out=n)[0][0] for photo, n in zip(learned, left_out, strict=True)]
-                if unused or shots > 1
-                else []
+                [judge(detector, [photo], leave_out=n)[0][0] for n, photo in enumerate(learned)] if shots > 1 else []
             )
             rows["held"].append([s for s, _ in judge(detector, [p for i, p in enumerate(good) if i not in drawn])])
             rows["bad"].append([s for s, _ in judge(detector, defective)])
         out |= {f"{shots}/{name}": np.array(values) for name, values in rows.items()}
+    return out
+
+
+def by_single_scores(
+    detector: Detector, good: Sequence[PhotoFeatures], defective: Sequence[PhotoFeatures], count: int
+) -> dict[str, Floats]:
+    """The same for methods that learn nothing from good photos: every photo has one score, whatever is drawn."""
+    detector.fit_features(good[:1], set_threshold=False)
+    own, bad = (np.array([score for score, _ in judge(detector, photos)]) for photos in (good, defective))
+    out = {}
+    for shots in SHOTS:
+        drawn = draws(len(good), shots, count)
+        out[f"{shots}/own"] = np.array([own[indices] for indices in drawn])
+        out[f"{shots}/held"] = np.array([np.delete(own, indices) for indices in drawn])
+        out[f"{shots}/bad"] = np.array([bad for _ in drawn])
     return out
 
 
@@ -199,9 +210,10 @@ def gather(product: Product, method: str, backbone: Backbone, options: argparse.
         [detector.encode(read_photo(path)) for path in chosen]
         for chosen in (paths, sample(product.defective, options.photos, options.seed))
     )
+    if detector.entry.good_photos == "unused":
+        return by_single_scores(detector, good, defective, options.draws)
     scores = (by_distances if method == "promptad" else draw_by_draw)(detector, good, defective, options.draws)
-    if detector.entry.good_photos != "unused":
-        scores["copies"] = of_copies(detector, paths, good, options.draws)
+    scores["copies"] = of_copies(detector, paths, good, options.draws)
     return scores
 
 

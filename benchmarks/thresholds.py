@@ -1,10 +1,10 @@
-"""How far thresholds from few good photos hold. `python benchmarks/thresholds.py FOLDER [--method promptad] [--rate 0.1]`
+"""How far thresholds from few good photos hold. `python benchmarks/thresholds.py FOLDER [--method promptad ...] [--rate 0.1]`
 
 Reads the scores that `benchmarks/threshold_scores.py` wrote to FOLDER and prints, for each product and number of good
 photos, the share of further good photos above the threshold (mean over draws, and the tenth and ninetieth hundredth of
 the draws) and the share of the defective photos that are found. For every product the constants of the rule
 (`calibration.scales.Usual`) are fitted to the other products alone; the textile has the same good photos with local and
-with global defects and counts as one. At the end stand the constants fitted to all products, which the package has, and
+with global defects and counts as one. Several methods whose scores are of one kind are taken together. At the end stand the constants fitted to all products, which the package has, and
 the mean and range over products that its notes give.
 """
 
@@ -33,8 +33,9 @@ WEIGHT = 2.0
 
 
 def product_of(name: str) -> str:
-    """The product whose good photos these are: "textile" of "textile, local"."""
-    return "textile" if name.startswith("textile") else name
+    """The product whose good photos these are: "textile" of "faprompt: textile, local"."""
+    product = name.partition(": ")[2]
+    return "textile" if product.startswith("textile") else product
 
 
 def source(scores: Scores, shots: int) -> How:
@@ -62,7 +63,7 @@ def fit(products: Mapping[str, Scores], kind: ScoreKind) -> Usual:
     Raises:
         ValueError: no product.
     """
-    once = list({product_of(name): scores for name, scores in products.items()}.values())
+    once = list({(name.partition(": ")[0], product_of(name)): scores for name, scores in products.items()}.values())
     learns = "copies" in once[0]
     usual = Usual(0.0, WEIGHT)
     if learns:
@@ -108,7 +109,8 @@ def table(products: Mapping[str, Scores], kind: ScoreKind, rate: float) -> list[
             low, high = np.quantile(false, (0.1, 0.9))
             cells.append(f"{false.mean():.0%} ({low:.0%} to {high:.0%}) / {found.mean():.0%}")
             shares[shots].append((float(false.mean()), float(found.mean())))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name if len({n.partition(': ')[0] for n in products}) > 1 else name.partition(': ')[2]} | ")
+        lines[-1] += " | ".join(cells) + " |"
     means = [np.mean(values, axis=0) for values in shares.values()]
     lines.append("| mean | " + " | ".join(f"{false:.0%} / {found:.0%}" for false, found in means) + " |")
     ranges = [(np.min(values, axis=0), np.max(values, axis=0)) for values in shares.values()]
@@ -120,14 +122,18 @@ def main() -> None:
     """Prints the tables and the constants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--method", default="promptad")
+    parser.add_argument("--method", action="append", default=[], help="default: promptad; repeat for more")
     parser.add_argument("--rate", type=float, action="append", default=[])
     options = parser.parse_args()
-    kind = find_method(options.method).score_kind
-    files = sorted((options.folder / options.method).glob("*.npz"))
-    products: dict[str, Scores] = {file.stem: dict(np.load(file)) for file in files}
+    methods = options.method or ["promptad"]
+    [kind] = {find_method(method).score_kind for method in methods}
+    products: dict[str, Scores] = {
+        f"{method}: {file.stem}": dict(np.load(file))
+        for method in methods
+        for file in sorted((options.folder / method).glob("*.npz"))
+    }
     if not products:
-        parser.error(f"{options.folder / options.method}: no scores there; run benchmarks/threshold_scores.py first")
+        parser.error(f"{options.folder}: no scores there; run benchmarks/threshold_scores.py first")
     for rate in options.rate or [0.1]:
         print(
             f"\n{options.method}: false alarms at an aim of {rate:.0%} (tenth to ninetieth hundredth) / defects found\n"

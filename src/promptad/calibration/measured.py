@@ -19,8 +19,10 @@ class Measured:
     found: tuple[float, float, float]
 
 
-PRODUCTS = 7
-"""Sets of defective photos; two of them, of the same simulated textile, share their good photos."""
+# On what: sets of photos with known defects, all of the product's methods whose scores are of that kind.
+MEASURED_ON: dict[ScoreKind, str] = {
+    "distance": "7 measured sets (preset clean, starter weights)",
+}
 
 # By kind of scores and rate aimed at, then by number of good photos.
 MEASURED: dict[tuple[ScoreKind, float], dict[int, Measured]] = {
@@ -55,7 +57,7 @@ def measured(kind: ScoreKind, rate: float, good: int) -> str:
     row = by_photos[max(numbers)]
     photos = "1 photo" if max(numbers) == 1 else f"{max(numbers)} photos"
     return (
-        f" On {PRODUCTS} measured sets (preset clean, starter weights), at an aim of {max(rates):.0%} with {photos}, {_shares(row.false_alarms)} of "
+        f" On {MEASURED_ON[kind]}, at an aim of {max(rates):.0%} with {photos}, {_shares(row.false_alarms)} of "
         f"further good photos were called anomalous, and {_shares(row.found)} of defective ones were found."
     )
 
