@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptad.calibration.bounds import How, threshold_at
-from promptad.calibration.scales import USUAL, Usual, to_line
+from promptad.calibration.scales import Usual, to_line, usual_spread
 from promptad.methods.contract import ScoreKind
 from promptad.methods.registry import find_method
 
@@ -115,7 +115,11 @@ def table(products: Mapping[str, Scores], kind: ScoreKind, rate: float) -> list[
     lines.append("| mean | " + " | ".join(f"{false:.0%} / {found:.0%}" for false, found in means) + " |")
     ranges = [(np.min(values, axis=0), np.max(values, axis=0)) for values in shares.values()]
     cells = [f"{low[0]:.0%} to {high[0]:.0%} / {low[1]:.0%} to {high[1]:.0%}" for low, high in ranges]
-    return [*lines, "| range | " + " | ".join(cells) + " |"]
+    lines.append("| range | " + " | ".join(cells) + " |")
+    for shots, mean, (low, high) in zip(SHOTS, means, ranges, strict=True):  # as `calibration.measured` has them
+        false, found = (tuple(round(float(value[side]), 2) for value in (mean, low, high)) for side in (0, 1))
+        lines.append(f"        {shots}: Measured({false}, {found}),")
+    return lines
 
 
 def main() -> None:
@@ -136,10 +140,10 @@ def main() -> None:
         parser.error(f"{options.folder}: no scores there; run benchmarks/threshold_scores.py first")
     for rate in options.rate or [0.1]:
         print(
-            f"\n{options.method}: false alarms at an aim of {rate:.0%} (tenth to ninetieth hundredth) / defects found\n"
+            f"\n{', '.join(methods)}: false alarms at an aim of {rate:.0%} (tenth to ninetieth hundredth) / defects found\n"
         )
         print("\n".join(table(products, kind, rate)))
-    print(f"\nfitted to all products: {fit(products, kind)}\nin the package:         {USUAL[kind]}")
+    print(f"\nfitted to all products: {fit(products, kind)}\nin the package:         {usual_spread(kind, methods[0])}")
 
 
 if __name__ == "__main__":

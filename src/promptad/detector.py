@@ -224,8 +224,9 @@ class Detector:
                     after_score()
                 return judged
 
+            kind = self.entry.kind_of(self.config)
             self.calibration = calibrate_by(
-                judge, evidence, kind=self.entry.kind_of(self.config), rate=false_alarms, defective=defective
+                judge, evidence, kind=kind, method=self.method.name, rate=false_alarms, defective=defective
             )
         return self
 

@@ -9,10 +9,10 @@ import pytest
 from scipy import integrate, stats
 
 from promptad.calibration.bounds import check_rate, copies_bound, least_rate, prediction_bound, threshold_at
-from promptad.calibration.scales import USUAL, Usual, from_line, to_line
+from promptad.calibration.scales import BY_KIND, Usual, from_line, to_line
 from promptad.errors import ConfigError
 
-KINDS = list(USUAL)
+KINDS = list(BY_KIND)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,12 +46,12 @@ def test_bounds_rise_with_a_smaller_rate_and_stay_where_scores_can_be(kind):
         bounds = [bound(few, rate, kind, Usual(0.2, 2.0, 0.1, 0.1, 0.3)) for rate in (0.1, 0.05, 0.02, 0.01)]
         assert bounds == sorted(bounds) and len(set(bounds)) == 4
         assert kind != "probability" or bounds[-1] < 1
-    assert math.isfinite(prediction_bound(few[:1], 0.1, kind, USUAL[kind]))
+    assert math.isfinite(prediction_bound(few[:1], 0.1, kind, BY_KIND[kind]))
 
 
 def test_products_like_the_usual_one_keep_the_rate_from_one_photo_on():
     """Variances and scores drawn as the model says: the rate is kept, whatever the number of photos."""
-    rng, usual = np.random.default_rng(0), USUAL["distance"]
+    rng, usual = np.random.default_rng(0), BY_KIND["distance"]
     for photos in (1, 2, 4):
         alarms = []
         for _ in range(1500):
@@ -78,7 +78,7 @@ def test_the_rate_is_kept_where_every_photo_is_compared_with_the_others():
 
 
 def test_more_altered_copies_of_one_photo_prove_nothing_more():
-    copies, usual = np.array([0.10, 0.11, 0.12]), USUAL["distance"]
+    copies, usual = np.array([0.10, 0.11, 0.12]), BY_KIND["distance"]
     levels = [copies_bound(np.tile(copies, times), 0.1, "distance", usual) for times in (1, 50)]
     assert levels[0] == pytest.approx(levels[1]) and levels[0] > 0.12
     proved, level = threshold_at(np.tile(copies, 50), "altered copies", 0.1, "distance", usual)

@@ -41,8 +41,8 @@ def test_photos_are_left_out_of_what_was_learned_only_where_they_were_learned_fr
         asked.append((photo, leave_out))
         return Judged(0.5)
 
-    calibrate_by(judge, choose_evidence([A, B], [], [], "needed"), kind="distance", defective=[D])
-    calibrate_by(judge, choose_evidence([A], [C], [], "needed"), kind="distance")
+    calibrate_by(judge, choose_evidence([A, B], [], [], "needed"), kind="distance", method="promptad", defective=[D])
+    calibrate_by(judge, choose_evidence([A], [C], [], "needed"), kind="distance", method="promptad")
     assert asked == [(A, 0), (B, 1), (D, None), (C, None)]
 
 
@@ -52,6 +52,7 @@ def test_defective_photos_set_nothing_and_tell_of_misses():
         lambda photo, _: Judged(scores[photo], 0.3, 0.2),
         choose_evidence([A, B], [], [], "needed"),
         kind="distance",
+        method="promptad",
         defective=bad,
     )
     plain, told = make([]), make([C, D])

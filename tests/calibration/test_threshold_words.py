@@ -6,23 +6,50 @@ import re
 
 import pytest
 
-from promptad.calibration.measured import MEASURED, measured
+from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, measured
+from promptad.calibration.scales import BY_KIND, MEASURED_METHODS, usual_spread
+from promptad.calibration.threshold import Calibration, calibrate
 from promptad.calibration.words import missed_words, threshold_words
+from promptad.methods.registry import find_method
+
+LEARNED = ("promptad", "distance", "leave-one-out")
 
 
 def test_the_nearest_lower_measurement_is_told():
-    assert "with 4 photos" in measured("distance", 0.1, 5) and "aim of 10%" in measured("distance", 0.3, 5)
-    assert "with 1 photo," in measured("distance", 0.07, 1) and "aim of 5%" in measured("distance", 0.07, 1)
-    row = MEASURED["distance", 0.1][4]
+    assert "with 4 photos" in measured(*LEARNED, 0.1, 5) and "aim of 10%" in measured(*LEARNED, 0.3, 5)
+    assert "with 1 photo," in measured(*LEARNED, 0.07, 1) and "aim of 5%" in measured(*LEARNED, 0.07, 1)
+
+
+@pytest.mark.parametrize(("method", "kind", "rate"), MEASURED)
+def test_every_measured_method_is_told_with_its_own_shares_where_good_photos_were_used_alike(method, kind, rate):
+    unused = find_method(method).good_photos == "unused"
+    assert unused == (method in LEARNS_NOTHING)
+    row = MEASURED[method, kind, rate][4]
+    how, other = ("held-out", "leave-one-out") if unused else ("leave-one-out", "held-out")
+    told = measured(method, kind, how, rate, 4)
     for mean, low, high in (row.false_alarms, row.found):
-        assert f"{mean:.0%} ({low:.0%} to {high:.0%})" in measured("distance", 0.1, 4)
+        assert f"{mean:.0%} ({low:.0%} to {high:.0%})" in told
+    assert f"({method}, preset clean, starter weights)" in told
+    assert told in threshold_words(4, how, rate, False, kind, method)
+    assert measured(method, kind, other, rate, 4) == ""
+    assert find_method(method).score_kind == kind and (method, kind) in MEASURED_METHODS
 
 
 def test_what_was_not_measured_is_not_told():
-    assert measured("distance", 0.01, 4) == "" and measured("distance", 0.1, 500) == ""
-    assert "measured" not in threshold_words(4, "held-out", 0.1, False, "distance")  # learned photos were measured
-    assert "measured" in threshold_words(4, "leave-one-out", 0.1, False, "distance")
-    assert "measured" in threshold_words(1, "altered copies", 0.1, False, "distance")
+    assert measured(*LEARNED, 0.01, 4) == "" and measured(*LEARNED, 0.1, 500) == ""
+    assert measured("promptad", "probability", "leave-one-out", 0.1, 4) == ""  # its text scores alone
+    assert measured("another", "distance", "leave-one-out", 0.1, 4) == ""
+    assert "measured" in threshold_words(1, "altered copies", 0.1, False, "distance", "promptad")
+
+
+def test_a_method_that_was_not_measured_has_the_spread_of_its_kind():
+    assert usual_spread("distance", "another") == BY_KIND["distance"]
+    assert usual_spread("probability", "clip") != usual_spread("probability", "faprompt")
+    scores = dict(scores=[0.3, 0.32], map_peaks=[], map_tops=[], how="held-out", kind="probability")
+    wide, narrow = (calibrate(**scores, method=name) for name in ("clip", "anomalyclip"))
+    assert wide.threshold > narrow.threshold
+    assert wide.at_rate(0.2).threshold == calibrate(**scores, method="clip", rate=0.2).threshold
+    assert Calibration.from_dict(wide.to_dict()) == wide
 
 
 @pytest.mark.parametrize("rows", MEASURED.values())

@@ -323,9 +323,8 @@ def threshold_from(detector: Detector, good: Sequence[PhotoFeatures]) -> float |
         return None
     scores = [judge(detector, [photo], leave_out=index)[0][0] for index, photo in enumerate(good)]
     # The image threshold does not depend on the maps; the scores stand in for their peaks.
-    return calibrate(
-        scores, scores, scores, "leave-one-out", kind=detector.entry.kind_of(detector.method.config)
-    ).threshold
+    kind = detector.entry.kind_of(detector.method.config)
+    return calibrate(scores, scores, scores, "leave-one-out", kind=kind, method=detector.method.name).threshold
 
 
 def evaluated_map(

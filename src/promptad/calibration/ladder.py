@@ -68,6 +68,7 @@ def calibrate_by(
     evidence: Evidence,
     *,
     kind: ScoreKind,
+    method: str,
     rate: float | None = None,
     defective: Sequence[PhotoFeatures] = (),
 ) -> Calibration:
@@ -84,5 +85,6 @@ def calibrate_by(
         evidence.how,
         rate,
         kind=kind,
+        method=method,
         defective=[judge(photo, None).score for photo in defective],
     )

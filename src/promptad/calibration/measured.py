@@ -1,6 +1,6 @@
 """What thresholds from few good photos did on products whose defects are known; `docs/thresholds.md` has the tables.
 
-Each product was judged with the constants of :mod:`promptad.calibration.scales` fitted to the others, so these shares are
+Each product was judged with constants fitted to the others (see :mod:`promptad.calibration.scales`), so these shares are
 what a further product may expect. The numbers are those of `benchmarks/thresholds.py`, with the starter weights.
 """
 
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from promptad.calibration.bounds import How
 from promptad.methods.contract import ScoreKind
+
+# Methods that learn nothing from good photos, which then only set the threshold.
+LEARNS_NOTHING = ("clip", "faprompt", "anomalyclip")
 
 
 @dataclass(frozen=True)
@@ -19,46 +23,102 @@ class Measured:
     found: tuple[float, float, float]
 
 
-# On what: sets of photos with known defects, all of the product's methods whose scores are of that kind.
-MEASURED_ON: dict[ScoreKind, str] = {
-    "distance": "7 measured sets (preset clean, starter weights)",
-}
+SETS = 7
+"""Sets of defective photos; two of them, of the same simulated textile, share their good photos."""
 
-# By kind of scores and rate aimed at, then by number of good photos.
-MEASURED: dict[tuple[ScoreKind, float], dict[int, Measured]] = {
-    ("distance", 0.1): {
+# By method, kind of its scores and rate aimed at, then by number of good photos.
+MEASURED: dict[tuple[str, ScoreKind, float], dict[int, Measured]] = {
+    ("promptad", "distance", 0.1): {
         1: Measured((0.10, 0.00, 0.44), (0.48, 0.00, 0.96)),
         2: Measured((0.06, 0.02, 0.08), (0.52, 0.17, 0.96)),
         4: Measured((0.08, 0.07, 0.11), (0.65, 0.19, 0.98)),
         8: Measured((0.09, 0.07, 0.10), (0.68, 0.26, 0.98)),
         12: Measured((0.06, 0.05, 0.09), (0.64, 0.15, 0.98)),
     },
-    ("distance", 0.05): {
+    ("promptad", "distance", 0.05): {
         1: Measured((0.05, 0.00, 0.27), (0.38, 0.00, 0.94)),
         2: Measured((0.02, 0.00, 0.03), (0.37, 0.04, 0.93)),
         4: Measured((0.04, 0.02, 0.04), (0.52, 0.08, 0.96)),
         8: Measured((0.05, 0.03, 0.06), (0.61, 0.16, 0.98)),
         12: Measured((0.04, 0.04, 0.05), (0.61, 0.13, 0.98)),
     },
+    ("clip", "probability", 0.1): {
+        1: Measured((0.06, 0.0, 0.15), (0.44, 0.15, 0.91)),
+        2: Measured((0.09, 0.0, 0.16), (0.57, 0.29, 0.96)),
+        4: Measured((0.1, 0.0, 0.18), (0.62, 0.34, 0.99)),
+        8: Measured((0.08, 0.02, 0.13), (0.62, 0.29, 1.0)),
+        12: Measured((0.09, 0.08, 0.1), (0.61, 0.26, 1.0)),
+    },
+    ("clip", "probability", 0.05): {
+        1: Measured((0.01, 0.0, 0.05), (0.26, 0.0, 0.71)),
+        2: Measured((0.04, 0.0, 0.08), (0.41, 0.15, 0.86)),
+        4: Measured((0.05, 0.0, 0.11), (0.53, 0.22, 0.96)),
+        8: Measured((0.05, 0.0, 0.11), (0.56, 0.23, 0.98)),
+        12: Measured((0.05, 0.0, 0.08), (0.56, 0.22, 0.99)),
+    },
+    ("faprompt", "probability", 0.1): {
+        1: Measured((0.03, 0.0, 0.1), (0.22, 0.0, 0.43)),
+        2: Measured((0.05, 0.0, 0.14), (0.36, 0.0, 0.69)),
+        4: Measured((0.08, 0.01, 0.17), (0.45, 0.02, 0.81)),
+        8: Measured((0.08, 0.06, 0.12), (0.45, 0.06, 0.82)),
+        12: Measured((0.09, 0.08, 0.11), (0.45, 0.1, 0.84)),
+    },
+    ("faprompt", "probability", 0.05): {
+        1: Measured((0.0, 0.0, 0.02), (0.04, 0.0, 0.13)),
+        2: Measured((0.02, 0.0, 0.09), (0.21, 0.0, 0.46)),
+        4: Measured((0.04, 0.0, 0.12), (0.36, 0.0, 0.72)),
+        8: Measured((0.05, 0.01, 0.1), (0.39, 0.01, 0.79)),
+        12: Measured((0.05, 0.01, 0.09), (0.4, 0.01, 0.82)),
+    },
+    ("anomalyclip", "probability", 0.1): {
+        1: Measured((0.04, 0.0, 0.14), (0.2, 0.0, 0.39)),
+        2: Measured((0.05, 0.0, 0.15), (0.36, 0.01, 0.58)),
+        4: Measured((0.08, 0.0, 0.18), (0.45, 0.05, 0.74)),
+        8: Measured((0.07, 0.03, 0.12), (0.47, 0.07, 0.81)),
+        12: Measured((0.08, 0.05, 0.1), (0.46, 0.14, 0.86)),
+    },
+    ("anomalyclip", "probability", 0.05): {
+        1: Measured((0.01, 0.0, 0.04), (0.07, 0.0, 0.22)),
+        2: Measured((0.02, 0.0, 0.07), (0.2, 0.0, 0.37)),
+        4: Measured((0.04, 0.0, 0.12), (0.35, 0.02, 0.63)),
+        8: Measured((0.04, 0.0, 0.09), (0.4, 0.05, 0.74)),
+        12: Measured((0.04, 0.01, 0.08), (0.4, 0.06, 0.79)),
+    },
+    ("rwda", "sum", 0.1): {
+        1: Measured((0.09, 0.0, 0.47), (0.47, 0.1, 0.83)),
+        2: Measured((0.08, 0.0, 0.16), (0.56, 0.29, 0.96)),
+        4: Measured((0.1, 0.0, 0.18), (0.63, 0.34, 0.99)),
+        8: Measured((0.07, 0.01, 0.12), (0.63, 0.27, 1.0)),
+        12: Measured((0.08, 0.07, 0.09), (0.62, 0.25, 1.0)),
+    },
+    ("rwda", "sum", 0.05): {
+        1: Measured((0.06, 0.0, 0.39), (0.34, 0.04, 0.69)),
+        2: Measured((0.03, 0.0, 0.09), (0.39, 0.14, 0.8)),
+        4: Measured((0.05, 0.0, 0.11), (0.53, 0.24, 0.96)),
+        8: Measured((0.04, 0.0, 0.1), (0.57, 0.21, 0.98)),
+        12: Measured((0.04, 0.0, 0.07), (0.58, 0.21, 1.0)),
+    },
 }
 
 
-def measured(kind: ScoreKind, rate: float, good: int) -> str:
-    """What is known of thresholds from so many good photos, as a sentence that begins with a blank; "" for nothing.
+def measured(method: str, kind: ScoreKind, how: How, rate: float, good: int) -> str:
+    """What is known of thresholds of that method from so many good photos, as a sentence that begins with a blank.
 
-    Between two measured numbers of good photos, or rates, the lower one is told.
+    "" for nothing: a method, a kind of its scores or a way of scoring good photos that was not measured. Between two measured
+    numbers of good photos, or rates, the lower one is told.
     """
-    rates = [aim for known, aim in MEASURED if known == kind and aim <= rate * (1 + 1e-9)]
-    by_photos = MEASURED[kind, max(rates)] if rates else {}
+    rates = [aim for name, of, aim in MEASURED if (name, of) == (method, kind) and aim <= rate * (1 + 1e-9)]
+    by_photos = MEASURED[method, kind, max(rates)] if rates else {}
     numbers = [number for number in by_photos if number <= good]
     # What few photos did says nothing of many more.
-    if not numbers or good > 2 * max(by_photos):
+    if not numbers or good > 2 * max(by_photos) or (how == "held-out") != (method in LEARNS_NOTHING):
         return ""
     row = by_photos[max(numbers)]
     photos = "1 photo" if max(numbers) == 1 else f"{max(numbers)} photos"
     return (
-        f" On {MEASURED_ON[kind]}, at an aim of {max(rates):.0%} with {photos}, {_shares(row.false_alarms)} of "
-        f"further good photos were called anomalous, and {_shares(row.found)} of defective ones were found."
+        f" On {SETS} measured sets ({method}, preset clean, starter weights), at an aim of {max(rates):.0%} with {photos}, "
+        f"{_shares(row.false_alarms)} of further good photos were called anomalous, and {_shares(row.found)} of defective ones "
+        "were found."
     )
 
 

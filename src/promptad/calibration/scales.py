@@ -2,8 +2,8 @@
 
 A few scores say little about their own spread, and one says nothing. What they lack comes from products that were
 measured: scores of good photos of one product are taken as normally distributed on the line, with a variance that varies
-from product to product around a usual one. Those of distances (`promptad`) were fitted to measured products, as
-`docs/thresholds.md` tells with the command; those of the other kinds are assumed, after the same form, and not measured yet.
+from product to product around a usual one. The constants were fitted to measured products, method by method, as
+`docs/thresholds.md` tells with the command; a method that was not measured takes those of its kind of scores.
 """
 
 from __future__ import annotations
@@ -37,12 +37,26 @@ class Usual:
     gap_spread: float = 0.0
 
 
-USUAL: dict[ScoreKind, Usual] = {
-    "distance": Usual(0.075, 2.0, 0.079, 0.045, 0.105),
-    "sum": Usual(0.10, 2.0, 0.0, 0.1, 0.2),
-    "probability": Usual(0.50, 2.0),
+# Fitted to the scores of one method with its preset "clean" and the starter's weights.
+MEASURED_METHODS: dict[tuple[str, ScoreKind], Usual] = {
+    ("promptad", "distance"): Usual(0.075, 2.0, 0.079, 0.045, 0.105),
+    ("clip", "probability"): Usual(1.555, 2.0),
+    ("faprompt", "probability"): Usual(0.845, 2.0),
+    ("anomalyclip", "probability"): Usual(0.665, 2.0),
+    ("rwda", "sum"): Usual(0.09, 2.0, 0.015, -0.021, 0.155),
+}
+# Of methods that were not measured: what the measured ones with scores of that kind have, all their scores together.
+BY_KIND: dict[ScoreKind, Usual] = {
+    "distance": MEASURED_METHODS["promptad", "distance"],
+    "sum": MEASURED_METHODS["rwda", "sum"],
+    "probability": Usual(0.91, 2.0),
     "deviation": Usual(3.0, 2.0, 0.0, 0.0, 6.0),
 }
+
+
+def usual_spread(kind: ScoreKind, method: str = "") -> Usual:
+    """What is known of good photos' scores of that kind by that method, or of other methods with such scores."""
+    return MEASURED_METHODS.get((method, kind), BY_KIND[kind])
 
 
 def to_line(scores: NDArray[np.float64], kind: ScoreKind) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from promptad.calibration.bounds import How, check_rate, threshold_at
-from promptad.calibration.scales import USUAL
+from promptad.calibration.scales import Usual, usual_spread
 from promptad.calibration.words import by_hand_words, missed_words, threshold_words
 from promptad.errors import ConfigError
 from promptad.methods.contract import ScoreKind
@@ -42,7 +42,7 @@ class Calibration:
         good: number n of different good photos. how: in what way they were scored.
         note: all that in words for people, with what is known of misses.
         scores, map_peaks, map_tops: of the good photos, or of the altered copies of the only one.
-        kind: what the scores are, which decides how few of them are extrapolated.
+        kind, method: what the scores are and whose, which decides how few of them are extrapolated.
         defective: scores of photos that a person knows to be defective, empty where none were given.
     """
 
@@ -60,6 +60,7 @@ class Calibration:
     map_tops: tuple[float, ...] = ()
     kind: ScoreKind = "deviation"
     defective: tuple[float, ...] = ()
+    method: str = ""
 
     def at_rate(self, rate: float) -> Calibration:
         """The same good photos with another rate of false alarms.
@@ -70,7 +71,14 @@ class Calibration:
         if not self.scores:
             raise ConfigError("this threshold was given by hand; a rate of false alarms needs good photos")
         return calibrate(
-            self.scores, self.map_peaks, self.map_tops, self.how, rate, kind=self.kind, defective=self.defective
+            self.scores,
+            self.map_peaks,
+            self.map_tops,
+            self.how,
+            rate,
+            kind=self.kind,
+            method=self.method,
+            defective=self.defective,
         )
 
     def with_threshold(self, threshold: float) -> Calibration:
@@ -114,6 +122,7 @@ def calibrate(
     rate: float | None = None,
     *,
     kind: ScoreKind = "deviation",
+    method: str = "",
     defective: Sequence[float] = (),
 ) -> Calibration:
     """Threshold and colour scale from the scores of n different good photos, or of altered copies of one.
@@ -123,7 +132,7 @@ def calibrate(
             empty for a method without maps.
         how: in what way the photos were scored.
         rate: share of good photos that may be called anomalous; None aims at 10 %.
-        kind: what the scores are. defective: scores of known defective photos; they set nothing, they tell of misses.
+        kind, method: what the scores are, and whose. defective: scores of known defective photos; they set nothing, they tell of misses.
 
     Raises:
         ConfigError: no score, a rate outside (0, 1), or one smaller than the photos allow.
@@ -132,8 +141,11 @@ def calibrate(
         raise ConfigError("a threshold needs the score of at least one good photo")
     n = 1 if how == "altered copies" else len(scores)
     aim = check_rate(DEFAULT_RATE if rate is None else rate, n)
-    proved, threshold = threshold_at(np.asarray(scores, dtype=float), how, aim, kind, USUAL[kind])
-    peak, low = (_map_level(map_peaks, how, aim, kind), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
+    usual = usual_spread(kind, method)
+    proved, threshold = threshold_at(np.asarray(scores, dtype=float), how, aim, kind, usual)
+    peak, low = (
+        (_map_level(map_peaks, how, aim, kind, usual), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
+    )
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
     return Calibration(
@@ -145,11 +157,12 @@ def calibrate(
         bound=1 / (n + 1),
         good=n,
         how=how,
-        note=threshold_words(n, how, aim, proved, kind) + missed_words(threshold, defective),
+        note=threshold_words(n, how, aim, proved, kind, method) + missed_words(threshold, defective),
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
         kind=kind,
+        method=method,
         defective=tuple(map(float, defective)),
     )
 
@@ -172,6 +185,6 @@ def check_threshold(threshold: float) -> float:
     return threshold
 
 
-def _map_level(peaks: Sequence[float], how: How, aim: float, kind: ScoreKind) -> float:
+def _map_level(peaks: Sequence[float], how: How, aim: float, kind: ScoreKind, usual: Usual) -> float:
     """What no good photo's map is expected to reach: their largest value, or the bound where they prove too little."""
-    return max(float(max(peaks)), threshold_at(np.asarray(peaks, dtype=float), how, aim, kind, USUAL[kind])[1])
+    return max(float(max(peaks)), threshold_at(np.asarray(peaks, dtype=float), how, aim, kind, usual)[1])

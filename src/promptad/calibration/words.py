@@ -10,7 +10,7 @@ from promptad.calibration.measured import measured
 from promptad.methods.contract import ScoreKind
 
 
-def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreKind) -> str:
+def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreKind, method: str = "") -> str:
     """Where a threshold from `good` different photos came from, and what follows for further good photos."""
     photos = counted(good)
     ways = {
@@ -19,8 +19,7 @@ def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreK
         "altered copies": "altered copies of the only good photo",
     }
     needed = math.ceil(1 / rate - 1e-9) - 1
-    # Probabilities were measured where nothing is learned from good photos, all others where they are learned from.
-    known = measured(kind, rate, good) if (how == "held-out") == (kind == "probability") else ""
+    known = measured(method, kind, how, rate, good)
     if proved:
         return (
             f"Threshold from {ways[how]}: at most {rate:.1%} of further good photos are called anomalous on average, "
