@@ -18,7 +18,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "
 
 def test_an_input_is_a_keyword_in_python_and_an_option_in_a_command():
     python = (argument("false_alarms"), argument("false_alarms", "0.01"), argument("defects", "with scratch"))
-    assert python == ("false_alarms", "false_alarms=0.01", "defects=with scratch")
+    assert python == ("false_alarms", "false_alarms=0.01", "defects='with scratch'")
     assert (setting("fit", "tiles"), setting("finest_defect", "12")) == ("fit='tiles'", "finest_defect=12")
     with show_notices():
         assert (

@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ def check_fields(record: Any) -> None:
         checked_value(name, annotation, getattr(record, name))
 
 
+def check_arguments(types: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raises ConfigError, on one line, where an argument of a public function is not what its annotation allows.
+
+    Args:
+        types: name of the argument -> its annotation. values: the arguments of these names.
+    """
+    for name, annotation in types.items():
+        checked_value(argument(name), annotation, values[name])
+
+
 def checked_value(name: str, annotation: Any, value: Any) -> Any:
     """The value of a field as its annotation wants it.
 
@@ -98,7 +109,10 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
         return _checked_tuple(name, kind, value)
     if origin in (Union, UnionType):
         return _checked_union(name, get_args(kind), value)
-    value = _checked_plain(name, _KINDS.get(origin or kind), value)
+    known = _KINDS.get(origin or kind)
+    if known is None and isinstance(kind, type) and not isinstance(value, kind):
+        raise ConfigError(f"{name} must be a {kind.__name__}; got {shortened(value)}")
+    value = _checked_plain(name, known, value)
     if bounds is not None and not bounds.holds(value):
         raise ConfigError(f"{name} must be {bounds}; got {shortened(value)}")
     return value

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptad import __version__
+from promptad.annotations import check_arguments
 from promptad.calibration.bounds import check_rate
 from promptad.calibration.good_photos import encode_defective, read_good_photos
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
@@ -19,30 +19,33 @@ from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.data.copies import altered_copies
 from promptad.data.files import one_line, shown, write_atomic
-from promptad.data.folder import each_photo, is_folder
+from promptad.data.folder import each_photo
 from promptad.data.tensor_file import content_digest
-from promptad.errors import ConfigError, PromptadError, TextError, WeightsError
-from promptad.inputs import setting
-from promptad.judging import JudgedViews, judge_good
+from promptad.errors import ConfigError, TextError, WeightsError
+from promptad.judging import Judge, PhotoLike, judge_good
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
-from promptad.methods.settings import config_dict, config_words, layout, words_digest
-from promptad.notices import notice
-from promptad.prediction import Prediction
-from promptad.prompts.words import WordsInUse
+from promptad.methods.settings import config_dict, layout, words_digest
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned, read_learned
-from promptad.scoring.maps import inspected_pixels
 from promptad.steps import Progress, Steps
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-PhotoLike: TypeAlias = "str | Path | Image | NDArray[Any]"
-"""A path, a Pillow image, or an array (H, W[, C]), RGB: what `data.photos.as_photo` takes."""
+# What `Detector` may be given besides defects and settings, which are held to their own types.
+_ARGUMENTS: dict[str, Any] = {
+    "method": str | None,
+    "object": str,
+    "preset": str | None,
+    "backbone": str | Path | Backbone,
+    "precision": Precision | None,
+    "device": str | None,
+    "activation": Activation | None,
+    "cache": FeatureStore | None,
+    "weights": str | Path | Learned | None,
+}
 
 
-class Detector:
+class Detector(Judge):
     """Judges photos of one object.
 
     Example::
@@ -85,10 +88,19 @@ class Detector:
         weights: str | Path | Learned | None = None,
         **settings: Any,
     ) -> None:
+        given: dict[str, Any] = {"method": method, "object": object, "preset": preset, "backbone": backbone}
+        given |= {
+            "device": device,
+            "precision": precision,
+            "activation": activation,
+            "cache": cache,
+            "weights": weights,
+        }
+        check_arguments(_ARGUMENTS, given)
         if isinstance(defects, str):
             raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
         if defects:
-            settings["defects"] = tuple(defects)
+            settings["defects"] = tuple(defects) if isinstance(defects, Iterable) else defects
         self.object = object
         # Settings that cannot be are told before the seconds that loading takes.
         if weights is not None:
@@ -154,6 +166,7 @@ class Detector:
             PhotoError: a photo cannot be read. DataError: a folder without photos, or none that can be read. ConfigError: no photo at all, a photo
             both learned from and held out, or a rate of false alarms smaller than the photos allow.
         """
+        check_arguments({"false_alarms": float | None}, {"false_alarms": false_alarms})
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
         if not good:
             raise ConfigError("fit needs at least one good photo")
@@ -240,6 +253,7 @@ class Detector:
         Raises:
             ConfigError: no good photo is known, or a rate that is none or smaller than the good photos allow.
         """
+        check_arguments({"rate": float}, {"rate": rate})
         if self.calibration is None:
             raise ConfigError("there is no threshold to move; fit the detector with good photos first")
         self.calibration = self.calibration.at_rate(rate)
@@ -251,103 +265,10 @@ class Detector:
         Raises:
             ConfigError: no finite number.
         """
+        check_arguments({"threshold": float}, {"threshold": threshold})
         known = self.calibration
         self.calibration = known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range)
         return self
-
-    # -- judging ------------------------------------------------------------------------------------------------------
-
-    @overload
-    def predict(self, photos: PhotoLike, *, maps: bool = True) -> Prediction: ...
-
-    @overload
-    def predict(self, photos: list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True) -> list[Prediction]: ...
-
-    def predict(
-        self, photos: PhotoLike | list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True
-    ) -> Prediction | list[Prediction]:
-        """Judges one photo (gives a :class:`Prediction`) or a list of photos and folders (gives a list of them).
-
-        Args:
-            photos: path, Pillow image, array (H, W, 3) uint8 RGB, or a list of these, in which a folder stands for its
-                photos.
-            maps: off leaves the anomaly maps out, which saves memory for large photos.
-
-        Raises:
-            PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one. ConfigError: a folder alone.
-        """
-        if isinstance(photos, list | tuple):
-            return [self._predict_one(item, maps) for item in each_photo(photos)]
-        if is_folder(photos):
-            raise ConfigError(f"{shown(str(photos))}: is a folder; predict([folder]) gives a list with its photos")
-        return self._predict_one(photos, maps)
-
-    def predict_each(self, photos: Iterable[PhotoLike], *, maps: bool = True) -> Iterator[Prediction | PromptadError]:
-        """Judges photos one after the other; a photo that cannot be judged gives its error instead of a prediction."""
-        for item in photos:
-            try:
-                yield self._predict_one(item, maps)
-            except PromptadError as error:
-                yield error
-
-    def _predict_one(self, item: PhotoLike, maps: bool) -> Prediction:
-        began = time.perf_counter()
-        photo = self.encoder.read(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
-        read = time.perf_counter()
-        features = self.encoder.encode([photo])[0] if photo is not None else self.encode(item)
-        encoded = time.perf_counter()
-        result = self.predict_features(features, path=Path(item) if isinstance(item, str | Path) else None, maps=maps)
-        result.timings.update(read=read - began, encode=encoded - read, score=time.perf_counter() - encoded)
-        return result
-
-    def predict_features(
-        self,
-        photo: PhotoFeatures,
-        *,
-        path: Path | None = None,
-        maps: bool = True,
-        map_size: tuple[int, int] | None = None,
-    ) -> Prediction:
-        """The prediction for features that were encoded already.
-
-        Args:
-            map_size: (H, W) of the map instead of the photo's own; the prediction's size is then that one.
-        """
-        if not self._fitted:
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
-        views = JudgedViews.of(self.method, photo)
-        size = map_size or photo.size
-        calibration = self.calibration
-        inspected = inspected_pixels(photo.views, photo.size, size)
-        if inspected is not None:
-            notice(
-                f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
-                f"inspected (Prediction.inspected); {setting('fit', 'letterbox')} or {setting('fit', 'tiles')} looks at everything"
-            )
-        return Prediction(
-            path=path,
-            score=views.score(self.config.view_score),
-            threshold=calibration.threshold if calibration else None,
-            map=views.map(self.config, self._square, size) if maps else None,
-            map_threshold=calibration.map_threshold if calibration else None,
-            defects=views.defects(self.method),
-            size=size,
-            backbone=self.backbone.identity,
-            method=f"{self.entry.title}, preset {self.preset}",
-            parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
-            inspected=inspected,
-        )
-
-    def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
-        """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
-        if self.encoder.cache and isinstance(item, str | Path):
-            return self.encoder.encode_files([Path(item)], reference=reference)[0]
-        return self.encoder.encode([self.encoder.read(item)], reference=reference)[0]
-
-    @property
-    def words(self) -> WordsInUse:
-        """The defect words that results are put in, and where each comes from."""
-        return config_words(self.object, self.config)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides a score, JSON-ready: what runs are resumed by. The threshold is not part of it."""
@@ -368,11 +289,6 @@ class Detector:
         """(H, W) in pixels of the good photos; empty where none is known, as for detectors saved by 0.1.0."""
         return [(int(entry["size"][0]), int(entry["size"][1])) for entry in self.good if "size" in entry]
 
-    @property
-    def _square(self) -> int:
-        """Patches along the side of a square input."""
-        return self.preprocess.size // self.backbone.sizes.vision.stride
-
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
@@ -381,6 +297,7 @@ class Detector:
         Raises:
             ConfigError: nothing was learned yet. DataError: the file cannot be written.
         """
+        check_arguments({"path": str | Path}, {"path": path})
         if not self._fitted:
             raise ConfigError("nothing to save yet: call fit first")
         write_atomic(path, self._saved_form())
@@ -418,6 +335,9 @@ class Detector:
         Raises:
             WeightsError: the file is no saved detector, or the backbone is absent or not the one it was made with.
         """
+        kinds = {name: _ARGUMENTS[name] for name in ("backbone", "cache")}
+        given: dict[str, Any] = {"path": path, "backbone": backbone, "device": device, "cache": cache}
+        check_arguments({**kinds, "backbone": kinds["backbone"] | None, "path": str | Path, "device": str}, given)
         saved = read_detector(Path(path))
         return cls._from_saved(saved, saved.backbone(backbone, device), cache)
 

@@ -28,19 +28,26 @@ def argument(name: str, value: str = "") -> str:
     """An input by its name: `false_alarms=0.01`, or `--false-alarms 0.01`.
 
     Args:
-        name: as the Python API calls it. value: an example in words, as Python would write it without quotes.
+        name: as the Python API calls it. value: an example, without the quotes that Python has around texts.
     """
     if not _options.get():
-        return f"{name}={value}" if value else name
+        return f"{name}={_as_python(value)}" if value else name
     option = _NAMES.get(name, f"--{name.replace('_', '-')}")
     if value in ("True", ""):
         return option
     return f'{option} "{value}"' if " " in value else f"{option} {value}"
 
 
-def setting(name: str, value: str) -> str:
-    """A setting of a method with a value: `fit='tiles'`, or `--set fit=tiles`."""
+def setting(name: str, value: str = "") -> str:
+    """A setting of a method, with a value: `fit='tiles'`, or `--set fit=tiles`; without one: `fit`, or `--set fit`."""
+    if not value:
+        return f"--set {name}" if _options.get() else name
     if _options.get():
         return f"--set {name}={value}"
-    number = value.replace(".", "", 1).isdigit() or value in ("True", "False")
-    return f"{name}={value}" if number else f"{name}={value!r}"
+    return f"{name}={_as_python(value)}"
+
+
+def _as_python(value: str) -> str:
+    """A value as Python code writes it: texts in quotes, numbers without."""
+    plain = value.replace(".", "", 1).isdigit() or value in ("True", "False", "None")
+    return value if plain else repr(value)

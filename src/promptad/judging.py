@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promptad.annotations import shortened
 from promptad.calibration.ladder import Judged
-from promptad.learning.features import PhotoFeatures
+from promptad.calibration.threshold import Calibration
+from promptad.clip.backbone import Backbone
+from promptad.clip.preprocess import Preprocess
+from promptad.data.files import shown
+from promptad.data.folder import each_photo, is_folder
+from promptad.errors import ConfigError, PromptadError
+from promptad.inputs import setting
+from promptad.learning.features import Encoder, PhotoFeatures
 from promptad.methods.contract import Method, Scores
-from promptad.methods.settings import ScoringConfig
-from promptad.prediction import DefectWord
-from promptad.scoring.maps import photo_map
+from promptad.methods.registry import Entry
+from promptad.methods.settings import ScoringConfig, config_words
+from promptad.notices import notice
+from promptad.prediction import DefectWord, Prediction
+from promptad.prompts.words import WordsInUse
+from promptad.scoring.maps import inspected_pixels, photo_map
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -94,3 +110,130 @@ def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
     """The photo's shape with a long edge of at most `edge` pixels: enough for peaks of a smooth map."""
     factor = min(1.0, edge / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+PhotoLike: TypeAlias = "str | Path | Image | NDArray[Any]"
+"""A path, a Pillow image, or an array (H, W[, C]), RGB: what `data.photos.as_photo` takes."""
+
+
+class Judge:
+    """What judges photos: the half of `Detector` that needs no good photo and writes no file."""
+
+    method: Method
+    entry: Entry
+    config: Any
+    preset: str
+    object: str
+    backbone: Backbone
+    encoder: Encoder
+    preprocess: Preprocess
+    calibration: Calibration | None
+    _fitted: bool
+
+    @overload
+    def predict(self, photos: PhotoLike, *, maps: bool = True) -> Prediction: ...
+
+    @overload
+    def predict(self, photos: list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True) -> list[Prediction]: ...
+
+    def predict(
+        self, photos: PhotoLike | list[PhotoLike] | tuple[PhotoLike, ...], *, maps: bool = True
+    ) -> Prediction | list[Prediction]:
+        """Judges one photo (gives a :class:`Prediction`) or a list of photos and folders (gives a list of them).
+
+        Args:
+            photos: path, Pillow image, array (H, W, 3) uint8 RGB, or a list of these, in which a folder stands for its
+                photos.
+            maps: off leaves the anomaly maps out, which saves memory for large photos.
+
+        Raises:
+            PhotoError: a photo cannot be read; use :meth:`predict_each` to go on after one. ConfigError: a folder alone.
+        """
+        if isinstance(photos, list | tuple):
+            return [self._predict_one(item, maps) for item in each_photo(photos)]
+        if is_folder(photos):
+            raise ConfigError(f"{shown(str(photos))}: is a folder; predict([folder]) gives a list with its photos")
+        return self._predict_one(photos, maps)
+
+    def predict_each(self, photos: Iterable[PhotoLike], *, maps: bool = True) -> Iterator[Prediction | PromptadError]:
+        """Judges photos one after the other; a photo that cannot be judged gives its error instead of a prediction.
+
+        Raises:
+            ConfigError: one photo instead of several.
+        """
+        if isinstance(photos, str | Path) or not isinstance(photos, Iterable):
+            raise ConfigError(
+                f"predict_each takes several photos; got {shortened(photos)}; put it in a list, or use predict"
+            )
+        return self._each_prediction(photos, maps)
+
+    def _each_prediction(self, photos: Iterable[PhotoLike], maps: bool) -> Iterator[Prediction | PromptadError]:
+        for item in photos:
+            try:
+                yield self._predict_one(item, maps)
+            except PromptadError as error:
+                yield error
+
+    def _predict_one(self, item: PhotoLike, maps: bool) -> Prediction:
+        began = time.perf_counter()
+        photo = self.encoder.read(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
+        read = time.perf_counter()
+        features = self.encoder.encode([photo])[0] if photo is not None else self.encode(item)
+        encoded = time.perf_counter()
+        result = self.predict_features(features, path=Path(item) if isinstance(item, str | Path) else None, maps=maps)
+        result.timings.update(read=read - began, encode=encoded - read, score=time.perf_counter() - encoded)
+        return result
+
+    def predict_features(
+        self,
+        photo: PhotoFeatures,
+        *,
+        path: Path | None = None,
+        maps: bool = True,
+        map_size: tuple[int, int] | None = None,
+    ) -> Prediction:
+        """The prediction for features that were encoded already.
+
+        Args:
+            map_size: (H, W) of the map instead of the photo's own; the prediction's size is then that one.
+        """
+        if not self._fitted:
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        views = JudgedViews.of(self.method, photo)
+        size = map_size or photo.size
+        calibration = self.calibration
+        inspected = inspected_pixels(photo.views, photo.size, size)
+        if inspected is not None:
+            notice(
+                f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
+                f"inspected (Prediction.inspected); {setting('fit', 'letterbox')} or {setting('fit', 'tiles')} looks at everything"
+            )
+        return Prediction(
+            path=path,
+            score=views.score(self.config.view_score),
+            threshold=calibration.threshold if calibration else None,
+            map=views.map(self.config, self._square, size) if maps else None,
+            map_threshold=calibration.map_threshold if calibration else None,
+            defects=views.defects(self.method),
+            size=size,
+            backbone=self.backbone.identity,
+            method=f"{self.entry.title}, preset {self.preset}",
+            parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
+            inspected=inspected,
+        )
+
+    def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
+        """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
+        if self.encoder.cache and isinstance(item, str | Path):
+            return self.encoder.encode_files([Path(item)], reference=reference)[0]
+        return self.encoder.encode([self.encoder.read(item)], reference=reference)[0]
+
+    @property
+    def words(self) -> WordsInUse:
+        """The defect words that results are put in, and where each comes from."""
+        return config_words(self.object, self.config)
+
+    @property
+    def _square(self) -> int:
+        """Patches along the side of a square input."""
+        return self.preprocess.size // self.backbone.sizes.vision.stride

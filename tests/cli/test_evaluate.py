@@ -16,6 +16,10 @@ from typer.testing import CliRunner, Result
 import promptad
 from promptad.cli import build
 from promptad.clip import backbone
+from promptad.errors import DataError
+from promptad.notices import PromptadNotice
+from promptad.requests.evaluating import EvaluateRequest
+from promptad.training import train_prompts
 from tiny import tiny_backbone
 
 APP = build()
@@ -196,9 +200,9 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--set", "selection=oracle_test"], "selection is no setting of a method any more: benchmarks choose epochs"),
         (["--shots-from", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--method", "winclip"], "method 'winclip' unknown"),
-        (["--method", ""], "no method to evaluate"),
+        (["--method", ""], "--method names nothing"),
         (["--parts", "all"], "part 'all' unknown"),
-        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--set", "epoch=3"], "did you mean --set epochs?"),
         (["--set", "seed=first"], "expected a whole number"),
         (["--method", "clip", "--oracle-test"], "--oracle-test"),
         (["--device", "moon"], "device 'moon': not usable here"),
@@ -259,3 +263,21 @@ def test_the_command_imports_no_torch_before_it_runs() -> None:
     code = "import promptad.cli.evaluate, sys; sys.exit('torch' in sys.modules)"
     source = {**os.environ, "PYTHONPATH": str(Path(promptad.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=source, check=False).returncode == 0
+
+
+def test_the_method_of_given_prompts_is_evaluated_and_said(dataset: Path, tmp_path: Path) -> None:
+    train_prompts("rwda", [], tiny_backbone(), tmp_path / "words.safetensors", settings={"epochs": 1, "input_size": 48})
+    with pytest.warns(PromptadNotice, match=r"evaluated is the method of the given trained prompts: rwda \("):
+        done = run([str(dataset), "--weights", str(tmp_path / "words.safetensors"), "--shots", "0"])
+    assert done.exit_code == 0, done.output
+    assert "rwda" in done.stdout and "promptad clean" not in done.stdout
+    refused = run([str(dataset), "--weights", str(tmp_path / "words.safetensors"), "--eval-size", "64"])
+    assert refused.exit_code == 2 and "rwda gives no anomaly maps" in refused.stderr
+    other = run([str(dataset), "--weights", str(tmp_path / "words.safetensors"), "--method", "faprompt"])
+    assert other.exit_code == 2 and "holds prompts of rwda; add it (--method)" in other.stderr
+
+
+def test_nothing_evaluated_is_an_error_in_python_too(dataset: Path) -> None:
+    request = EvaluateRequest(dataset=dataset, shots=(9,), settings={"epochs": 1})
+    with pytest.raises(DataError, match=r"nothing could be evaluated; .*9 good photos were asked for"):
+        request.run()

@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 import pytest
 
 from promptad.annotations import Count, Range, Share, check_fields, field_types
+from promptad.cli.console import show_notices
 from promptad.errors import ConfigError
 from promptad.methods.promptad.config import PRESETS, PromptADConfig
-from promptad.methods.registry import METHODS
+from promptad.methods.registry import METHODS, find_method
 from promptad.methods.settings import PRESETS as PRESET_NAMES
-from promptad.methods.settings import check_keys, config_dict, make_config
+from promptad.methods.settings import ScoringConfig, check_keys, config_dict, make_config
 from promptad.notices import PromptadNotice
 
 
@@ -71,14 +72,29 @@ def test_values_as_json_gives_them_become_those_of_the_fields():
 )
 def test_an_unknown_key_names_the_nearest(wrong, near):
     cls = PromptADConfig if "_" in wrong else Small
-    assert f"no setting {wrong!r}; did you mean {near!r}?" in refused(cls, {wrong: 1})
+    assert f"no setting {wrong!r}; did you mean {near}?" in refused(cls, {wrong: 1})
     with pytest.raises(ConfigError, match=near):
         make_config(PromptADConfig, "clean", PRESETS, {wrong: 1})
 
 
-def test_an_unknown_key_without_a_near_one_lists_all():
+def test_an_unknown_key_without_a_near_one_lists_what_the_method_has_of_its_own():
     message = refused(Small, {"zzz": 1})
-    assert all(name in message for name in ("epochs", "rate", "margin", "fit", "layers", "words"))
+    assert all(name in message for name in ("epochs", "rate", "margin", "layers", "words")) and "fit" not in message
+    assert "has no setting 'zzz'; it has none" in refused(ScoringConfig, {"zzz": 1})
+    assert "Small" not in message
+
+
+def test_an_argument_that_was_mistyped_for_a_setting_is_named():
+    entry = find_method("promptad")
+    for wrong, near in (("objekt", "object"), ("backbones", "backbone"), ("devise", "device")):
+        with pytest.raises(
+            ConfigError, match=rf"^PromptAD \(CVPR 2024\) has no setting '{wrong}'; did you mean {near}\?$"
+        ):
+            entry.make_config("clean", **{wrong: "x"})
+    with show_notices(), pytest.raises(ConfigError, match=r"--set fit must be one of auto, .*; got 'foo'"):
+        entry.make_config("clean", fit="foo")
+    with show_notices(), pytest.raises(ConfigError, match=r"did you mean --object\?"):
+        entry.make_config("clean", objekt="nut")
 
 
 @pytest.mark.parametrize(

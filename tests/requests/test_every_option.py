@@ -324,7 +324,13 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         ),
         "evaluate promptad": (
             EvaluateRequest,
-            {"dataset": "set", "shots": "1", "seeds": 2, "settings": {**QUICK["promptad"], "epochs": 2}},
+            {
+                "dataset": "set",
+                "method": "promptad",
+                "shots": "1",
+                "seeds": 2,
+                "settings": {**QUICK["promptad"], "epochs": 2},
+            },
         ),
         "evaluate clip": (EvaluateRequest, {"dataset": "set", "method": "clip"}),
         "evaluate rwda": (EvaluateRequest, {"dataset": "set", "method": "rwda", "shots": "0,1", "seeds": 2}),

@@ -194,7 +194,7 @@ def without(*names: str):
 @pytest.mark.parametrize(
     ("method", "given", "change", "says"),
     [
-        ("anomalyclip", "faprompt", None, "holds prompts of anomalyclip, not of faprompt; give method=anomalyclip"),
+        ("anomalyclip", "faprompt", None, "holds prompts of anomalyclip, not of faprompt; give method='anomalyclip'"),
         ("faprompt", "anomalyclip", None, "holds prompts of faprompt"),
         ("anomalyclip", None, without("ctx_neg"), "holds no ctx_pos and ctx_neg"),
         ("anomalyclip", None, lambda s: s.update(ctx_pos=torch.zeros(1, 1, 12, 768)), "32 wide.*backbone"),

@@ -49,7 +49,7 @@ class Conventions:
 
     def changed(self, values: Mapping[str, Any]) -> Conventions:
         """These with other values for some. Raises ConfigError for unknown names and values."""
-        return replace(self, **check_keys(Conventions, values))
+        return replace(self, **check_keys(Conventions, values, "the evaluation"))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""

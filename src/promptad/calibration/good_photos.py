@@ -10,9 +10,10 @@ from typing import Any
 from promptad.calibration.bounds import counted
 from promptad.calibration.ladder import Role
 from promptad.data.copies import Photo
-from promptad.data.duplicates import Copy, CopyFinder
-from promptad.data.files import sha256_file
+from promptad.data.duplicates import CopyFinder
+from promptad.data.files import sha256_file, shown
 from promptad.errors import ConfigError, DataError, PhotoError
+from promptad.inputs import argument
 from promptad.learning.features import PhotoFeatures
 from promptad.notices import notice
 
@@ -59,12 +60,13 @@ def read_good_photos(
 
     Raises:
         PhotoError: a photo cannot be read. DataError: none of those to learn from, or none of the held out, can be read.
-        ConfigError: a held-out photo was learned from too.
+        ConfigError: held-out photos are learned from too; all of them are read before, and named.
     """
     out, finder = GoodPhotos(), CopyFinder()
     items = [*good, *held_out]
     names = [_name(item, number) for number, item in enumerate(items)]
     copies: list[tuple[str, str, bool]] = []
+    overlap: list[str] = []
     # The finder counts what it was given, which unreadable photos are not.
     numbers: list[int] = []
     for number, item in enumerate(items):
@@ -83,14 +85,16 @@ def read_good_photos(
         if copy is not None:
             copy = replace(copy, of=numbers[copy.of])
         if copy is not None:
-            _refuse_learned(copy, names[number], names[copy.of], number >= len(good) > copy.of and role != "unused")
+            if copy.exact and number >= len(good) > copy.of and role != "unused":
+                overlap.append(f"{_place(items[number], number)} as {_place(items[copy.of], copy.of)}")
             copies.append((names[number], names[copy.of], copy.exact))
         if number < len(good):
             out.entries.append(_entry(item, names[number], photo, names[copy.of] if copy is not None else None))
-        if copy is None:
+        if copy is None and not overlap:  # nothing is learned after an overlap, but all of it is told
             if number < len(good) and out.first is None:
                 out.first = photo
             (out.learned if number < len(good) else out.held_out).append(encode(item, photo))
+    _refuse_overlap(overlap)
     if done is not None:
         done()
     _say(copies, len(numbers))
@@ -140,11 +144,13 @@ def _refuse_none(number: int, read: Sequence[int], good: int, total: int) -> Non
         raise DataError("none of the held-out photos can be read; give at least one, or leave them out")
 
 
-def _refuse_learned(copy: Copy, name: str, original: str, learned: bool) -> None:
-    if learned and copy.exact:
+def _refuse_overlap(overlap: Sequence[str]) -> None:
+    if overlap:
+        more = f", and {len(overlap) - _NAMED} more" if len(overlap) > _NAMED else ""
         raise ConfigError(
-            f"{name}: is held out and learned from at once (as {original}), so it says nothing about new photos; leave "
-            "it out of one of the two"
+            f"{argument('held_out')}: {counted(len(overlap))} {'is' if len(overlap) == 1 else 'are'} learned from too, and so "
+            f"say{'s' if len(overlap) == 1 else ''} nothing about new photos ({', '.join(overlap[:_NAMED])}{more}); leave "
+            f"{'it' if len(overlap) == 1 else 'them'} out of one of the two"
         )
 
 
@@ -161,3 +167,8 @@ def _say(copies: Sequence[tuple[str, str, bool]], photos: int) -> None:
 
 def _name(item: Any, number: int) -> str:
     return Path(item).name if isinstance(item, str | Path) else f"photo {number + 1}"
+
+
+def _place(item: Any, number: int) -> str:
+    """A photo as it was given, with its folder."""
+    return shown(item) if isinstance(item, str | Path) else _name(item, number)

@@ -84,7 +84,7 @@ class Entry:
 
     def make_config(self, preset: str = "clean", **overrides: Any) -> Any:
         """The config of a preset with overrides. Raises ConfigError for unknown names."""
-        return make_config(self.config, preset, self.presets, overrides)
+        return make_config(self.config, preset, self.presets, overrides, self.title)
 
     def read_config(self, values: Mapping[str, Any]) -> Any:
         """The config from saved values, of earlier versions too. Raises ConfigError for unknown names."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit, Preprocess
 from promptad.errors import ConfigError
-from promptad.inputs import argument
+from promptad.inputs import argument, setting
 from promptad.notices import notice
 from promptad.prompts.words import WordsInUse, own_words, resolved_words, words_in_use
 
@@ -103,22 +103,25 @@ FREE_SETTINGS = (
 )
 
 
-def make_config(cls: type[C], preset: str, presets: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> C:
-    """A config from a preset and overrides; unknown presets and keys are errors.
+def make_config(
+    cls: type[C], preset: str, presets: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any], title: str = ""
+) -> C:
+    """A config from a preset and overrides; unknown presets and keys are errors, which name the method by its `title`.
 
     Raises:
         ConfigError: unknown preset or key (with the nearest known key), or a value that its annotation does not allow.
     """
     if preset not in presets:
-        raise ConfigError(f"preset {preset!r} unknown; expected one of {', '.join(presets)}")
-    return cls(**{**presets[preset], **check_keys(cls, overrides)})
+        raise ConfigError(f"{argument('preset')} {preset!r} unknown; expected one of {', '.join(presets)}")
+    return cls(**{**presets[preset], **check_keys(cls, overrides, title)})
 
 
-def check_keys(cls: type[Any], values: Mapping[str, Any], *, saved: bool = False) -> dict[str, Any]:
+def check_keys(cls: type[Any], values: Mapping[str, Any], title: str = "", *, saved: bool = False) -> dict[str, Any]:
     """The values as the dataclass `cls` holds them: lists (as JSON gives them) and number lists in words ("6,9", as a
     person types them) become tuples, whole numbers floats where floats stand.
 
     Args:
+        title: whose settings these are, for errors.
         saved: the values come from a file, in which settings of earlier versions (`ScoringConfig.retired`) are read over:
             they changed no score.
 
@@ -135,11 +138,28 @@ def check_keys(cls: type[Any], values: Mapping[str, Any], *, saved: bool = False
         if key in idle and not saved:
             raise ConfigError(f"{key} changes nothing here: {idle[key]}; leave it out")
         if key not in types:
-            near = get_close_matches(key, types, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(types)}"
-            raise ConfigError(f"{cls.__name__} has no setting {key!r}{hint}")
-        out[key] = checked_value(key, types[key], value)
+            raise ConfigError(f"{title or 'this method'} has no setting {key!r}; {_instead_of(key, types)}")
+        # A person who reads a line about a file has typed nothing.
+        out[key] = checked_value(key if saved else setting(key), types[key], value)
     return out
+
+
+# Arguments of `Detector` and options of the commands that are no settings, and may be mistyped for one.
+ARGUMENTS = ("method", "object", "preset", "backbone", "precision", "device", "activation", "cache", "weights")
+
+
+def _instead_of(key: str, known: Mapping[str, Any]) -> str:
+    """What a person may have meant by a name that is no setting."""
+    near = get_close_matches(key, [*known, *ARGUMENTS], n=1)
+    if near:
+        return f"did you mean {setting(near[0]) if near[0] in known else argument(near[0])}?"
+    named = ", ".join(name for name in known if name not in field_types(ScoringConfig))
+    return f"its own are {shortened_list(named)}, and the method's page (docs) has all" if named else "it has none"
+
+
+def shortened_list(names: str, most: int = 240) -> str:
+    """Names with commas, cut between two of them where they are more than a line."""
+    return names if len(names) <= most else names[: names.rindex(",", 0, most)] + ", ..."
 
 
 def words_digest(config: Any) -> str:

@@ -71,7 +71,9 @@ class Request:
             if isinstance(value, str | Path) and _holds_paths(types[entry.name]):
                 value = (value,)
             if isinstance(value, str) and entry.metadata.get("commas"):
-                value = split_names(value)
+                if not (names := split_names(value)):
+                    raise ConfigError(f"{argument(entry.name)} names nothing; name something, or leave it out")
+                value = names
                 if _holds_numbers(types[entry.name]):
                     value = ", ".join(value)
             object.__setattr__(self, entry.name, checked_value(argument(entry.name), types[entry.name], value))

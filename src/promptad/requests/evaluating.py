@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from promptad.annotations import Count, Positive
+from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
@@ -35,8 +36,9 @@ class EvaluateRequest(FeaturesRequest):
         "Data set: its folder as it was unpacked, one class of it, or a meta.json.", Path(), place="argument"
     )
     method: tuple[str, ...] = asked(
-        "promptad, faprompt, anomalyclip, promptad-zs, rwda, clip (untrained); several with commas.",
-        ("promptad",),
+        "promptad, faprompt, anomalyclip, promptad-zs, rwda, clip (untrained); several with commas. Default: those of the "
+        "given trained prompts, else promptad.",
+        (),
         commas=True,
     )
     preset: tuple[str, ...] = asked(
@@ -98,6 +100,8 @@ class EvaluateRequest(FeaturesRequest):
     def check(self) -> None:
         """What needs no photo, before anything is loaded."""
         super().check()
+        if not self.method and not self.weights:  # with files, these say it when they are read
+            object.__setattr__(self, "method", ("promptad",))
         facts = [method_facts(name) for name in self.method]
         if self.oracle_test and "selection" in self.convention:
             raise ConfigError(
@@ -169,10 +173,12 @@ class EvaluateRequest(FeaturesRequest):
         """
         from promptad.data.datasets import load_dataset
 
-        self._say_without_effect()
-        self.require_backbone()
         for path in self.weights:
             require_file(path, "file of trained prompts")
+        if not self.method:
+            return self._with_methods_of_files().run(progress=progress)
+        self._say_without_effect()
+        self.require_backbone()
         records = chosen_classes(load_dataset(self.dataset, self.layout, self.normal), self.classes)
         objects = self._objects(records)
         from promptad.bench.draw import read_given_shots
@@ -193,7 +199,25 @@ class EvaluateRequest(FeaturesRequest):
         prepare_folder(out)
         keep = int(self.feature_memory * GIB)
         outcome = run(Evaluation(protocol, records, clip, out, root, self.feature_store(), keep, self.fresh, progress))
+        if not outcome.units:
+            reasons = [failure.reason for failure in outcome.failures] or outcome.problems
+            for reason in reasons[1:]:
+                notice(reason)
+            raise DataError(
+                f"{root.name}: nothing could be evaluated; {reasons[0] if reasons else 'it has no test photo'}"
+            )
         return Evaluated(outcome, protocol, clip, root.name, out)
+
+    def _with_methods_of_files(self) -> EvaluateRequest:
+        """The same for the methods that the given trained prompts are of, which meet the same rules then."""
+        from promptad.saved.prompts import read_learned
+
+        files = {path: read_learned(path).method for path in self.weights}
+        notice(
+            "evaluated is the method of the given trained prompts: "
+            + ", ".join(f"{method} ({shown(path)})" for path, method in files.items())
+        )
+        return replace(self, method=tuple(dict.fromkeys(files.values())))
 
     def _conventions(self) -> dict[str, Any]:
         """What holds for all rows; checked by `bench.conventions.Conventions`."""
@@ -273,12 +297,10 @@ class Evaluated:
         """Writes the tables; gives the report and its files.
 
         Raises:
-            DataError: there is nothing, or it cannot be written.
+            DataError: it cannot be written.
         """
         from promptad.bench.files import write_report
         from promptad.bench.tables import make_report
 
-        if not self.outcome.units:
-            raise DataError(f"{self.title}: nothing could be evaluated; the lines above say why for every class")
         report = make_report(self.title, self.protocol, (self.backbone.name, self.backbone.identity), self.outcome)
         return report, list(write_report(report, self.out))

@@ -62,7 +62,7 @@ class Learned:
         Raises:
             ConfigError: an unknown setting, or one that training has fixed.
         """
-        given = check_keys(self.entry.config, settings)
+        given = check_keys(self.entry.config, settings, self.entry.title)
         trained = check_keys(self.entry.config, self.config, saved=True)
         fixed = [k for k, v in given.items() if k not in self.entry.free and v != trained.get(k)]
         if fixed:

@@ -1,0 +1,88 @@
+"""What public functions are given is held to its type: one line that names the argument, never a bare TypeError."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import numpy as np
+import pytest
+from tests.tiny import tiny_backbone
+
+import promptad
+from promptad import Detector
+from promptad.annotations import field_types
+from promptad.errors import ConfigError, PromptadError
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector("clip", object="nut", backbone=tiny_backbone())
+
+
+WRONG = object()
+
+
+@pytest.mark.parametrize(
+    "name", ["method", "object", "preset", "backbone", "precision", "device", "activation", "cache", "weights"]
+)
+@pytest.mark.parametrize("value", [5, 0.5, True, [], {}, b"nut", WRONG], ids=repr)
+def test_every_argument_of_a_detector(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must be [^\n]+; got [^\n]+$"):
+        Detector(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["with scratch", 5, [5], WRONG], ids=repr)
+def test_defects_are_a_list_of_texts(value):
+    with pytest.raises(ConfigError, match=r"^defects must be [^\n]+$"):
+        Detector("clip", defects=value)
+
+
+CALLS = {
+    "threshold": lambda d, value: d.set_threshold(value),
+    "rate": lambda d, value: d.set_false_alarms(value),
+    "false_alarms": lambda d, value: d.fit([np.zeros((9, 9, 3), np.uint8)], false_alarms=value),
+    "path": lambda d, value: d.save(value),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("value", [True, [], WRONG, b"0.2", float("nan")], ids=repr)
+def test_every_argument_of_its_methods(detector, name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must be [^\n]+; got [^\n]+$"):
+        CALLS[name](detector, value)
+
+
+@pytest.mark.parametrize("name", ["threshold", "rate", "false_alarms"])
+def test_numbers_are_not_read_from_texts(detector, name):
+    with pytest.raises(ConfigError, match=rf"^{name} must be a number"):
+        CALLS[name](detector, "0.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("path", 5), ("path", None), ("device", 3), ("backbone", 3), ("cache", "folder")]
+)
+def test_load(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must be [^\n]+$"):
+        promptad.load(**{"path": "nut.safetensors", name: value})
+
+
+@pytest.mark.parametrize("photos", ["photo.jpg", 5, None], ids=repr)
+def test_several_photos_are_no_text_and_no_number(detector, photos):
+    """A text is a sequence of letters, each of which would be a photo that is not there."""
+    with pytest.raises(ConfigError, match="put it in a list, or use predict"):
+        detector.predict_each(photos)
+    gone = list(detector.predict_each(["gone.jpg"]))
+    assert len(gone) == 1 and isinstance(gone[0], PromptadError)
+
+
+REQUESTS = [name for name in promptad.__all__ if name.endswith("Request")]
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_every_field_of_every_request(request_name):
+    kind = getattr(promptad, request_name)
+    needed = {entry.name for entry in fields(kind) if entry.default is MISSING and entry.default_factory is MISSING}
+    for name in field_types(kind):
+        values = dict.fromkeys(needed, "x") | {name: WRONG}
+        with pytest.raises(ConfigError, match=rf"^{name} must be [^\n]+$"):
+            kind(**values)
