@@ -111,7 +111,7 @@ def test_write_of_some_classes_and_of_photos_without_labels(tmp_path: Path) -> N
 
 
 def test_python_calls_the_option_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="layout=.cocoa.: is not known"):
+    with pytest.raises(ConfigError, match=r"layout=.cocoa.: is not known"):
         CheckRequest(dataset=tmp_path, layout="cocoa")
 
 

@@ -45,5 +45,5 @@ def test_the_activation_that_is_given_is_used_and_no_longer_assumed(tmp_path):
         with warnings.catch_warnings(), collected_notices() as lines:
             warnings.simplefilter("ignore")
             backbone = BackboneRequest(backbone=str(tmp_path / "mine.pt"), activation=activation).open_backbone()
-        found.append((backbone.sizes.activation, "activation=quick_gelu" in lines[0]))
+        found.append((backbone.sizes.activation, "activation='quick_gelu'" in lines[0]))
     assert found == [("gelu", True), ("quick_gelu", False)]
