@@ -135,7 +135,7 @@ def test_of_a_centre_crop_only_what_was_looked_at_is_counted_or_it_is_said(tmp_p
         ({"eval_size": "big"}, "eval_size must be"),
         ({"masks": "soft"}, "masks must be one of"),
         ({"selection": "best"}, "selection must be one of last, oracle_test"),
-        ({"maks": "nearest"}, "did you mean 'masks'"),
+        ({"maks": "nearest"}, "did you mean masks"),
     ],
 )
 def test_other_conventions_are_config_errors(values, words) -> None:
