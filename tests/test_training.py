@@ -272,7 +272,7 @@ def test_settings_of_training_are_fixed_and_the_others_free(root, cache, tmp_pat
     assert detector.config.smoothing == 0.0
     with pytest.raises(ConfigError, match="'epochs' was fixed when these prompts were trained"):
         Detector(weights=path, backbone=BACKBONE, epochs=3)
-    with pytest.raises(ConfigError, match="did you mean 'smoothing'"):
+    with pytest.raises(ConfigError, match="did you mean smoothing"):
         Detector(weights=path, backbone=BACKBONE, smoothin=3)
     with pytest.raises(ConfigError, match="holds prompts of the method 'faprompt', not 'anomalyclip'"):
         Detector("anomalyclip", weights=path, backbone=BACKBONE)

@@ -54,7 +54,7 @@ def test_several_parts_are_rows_of_one_fused_fit_and_one_part_is_fitted_alone() 
     [
         ({"methods": ["prompted"]}, "method 'prompted' unknown"),
         ({"methods": ["clip"], "presets": ["best"]}, "preset 'best' unknown"),
-        ({"methods": ["promptad", "clip"], "settings": {"epoch": 5}}, "did you mean 'epochs'"),
+        ({"methods": ["promptad", "clip"], "settings": {"epoch": 5}}, "did you mean epochs"),
         ({"methods": ["promptad"], "settings": {"epochs": "many"}}, "epochs must be a whole number"),
         ({"methods": ["promptad"], "parts": ["image"]}, "part 'image' unknown"),
         ({"methods": ["promptad"], "parts": ["text"], "settings": {"parts": "text"}}, "given twice"),
@@ -95,7 +95,7 @@ def test_the_run_seeds_the_prompts() -> None:
         ({"conventions": {"eval_size": 0}}, "eval_size must be from 1 to 1000000"),
         ({"conventions": {"eval_size": "own"}}, "eval_size must be a whole number"),
         ({"conventions": {"masks": "soft"}}, "masks must be one of nearest, nearest_1024, bilinear"),
-        ({"conventions": {"mask": "nearest"}}, "did you mean 'masks'"),
+        ({"conventions": {"mask": "nearest"}}, "did you mean masks"),
         ({"limit": -1}, "the limit is -1"),
     ],
 )
