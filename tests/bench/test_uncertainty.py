@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from promptad.bench.uncertainty import RowScores, RunScores, compare
@@ -70,3 +71,20 @@ def test_other_photos_or_classes_are_not_compared() -> None:
 def test_without_photos_of_both_kinds_there_is_no_interval() -> None:
     alone = RowScores({"class0": {0: run_of(np.arange(20.0))}})
     assert alone.interval is None and RowScores({}).interval is None and compare(alone, alone) is None
+
+
+@pytest.mark.parametrize(("normal", "anomalous", "classes"), [(10, 10, 1), (4, 30, 1), (10, 25, 3)])
+def test_a_perfect_row_has_the_interval_that_its_photos_can_prove(normal: int, anomalous: int, classes: int) -> None:
+    photos = tuple(f"{number}.png" for number in range(normal + anomalous))
+    labels, scores = (0,) * normal + (1,) * anomalous, tuple(map(float, range(normal + anomalous)))
+    made = RowScores({f"c{number}": {0: RunScores(photos, labels, scores)} for number in range(classes)})
+    pairs = classes * min(normal, anomalous)
+    exact = binomtest(pairs, pairs).proportion_ci(confidence_level=0.95, method="exact")
+    assert made.interval == pytest.approx((exact.low, 1.0))
+    turned = RowScores(
+        {f"c{number}": {0: RunScores(photos, labels, tuple(-s for s in scores))} for number in range(classes)}
+    )
+    assert turned.interval == pytest.approx((0.0, 1 - exact.low))
+    same = compare(made, made)
+    assert same is not None and same.difference == 0 and same.p == 1
+    assert (same.low, same.high) == pytest.approx((exact.low - 1, 1 - exact.low))

@@ -54,8 +54,28 @@ class RowScores:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Where the middle 95 % of the draws lie."""
-        return None if self.draws is None else _interval(self.draws)
+        """Where the middle 95 % of the draws lie; where all draws are 1 (or all 0), what the photos can prove.
+
+        Drawing again cannot show what no photo showed. But the largest number of pairs of a normal and an anomalous photo
+        that share no photo are independent trials, each right with a probability that is the AUROC; k of k right leave
+        (1 - 0.95) / 2 to the power of 1 / k as lower end (Clopper and Pearson, Biometrika 26, 1934). Of several classes the
+        smallest counts for each: the mean of their AUROCs is no smaller than its geometric mean.
+        """
+        if self.draws is None:
+            return None
+        low, high = _interval(self.draws)
+        if low == high and low in (0.0, 1.0):
+            margin = 1 - ((1 - COVERAGE) / 2) ** (1 / self._pairs)
+            return (1 - margin, 1.0) if low else (0.0, margin)
+        return low, high
+
+    @property
+    def _pairs(self) -> int:
+        """Pairs of photos that share none, of all classes."""
+        smallest = min(
+            min(run.labels.count(0), run.labels.count(1)) for runs in self.classes.values() for run in runs.values()
+        )
+        return smallest * len(self.classes)
 
     @property
     def auroc(self) -> float:
@@ -88,6 +108,11 @@ def compare(first: RowScores, second: RowScores) -> Comparison | None:
         return None
     draws = first.draws - second.draws
     low, high = _interval(draws)
+    ends = first.interval, second.interval
+    if (
+        np.ptp(first.draws) == np.ptp(second.draws) == 0 and ends[0] and ends[1]
+    ):  # both without a mistake, or all mistaken
+        low, high = ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
     sides = int(min((draws <= 0).sum(), (draws >= 0).sum()))
     p, test = min(1.0, 2 * (sides + 1) / (len(draws) + 1)), "paired bootstrap"
     single = [run for row in (first, second) for runs in row.classes.values() for run in runs.values()]
