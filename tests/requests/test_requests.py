@@ -337,3 +337,33 @@ def test_help_shows_what_a_command_has_of_its_own_first_and_weights_last():
         parameter.name: parameter.metavar for parameter in typer.main.get_command(build()).commands["train"].params
     }
     assert metavars["on"] == "PATH" and metavars["seeds"] == "NUMBER" and metavars["fresh"] is None
+
+
+FAILING = {
+    "inspect": ("InspectRequest", "photos=['photos'], method='clip', backbone='no/such', output='new/out'"),
+    "inspect nothing": ("InspectRequest", "photos=['no/such'], method='clip', output='new/out'"),
+    "fit": ("FitRequest", "good=['no/such'], output='new/out/nut.safetensors'"),
+    "train": ("TrainRequest", "method='faprompt', on=['no/such'], output='new/out/p.safetensors'"),
+    "damage": ("DamageRequest", "good=['no/such'], output='new/out'"),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_what_fails_before_it_wrote_anything_leaves_no_folder(name, folder):
+    kind, values = FAILING[name]
+    code = f"import promptad\ntry: promptad.{kind}({values}).run()\nexcept promptad.errors.PromptadError as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True, text=True)
+    assert "no/such" in done.stdout and not (folder / "new").exists()
+    (folder / "new" / "out").mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True)
+    assert (folder / "new" / "out").exists()  # what was there before stays
+
+
+def test_a_name_for_what_the_photos_show_is_assumed_with_a_line(monkeypatch):
+    monkeypatch.setattr("promptad.detector.Detector.__init__", lambda *_, **__: None)
+    with collected_notices() as lines:
+        FitRequest(good="good").new_detector()
+    assert any("it is called 'object'" in line and "object='metal nut'" in line for line in lines)
+    with collected_notices() as lines:
+        FitRequest(good="good", object="nut").new_detector()
+    assert lines == []

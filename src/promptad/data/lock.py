@@ -9,11 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from promptad.data.files import one_line, shown
+from promptad.data.files import one_line, prepare_folder, shown
 from promptad.errors import DataError
 from promptad.notices import notice
 
@@ -69,6 +69,27 @@ def require_free(folder: Path) -> None:
     """
     with only_one(folder):
         pass
+
+
+@contextmanager
+def prepared_folder(folder: Path | None) -> Iterator[None]:
+    """`files.prepare_folder` for a job. Where it fails before anything was written, the folders that were made for it go again.
+
+    Args:
+        folder: None for a job that writes nothing.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()] if folder is not None else []
+    if folder is not None:
+        prepare_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for place in made:  # the inmost first; one that holds something stays, and so do those around it
+            with suppress(OSError):
+                if {entry.name for entry in place.iterdir()} == {LOCK_NAME}:
+                    (place / LOCK_NAME).unlink()
+                place.rmdir()
+        raise
 
 
 def _holder(file: BinaryIO) -> str:

@@ -41,17 +41,17 @@ class DamageRequest(Request):
             PromptadError: whatever cannot be, on one line.
         """
         from promptad.data.damage import write_damaged
-        from promptad.data.files import prepare_folder
+        from promptad.data.lock import prepared_folder
 
         lines = Lines(said, failed)
-        prepare_folder(self.output)
-        return write_damaged(
-            photo_files(self.good, lines),
-            self.output,
-            count=self.count,
-            kinds=list(self.kinds),
-            seed=self.seed,
-            class_name=self.object,
-            progress=progress,
-            failed=lines.fail,
-        )
+        with prepared_folder(self.output):
+            return write_damaged(
+                photo_files(self.good, lines),
+                self.output,
+                count=self.count,
+                kinds=list(self.kinds),
+                seed=self.seed,
+                class_name=self.object,
+                progress=progress,
+                failed=lines.fail,
+            )

@@ -143,6 +143,11 @@ class DetectorRequest(BackboneRequest):
         """
         from promptad.detector import Detector
 
+        if not self.given(["object"]):
+            notice(
+                "nothing says what the photos show, so it is called 'object' in sentences and words of defects; name it "
+                f"({argument('object', 'metal nut')})"
+            )
         return Detector(
             self.method,
             object=self.object,
@@ -234,16 +239,15 @@ class FitRequest(DetectorRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
-        from promptad.data.files import prepare_folder
+        from promptad.data.lock import prepared_folder
 
         output = self.output
-        if output is not None:
-            if output.suffix != ".safetensors":
-                output = output.with_name(output.name + ".safetensors")
-            prepare_folder(output.parent)
-        detector = self.fitted_detector(progress, Lines(said, failed))
-        if output is not None:
-            detector.save(output)
+        if output is not None and output.suffix != ".safetensors":
+            output = output.with_name(output.name + ".safetensors")
+        with prepared_folder(output.parent if output is not None else None):
+            detector = self.fitted_detector(progress, Lines(said, failed))
+            if output is not None:
+                detector.save(output)
         return detector, output
 
 
@@ -301,13 +305,15 @@ class InspectRequest(DetectorRequest):
         Raises:
             PromptadError: whatever stops the run, on one line.
         """
-        from promptad.data.files import prepare_folder
-        from promptad.data.folder import find_photos
-        from promptad.data.lock import require_free
+        from promptad.data.lock import prepared_folder, require_free
 
-        lines = Lines(said, failed)
-        prepare_folder(self.output)
-        require_free(self.output)  # before minutes of learning
+        with prepared_folder(self.output):
+            require_free(self.output)  # before minutes of learning
+            return self._judged(learning, judging, Lines(said, failed))
+
+    def _judged(self, learning: Progress | None, judging: Progress | None, lines: Lines) -> tuple[Detector, Report]:
+        from promptad.data.folder import find_photos
+
         found = find_photos(self.photos)
         if self.model is not None:
             require_file(self.model, "saved detector")

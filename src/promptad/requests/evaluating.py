@@ -185,7 +185,7 @@ class EvaluateRequest(FeaturesRequest):
         from promptad.bench.protocol import Protocol
         from promptad.bench.run import Evaluation, run
         from promptad.bench.variants import plain_variants
-        from promptad.data.files import prepare_folder
+        from promptad.data.lock import prepared_folder
         from promptad.learning.features import GIB
 
         shots, measured = tuple(dict.fromkeys(self.shots)), self._conventions()
@@ -196,9 +196,10 @@ class EvaluateRequest(FeaturesRequest):
         protocol = Protocol(variants, shots, self.seeds, base_seed, measured, objects, given, self.limit)
         root = self.dataset.resolve() if self.dataset.is_dir() else self.dataset.resolve().parent
         out = self.output or Path(f"evaluate-{root.name}")
-        prepare_folder(out)
         keep = int(self.feature_memory * GIB)
-        outcome = run(Evaluation(protocol, records, clip, out, root, self.feature_store(), keep, self.fresh, progress))
+        with prepared_folder(out):
+            store = self.feature_store()
+            outcome = run(Evaluation(protocol, records, clip, out, root, store, keep, self.fresh, progress))
         if not outcome.units:
             reasons = [failure.reason for failure in outcome.failures] or outcome.problems
             for reason in reasons[1:]:

@@ -158,10 +158,15 @@ class TrainRequest(FeaturesRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
-        from promptad.data.files import prepare_folder
+        from promptad.data.lock import prepared_folder
 
         self.require_backbone()
-        prepare_folder(self.output.parent)
+        with prepared_folder(self.output.parent):
+            return self._trained(watch, trained)
+
+    def _trained(
+        self, watch: Callable[[Path], Watched] | None, trained: Callable[[Training, Backbone], None] | None
+    ) -> list[Training]:
         sources = self.sources()
         from promptad.learning.features import GIB
         from promptad.methods.registry import find_method
