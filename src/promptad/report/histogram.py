@@ -106,9 +106,11 @@ def histogram_svg(
                 )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
     for tick in ticks(low, high, 8):
-        parts.append(f'<text class="tick" x="{x_of(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:.6g}</text>')
+        parts.append(
+            f'<text class="tick x" x="{x_of(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:.6g}</text>'
+        )
     parts.append(
-        f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">'
+        f'<text class="tick title" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">'
         "score (larger = more anomalous)</text>"
     )
     if threshold is not None and math.isfinite(threshold):

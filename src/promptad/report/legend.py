@@ -80,7 +80,7 @@ def draw_legend(
         ends = (x, pad - pad // 2, x, pad + bar_height + pad // 2)
         draw.line(ends, fill=_TEXT, width=line + 2)
         draw.line(ends, fill=OUTLINE, width=line)
-        label = f"limit {map_threshold:.3g}"
+        label = f"outline {map_threshold:.3g}"
         start = left + draw.textlength(low_text, font=font) + size
         end = right - draw.textlength(high_text, font=font) - size
         length = draw.textlength(label, font=font)
