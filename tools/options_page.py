@@ -92,7 +92,8 @@ def shown_default(option: Any) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     if default is None or default == [] or default == () or default == "":
-        return "none"
+        told = re.search(r"Default: (.+?)\.(?:\s|$)", option.help or "")
+        return told[1] if told else "none"
     return f"`{default}`"
 
 

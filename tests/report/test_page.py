@@ -89,7 +89,7 @@ def test_rows_are_worst_first_with_their_place(tmp_path: Path) -> None:
     order = [Path(row["data-path"] or "").name for row in page.all("tr") if "data-path" in row]
     assert order == ["bolt-1.png", "bolt-3.png", "bolt-2.png", "bolt-0.png"]
     assert [row["data-verdict"] for row in page.all("tr") if "data-path" in row] == ["anomalous"] * 2 + ["normal"] * 2
-    numbers = [cell["data-value"] for cell in page.all("td", class_="number")]
+    numbers = [cell["data-value"] for cell in page.all("td", class_="score number")]
     assert numbers == ["0.9", "0.7", "0.4", "0.1"]
 
 
@@ -105,7 +105,7 @@ def test_the_head_says_what_was_done(tmp_path: Path) -> None:
         "Set from 31 good photos; at most 1 in 6 good photos is called anomalous.",
         "0.50",
         "0.9 or more",
-        "surrounds regions above 0.3.",
+        "surrounds regions above 0.3, which no good photo's map is expected to reach. That is a level of single pixels",
         str(tmp_path),
     ):
         assert words in page.texts or words in page.text, words
