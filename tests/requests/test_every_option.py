@@ -245,6 +245,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "command": "promptad inspect that",
     },
     TrainRequest: {
+        "input_range": 4095,
         **ABOUT_WEIGHTS,
         **ABOUT_FEATURES,
         "method": "promptad-zs",
@@ -264,6 +265,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "command": "promptad train that",
     },
     EvaluateRequest: {
+        "input_range": 4095,
         **ABOUT_WEIGHTS,
         **ABOUT_FEATURES,
         "dataset": "other",
@@ -287,6 +289,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "fresh": True,
     },
     DamageRequest: {
+        "input_range": 4095,
         "good": ["good", "more"],
         "output": "another",
         "object": "cog",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -147,6 +148,11 @@ def damaged(
 class _Source(NamedTuple):
     path: Path
     sha256: str
+    input_range: float | None
+
+    def read(self) -> NDArray[np.uint8]:
+        """The photo, (H, W, 3) uint8 RGB."""
+        return read_photo(self.path, input_range=self.input_range)
 
 
 def write_damaged(
@@ -157,6 +163,7 @@ def write_damaged(
     kinds: Sequence[str] = (),
     seed: int = 0,
     class_name: str,
+    input_range: float | None = None,
     progress: Progress | None = None,
     failed: Callable[[str], None] | None = None,
 ) -> Path:
@@ -174,6 +181,7 @@ def write_damaged(
         kinds: names from :data:`~promptad.data.damage_kinds.KINDS`; all if empty.
         seed: 0 or larger; the same seed and photos give the same files.
         class_name: what the photos show; its spaces become underscores in the folder's name.
+        input_range: the value that is white in photos of more than 8 bits; None as their files say.
         progress: called with files done and files in all.
         failed: called with one line for each photo that cannot be used, and for each damage that cannot be made.
 
@@ -187,18 +195,18 @@ def write_damaged(
     _require_seed(seed)
     report = failed or (lambda _: None)
     folder = out / _folder_name(class_name)
-    sources = _usable(good, report)
+    sources = _usable(good, report, input_range)
     both = len(sources) < 4
     test = sources if both else sources[::2]
     train = sources if both else sources[1::2]
-    _claim(folder, class_name, count, kinds, seed, test, train)
+    _claim(folder, class_name, count, kinds, seed, test, train, input_range)
     copies = [("train", train, max(len(train), 4)), ("test", test, max(len(test), count // 2))]
     steps = Steps(progress, sum(number for *_, number in copies) + count)
     for split, photos, number in copies:
         for index in range(number):
             target = folder / split / "good" / f"{index:03d}.jpg"
             if not target.exists():
-                photo = read_photo(photos[index % len(photos)].path)
+                photo = photos[index % len(photos)].read()
                 write_atomic(target, _jpeg(varied(photo, _generator(seed, f"{folder.name}/{split}/{index}", "good"))))
             steps.tick()
     for index in range(count):
@@ -219,9 +227,9 @@ def _write_one(
         return
     # With the object's name, or the data sets of one seed would show the same damages in the same places.
     name = f"{folder.name}/test/{kind}/{index}"
-    photo = varied(read_photo(source.path), _generator(seed, name, "good"))
+    photo = varied(source.read(), _generator(seed, name, "good"))
     try:
-        result, mask = damaged(photo, kind, seed=seed, name=name, donor=read_photo(donor.path))
+        result, mask = damaged(photo, kind, seed=seed, name=name, donor=donor.read())
     except PhotoError as error:
         report(f"{shown(source.path)}: {error}")
         return
@@ -229,7 +237,7 @@ def _write_one(
     write_atomic(target, _jpeg(result))
 
 
-def _usable(good: Sequence[Path], report: Callable[[str], None]) -> list[_Source]:
+def _usable(good: Sequence[Path], report: Callable[[str], None], input_range: float | None) -> list[_Source]:
     """The photos that can be used, by name; each of the others is reported in one line.
 
     Raises:
@@ -238,8 +246,9 @@ def _usable(good: Sequence[Path], report: Callable[[str], None]) -> list[_Source
     sources = []
     for path in sorted(good, key=lambda path: (path.name, path.as_posix())):
         try:
-            _require_side(read_photo(path), shown(path))
-            sources.append(_Source(path, sha256_file(path)))
+            source = _Source(path, sha256_file(path), input_range)
+            _require_side(source.read(), shown(path))
+            sources.append(source)
         except (PhotoError, DataError) as error:
             report(str(error))
     if not sources:
@@ -255,6 +264,7 @@ def _claim(
     seed: int,
     test: Sequence[_Source],
     train: Sequence[_Source],
+    input_range: float | None,
 ) -> None:
     """Writes ``source.json``, or checks that the one there tells of the same set, so that files are never mixed."""
     made: dict[str, Any] = {
@@ -267,6 +277,8 @@ def _claim(
         "good photos for train": [{"name": source.path.name, "sha256": source.sha256} for source in train],
         "good photos for test": [{"name": source.path.name, "sha256": source.sha256} for source in test],
     }
+    if input_range is not None:
+        made["input_range"] = input_range
     path = folder / "source.json"
     if path.exists():
         try:
@@ -274,7 +286,8 @@ def _claim(
         except (OSError, ValueError) as error:
             raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); choose another folder") from error
         same = isinstance(before, dict)
-        other = [key for key in made if key != "count" and (not same or before.get(key) != made[key])]
+        keys = ("input_range", *(key for key in made if key not in ("count", "input_range")))
+        other = [key for key in keys if not same or before.get(key) != made.get(key)]
         if other:
             raise DataError(
                 f"{shown(folder)}: holds a practice set with another {' and '.join(other)}; "

@@ -28,7 +28,7 @@ from PIL import Image
 
 from promptad.data.samples import Samples, significant_white, turned
 from promptad.errors import PhotoError
-from promptad.inputs import setting
+from promptad.inputs import argument
 from promptad.notices import notice
 
 Rgb = npt.NDArray[np.uint8]  # (H, W, 3), R first
@@ -247,13 +247,13 @@ def float_white(lowest: float, highest: float, source: Source) -> float:
     if lowest < 0 or highest > 255:
         raise PhotoError(
             f"{source.name}: float values {lowest:g}..{highest:g}; expected 0..1 or 0..255; "
-            f"say which value is white, the same for all photos (as {setting('input_range', '4095')} does), or scale them"
+            f"say which value is white, the same for all photos (as {argument('input_range', '4095')} does), or scale them"
         )
     if highest <= 1:
         return 1.0
     notice(
         f"{source.place}: float photos with values above 1 are taken as 0..255; say another white as "
-        f"{setting('input_range', '4095')} does"
+        f"{argument('input_range', '4095')} does"
     )
     return 255.0
 
@@ -264,7 +264,7 @@ def say_dark(highest: int, source: Source) -> None:
     if camera is not None and highest > 0:
         notice(
             f"{source.place}: photos of 16 bits with no value above {camera} are taken as 0..65535, so they are dark; "
-            f"if the camera gives {camera.bit_length()} bits, say so with {setting('input_range', str(camera))}"
+            f"if the camera gives {camera.bit_length()} bits, say so with {argument('input_range', str(camera))}"
         )
 
 
@@ -287,7 +287,7 @@ def _checked(values: npt.NDArray[Any], white: float, source: Source) -> npt.NDAr
         kind = "float" if values.dtype.kind == "f" else "integer"
         raise PhotoError(
             f"{source.name}: {kind} values {lowest:g}..{highest:g}; expected 0..{white:g}; "
-            f"say which value is white (as {setting('input_range', '4095')} does), or save the photo with 8 or 16 bits"
+            f"say which value is white (as {argument('input_range', '4095')} does), or save the photo with 8 or 16 bits"
         )
     return turned(values, white) if source.samples.white_is_zero else values
 
@@ -328,7 +328,7 @@ def _bytes_from_array(array: npt.NDArray[Any], source: Source) -> npt.NDArray[np
     if low < 0 or high > 1:
         raise PhotoError(
             f"{name}: float values {low:g}..{high:g}; expected 0..1; "
-            f"say which value is white (as {setting('input_range', '4095')} does), or pass 0..255 as uint8, without any CLIP normalisation"
+            f"say which value is white (as {argument('input_range', '4095')} does), or pass 0..255 as uint8, without any CLIP normalisation"
         )
     return _eight_bits(array, 1.0)
 

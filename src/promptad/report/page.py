@@ -108,6 +108,7 @@ def write_page(
     max_pictures: int = 200,
     max_rows: int = 5000,
     edge: int = 360,
+    input_range: float | None = None,
 ) -> None:
     """Write the page for a run, complete or not at all.
 
@@ -124,6 +125,7 @@ def write_page(
         max_pictures: only so many of the worst photos are shown with pictures.
         max_rows: only so many of the worst photos are listed; counts and histogram are of all.
         edge: long edge of the pictures in pixels, at most.
+        input_range: the value that was white in photos of more than 8 bits; None as their files say.
 
     Raises:
         DataError: the file cannot be written.
@@ -140,13 +142,19 @@ def write_page(
         style=Markup(resources.joinpath("page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        **_values(worst_first(rows), Path(path).parent, summary.threshold, max_pictures, max_rows, edge),
+        **_values(worst_first(rows), Path(path).parent, summary.threshold, max_pictures, max_rows, edge, input_range),
     )
     write_atomic(path, "".join(parts).encode("utf-8", "backslashreplace"))
 
 
 def _values(
-    rows: list[Row], base: Path, threshold: float | None, max_pictures: int, max_rows: int, edge: int
+    rows: list[Row],
+    base: Path,
+    threshold: float | None,
+    max_pictures: int,
+    max_rows: int,
+    edge: int,
+    input_range: float | None,
 ) -> dict[str, Any]:
     """What the template shows of the rows, which come worst first."""
     scored = [row for row in rows if row.score is not None]
@@ -159,7 +167,7 @@ def _values(
         "counts": counted(rows),
         "verdicts": VERDICTS,
         "total": sum(row.verdict != "skipped" for row in rows),
-        "views": _views(scored, base, folder, threshold, max_pictures, max_rows, edge),
+        "views": _views(scored, base, folder, threshold, max_pictures, max_rows, edge, input_range),
         "limit_place": None if threshold is None else _placer(scores, threshold)(threshold),
         "unread": {
             verdict: [(shown(_inside(row.photo, folder)), row.error) for row in rows if row.verdict == verdict]
@@ -181,13 +189,20 @@ def _values(
 
 
 def _views(
-    rows: list[Row], base: Path, folder: str, threshold: float | None, max_pictures: int, max_rows: int, edge: int
+    rows: list[Row],
+    base: Path,
+    folder: str,
+    threshold: float | None,
+    max_pictures: int,
+    max_rows: int,
+    edge: int,
+    input_range: float | None,
 ) -> Iterator[_View]:
     scores = [row.score or 0.0 for row in rows]
     number = _formatter(scores)
     place = _placer(scores, threshold)
     for rank, (row, score) in enumerate(zip(rows[:max_rows], scores, strict=False), start=1):
-        photo, heatmap, problem = _pictures(row, base, edge) if rank <= max_pictures else (None, None, "")
+        photo, heatmap, problem = _pictures(row, base, edge, input_range) if rank <= max_pictures else (None, None, "")
         relative = _inside(row.photo, folder)
         yield _View(
             row=row,
@@ -207,13 +222,15 @@ def _views(
         )
 
 
-def _pictures(row: Row, base: Path, edge: int) -> tuple[Thumbnail | None, Thumbnail | None, str]:
+def _pictures(
+    row: Row, base: Path, edge: int, input_range: float | None
+) -> tuple[Thumbnail | None, Thumbnail | None, str]:
     """The small photo, the small heat map, and why one of them is missing."""
     photo, heatmap = row.picture, row.heatmap_picture
     problem = ""
     if photo is None:
         try:
-            photo = thumbnail(row.photo_file(base), edge)
+            photo = thumbnail(row.photo_file(base), edge, input_range=input_range)
         except PhotoError as error:
             problem = str(error)
     if heatmap is None and row.heatmap is not None:

@@ -45,6 +45,7 @@ def thumbnail(
     quality: int = 80,
     *,
     crop: tuple[int, int] | None = None,
+    input_range: float | None = None,
 ) -> Thumbnail:
     """A photo file or array as a small JPEG.
 
@@ -52,12 +53,13 @@ def thumbnail(
         source: a path, or (H, W, 3) uint8 RGB.
         edge: largest long edge in pixels.
         quality: of the JPEG, 1 to 95.
+        input_range: as for `data.photos.read_photo`.
         crop: (H, W) of what is shown, from the top left; for heat maps, whose legend lies below.
 
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
-    picture = source if isinstance(source, np.ndarray) else _read_reduced(source, edge)
+    picture = source if isinstance(source, np.ndarray) else _read_reduced(source, edge, input_range)
     if crop is not None:  # the file may have been read at reduced size
         picture = picture[: max(1, round(crop[0] * picture.shape[1] / max(1, crop[1])))]
     picture = small(picture, edge)
@@ -67,7 +69,7 @@ def thumbnail(
     return Thumbnail(f"data:image/jpeg;base64,{code}", picture.shape[1], picture.shape[0])
 
 
-def _read_reduced(path: str | os.PathLike[str], edge: int) -> NDArray[np.uint8]:
+def _read_reduced(path: str | os.PathLike[str], edge: int, input_range: float | None) -> NDArray[np.uint8]:
     """A photo at reduced size where its file allows it, which spares most of the decoding of large JPEGs."""
     try:
         with Image.open(path, formats=("JPEG",)) as image:
@@ -76,4 +78,4 @@ def _read_reduced(path: str | os.PathLike[str], edge: int) -> NDArray[np.uint8]:
                 return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except Exception:  # not a plain JPEG: the careful reader finds out what it is, and raises if it must
         pass
-    return read_photo(path)
+    return read_photo(path, input_range=input_range)

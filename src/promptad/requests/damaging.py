@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptad.annotations import Positive, Seed
+from promptad.annotations import Above0, Positive, Seed
 from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.requests.asked import Lines, Request, Said, asked
@@ -23,6 +23,10 @@ class DamageRequest(Request):
     count: Positive = asked("How many damaged photos.", 24)
     kinds: tuple[str, ...] = asked("Kinds of damage, with commas: scratch,stain. Default: all.", (), commas=True)
     seed: Seed = asked("Seed of everything that is drawn.", 0)
+    input_range: Above0 | None = asked(
+        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
+        None,
+    )
 
     def check(self) -> None:
         """There must be good photos."""
@@ -52,6 +56,7 @@ class DamageRequest(Request):
                 kinds=list(self.kinds),
                 seed=self.seed,
                 class_name=self.object,
+                input_range=self.input_range,
                 progress=progress,
                 failed=lines.fail,
             )

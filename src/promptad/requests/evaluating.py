@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from promptad.annotations import Count, Positive
+from promptad.annotations import Above0, Count, Positive
 from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
 from promptad.methods.catalogue import Facts, method_facts
 from promptad.notices import notice
-from promptad.requests.asked import FeaturesRequest, asked, require_file
+from promptad.requests.asked import FeaturesRequest, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -88,6 +88,10 @@ class EvaluateRequest(FeaturesRequest):
     limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
     oracle_test: bool = asked(
         "Also choose the epoch on the test set, as some published numbers do; marked oracle.", False
+    )
+    input_range: Above0 | None = asked(
+        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
+        None,
     )
     settings: Mapping[str, Any] = asked(
         "Any setting of the methods as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
@@ -243,6 +247,8 @@ class EvaluateRequest(FeaturesRequest):
         from promptad.bench.variants import DEFAULT_SEED, make_variants
 
         values = dict(self.settings)
+        if self.input_range is not None:
+            add_once(values, "input_range", self.input_range, "input_range")
         base_seed = values.pop("seed", DEFAULT_SEED)
         if not isinstance(base_seed, int) or isinstance(base_seed, bool):
             raise ConfigError(f"{argument('settings', f'seed={base_seed}')}: expected a whole number")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptad.annotations import Positive, Seed, Weight
+from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import trained_facts
@@ -47,6 +47,10 @@ class TrainRequest(FeaturesRequest):
     preset: str = asked("clean (recommended), paper or release.", "clean")
     seeds: Positive = asked("Train this many times, with seeds one apart, into FILE-SEED.", 1)
     seed: Seed | None = asked("Seed of the first values and of what is drawn.", None)
+    input_range: Above0 | None = asked(
+        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
+        None,
+    )
     settings: Mapping[str, Any] = asked(
         "Any setting of the method as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
     )
@@ -86,6 +90,8 @@ class TrainRequest(FeaturesRequest):
         values = dict(self.settings)
         if self.seed is not None:
             add_once(values, "seed", self.seed, "seed")
+        if self.input_range is not None:
+            add_once(values, "input_range", self.input_range, "input_range")
         return values
 
     def sources(self) -> list[Source]:

@@ -195,6 +195,7 @@ class _Run:
             title=self.output.title,
             summary=self._summary(measured),
             max_pictures=self.output.max_pictures,
+            input_range=self.detector.preprocess.input_range or None,
         )
 
     def _row(self, log: ResultLog, path: Path) -> Row:
