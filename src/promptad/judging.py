@@ -106,6 +106,11 @@ def judge_good(
     return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
 
 
+def _name(item: PhotoLike) -> str:
+    """A photo's path for messages; "" for one that lies in no file."""
+    return shown(item) if isinstance(item, str | Path) else ""
+
+
 def _coarse(size: tuple[int, int], edge: int = 512) -> tuple[int, int]:
     """The photo's shape with a long edge of at most `edge` pixels: enough for peaks of a smooth map."""
     factor = min(1.0, edge / max(size))
@@ -178,7 +183,7 @@ class Judge:
         began = time.perf_counter()
         photo = self.encoder.read(item) if not (self.encoder.cache and isinstance(item, str | Path)) else None
         read = time.perf_counter()
-        features = self.encoder.encode([photo])[0] if photo is not None else self.encode(item)
+        features = self.encoder.encode([photo], name=_name(item))[0] if photo is not None else self.encode(item)
         encoded = time.perf_counter()
         result = self.predict_features(features, path=Path(item) if isinstance(item, str | Path) else None, maps=maps)
         result.timings.update(read=read - began, encode=encoded - read, score=time.perf_counter() - encoded)
@@ -226,7 +231,7 @@ class Judge:
         """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
         if self.encoder.cache and isinstance(item, str | Path):
             return self.encoder.encode_files([Path(item)], reference=reference)[0]
-        return self.encoder.encode([self.encoder.read(item)], reference=reference)[0]
+        return self.encoder.encode([self.encoder.read(item)], reference=reference, name=_name(item))[0]
 
     @property
     def words(self) -> WordsInUse:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from promptad.cli.console import show_notices
 from promptad.detector import Detector
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.notices import collected_notices
 from tiny import tiny_backbone
 
@@ -138,3 +138,22 @@ def test_without_good_photos_a_threshold_can_be_set_by_hand(backbone):
         detector.set_false_alarms(0.1)
     assert detector.set_threshold(0.4).calibration.how == "by hand"
     assert detector.predict(photo(1)).threshold == 0.4
+
+
+@pytest.mark.parametrize("role", ["good", "held out"])
+def test_a_photo_that_would_need_too_many_tiles_is_named_and_left_out(backbone, tmp_path, role):
+    """It can be read; only the layout of the views cannot be made."""
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(tmp_path / "large.png")
+    detector = Detector(object="nut", backbone=backbone, finest_defect=4, **QUICK)
+    good, held = [photo(0), photo(1)], [photo(2)]
+    (good if role == "good" else held).append(tmp_path / "large.png")
+    lines: list[str] = []
+    detector.fit(good, held_out=held, unreadable=lines.append)
+    assert len(lines) == 1 and "large.png: a photo of 2000x2000 pixels needs" in lines[0]
+    assert len(detector.good) == 2 and detector.calibration.good == 1
+    with pytest.raises(PhotoError, match=r"large\.png: a photo of 2000x2000"):
+        detector.fit(good, held_out=held)
+    with pytest.raises(PhotoError, match=r"large\.png: a photo of 2000x2000"):
+        detector.predict(tmp_path / "large.png")
+    with pytest.raises(DataError, match="none of the good photos"):
+        detector.fit([tmp_path / "large.png"], unreadable=lines.append)

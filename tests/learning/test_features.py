@@ -59,7 +59,7 @@ class Counting(Encoder):
 
     ran = 0
 
-    def encode(self, photos, *, reference=False):
+    def encode(self, photos, *, reference=False, name=""):
         self.ran += len(photos)
         return super().encode(photos, reference=reference)
 

@@ -112,11 +112,11 @@ def test_a_file_that_cannot_be_written_is_a_remark_of_its_photo(what, error, det
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("can't allocate memory: 9 GB"), KeyError("x"), PhotoError("b: bad")]
 )
-@pytest.mark.parametrize("where", ["read_photo", "encode_read", "predict_features"])
+@pytest.mark.parametrize("where", ["read_photo", "encode", "predict_features"])
 def test_an_error_that_nobody_foresaw_is_the_row_of_its_photo(error, where, detector, tmp_path, monkeypatch):
     draw(tmp_path / "photos", ["a.png", "b.png", "c.png"])
     calls: list[int] = []
-    owner = {"read_photo": judging, "encode_read": detector.encoder}.get(where, detector)
+    owner = {"read_photo": judging, "encode": detector.encoder}.get(where, detector)
     real = getattr(owner, where)
 
     def failing(*arguments: object, **named: object) -> object:

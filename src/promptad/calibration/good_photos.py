@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,43 +62,55 @@ def read_good_photos(
         PhotoError: a photo cannot be read. DataError: none of those to learn from, or none of the held out, can be read.
         ConfigError: held-out photos are learned from too; all of them are read before, and named.
     """
-    out, finder = GoodPhotos(), CopyFinder()
-    items = [*good, *held_out]
-    names = [_name(item, number) for number, item in enumerate(items)]
-    copies: list[tuple[str, str, bool]] = []
-    overlap: list[str] = []
-    # The finder counts what it was given, which unreadable photos are not.
-    numbers: list[int] = []
-    for number, item in enumerate(items):
+    reading = _Reading(list(good), list(held_out), encode, role)
+    for number, item in enumerate(reading.items):
         if done is not None and number:
             done()
         try:
-            photo = read(item)
-        except PhotoError as error:
+            reading.add(number, read(item))
+        except PhotoError as error:  # it cannot be read, or not be laid out for the tower
             if unreadable is None:
                 raise
             unreadable(str(error))
-            _refuse_none(number, numbers, len(good), len(items))
-            continue
-        numbers.append(number)
-        copy = finder.add(photo)
-        if copy is not None:
-            copy = replace(copy, of=numbers[copy.of])
-        if copy is not None:
-            if copy.exact and number >= len(good) > copy.of and role != "unused":
-                overlap.append(f"{_place(items[number], number)} as {_place(items[copy.of], copy.of)}")
-            copies.append((names[number], names[copy.of], copy.exact))
-        if number < len(good):
-            out.entries.append(_entry(item, names[number], photo, names[copy.of] if copy is not None else None))
-        if copy is None and not overlap:  # nothing is learned after an overlap, but all of it is told
-            if number < len(good) and out.first is None:
-                out.first = photo
-            (out.learned if number < len(good) else out.held_out).append(encode(item, photo))
-    _refuse_overlap(overlap)
+            _refuse_none(number, reading.used, len(reading.good), len(reading.items))
+    _refuse_overlap(reading.overlap)
     if done is not None:
         done()
-    _say(copies, len(numbers))
-    return out
+    _say(reading.copies, len(reading.numbers))
+    return reading.out
+
+
+class _Reading:
+    """The photos that were read so far, and how they relate to each other."""
+
+    def __init__(self, good: Sequence[Any], held_out: Sequence[Any], encode: Encode, role: Role) -> None:
+        self.good, self.items = good, [*good, *held_out]
+        self.names = [_name(item, number) for number, item in enumerate(self.items)]
+        self.out, self.overlap = GoodPhotos(), list[str]()
+        self.copies: list[tuple[str, str, bool]] = []
+        # The finder counts what it was given, which unreadable photos are not; `used` are those that features came of.
+        self.numbers, self.used = list[int](), list[int]()
+        self._finder, self._encode, self._role = CopyFinder(), encode, role
+
+    def add(self, number: int, photo: Photo) -> None:
+        """One more photo. Raises PhotoError where it cannot be encoded."""
+        learned, item = number < len(self.good), self.items[number]
+        self.numbers.append(number)
+        copy = self._finder.add(photo)
+        original = self.numbers[copy.of] if copy is not None else number
+        if copy is not None:
+            if copy.exact and not learned and original < len(self.good) and self._role != "unused":
+                self.overlap.append(f"{_place(item, number)} as {_place(self.items[original], original)}")
+            self.copies.append((self.names[number], self.names[original], copy.exact))
+        elif not self.overlap:  # nothing is learned after an overlap, but all of it is told
+            features = self._encode(item, photo)
+            if learned and self.out.first is None:
+                self.out.first = photo
+            (self.out.learned if learned else self.out.held_out).append(features)
+        if learned:
+            name = self.names[original] if copy is not None else None
+            self.out.entries.append(_entry(item, self.names[number], photo, name))
+        self.used.append(number)
 
 
 def _entry(item: Any, name: str, photo: Photo, original: str | None) -> dict[str, Any]:

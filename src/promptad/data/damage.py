@@ -204,10 +204,7 @@ def write_damaged(
     steps = Steps(progress, sum(number for *_, number in copies) + count)
     for split, photos, number in copies:
         for index in range(number):
-            target = folder / split / "good" / f"{index:03d}.jpg"
-            if not target.exists():
-                photo = photos[index % len(photos)].read()
-                write_atomic(target, _jpeg(varied(photo, _generator(seed, f"{folder.name}/{split}/{index}", "good"))))
+            _write_good(folder, split, photos[index % len(photos)], index, seed)
             steps.tick()
     for index in range(count):
         # The extra turn keeps kinds and photos from meeting in the same pairs when their numbers share a factor.
@@ -216,6 +213,13 @@ def write_damaged(
         _write_one(folder, source, donor, kinds[index % len(kinds)], index, seed, report)
         steps.tick()
     return folder
+
+
+def _write_good(folder: Path, split: str, source: _Source, index: int, seed: int) -> None:
+    target = folder / split / "good" / f"{index:03d}.jpg"
+    if not target.exists():
+        varying = _generator(seed, f"{folder.name}/{split}/{index}", "good")
+        write_atomic(target, _jpeg(varied(source.read(), varying)))
 
 
 def _write_one(

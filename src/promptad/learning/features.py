@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
-from promptad.data.files import sha256_file, write_atomic
+from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import PhotoRef
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
-from promptad.errors import PromptadError
+from promptad.errors import PhotoError, PromptadError
 from promptad.inputs import argument
 from promptad.notices import notice
 
@@ -99,9 +99,16 @@ class Encoder:
         self.backbone, self.preprocess, self.request = backbone, preprocess, request
         self.batch_size, self.cache = batch_size, cache
 
-    def encode(self, photos: Sequence[Photo], *, reference: bool = False) -> list[PhotoFeatures]:
-        """(H, W, 3) uint8 RGB photos -> their features, in the same order. `reference` marks good photos for `fit`."""
-        plans = [self.preprocess.views(*photo.shape[:2]) for photo in photos]
+    def encode(self, photos: Sequence[Photo], *, reference: bool = False, name: str = "") -> list[PhotoFeatures]:
+        """(H, W, 3) uint8 RGB photos -> their features, in the same order. `reference` marks good photos for `fit`.
+
+        Raises:
+            PhotoError: a photo that would need too many views; `name` says which one it is.
+        """
+        try:
+            plans = [self.preprocess.views(*photo.shape[:2]) for photo in photos]
+        except PhotoError as error:
+            raise PhotoError(f"{name}: {error}" if name else str(error)) from error
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for index, plan in enumerate(plans):
             for number, view in enumerate(plan):
@@ -163,12 +170,12 @@ class Encoder:
 
     def _cached(self, path: PhotoRef, read: Callable[[], Photo], reference: bool) -> PhotoFeatures:
         if self.cache is None:
-            return self.encode([read()], reference=reference)[0]
+            return self.encode([read()], reference=reference, name=shown(path))[0]
         key = self.key(path, reference)
         features = self.cache.get(key)
         if features is not None:
             return features.to(self.backbone.device)
-        features = self.encode([read()], reference=reference)[0]
+        features = self.encode([read()], reference=reference, name=shown(path))[0]
         self.cache.put(key, features)
         return features
 

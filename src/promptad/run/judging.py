@@ -74,7 +74,7 @@ def judge(
         began = time.perf_counter()
         photo = read_photo(path, detector.preprocess.max_pixels, detector.preprocess.input_range or None)
         read = time.perf_counter()
-        features = detector.encoder.encode_read(photo)
+        features = detector.encoder.encode([photo], name=shown(path))[0]
         encoded = time.perf_counter()
         prediction = detector.predict_features(features, path=path)
     except PromptadError as error:
