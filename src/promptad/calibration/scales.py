@@ -44,13 +44,14 @@ MEASURED_METHODS: dict[tuple[str, ScoreKind], Usual] = {
     ("faprompt", "probability"): Usual(0.845, 2.0),
     ("anomalyclip", "probability"): Usual(0.665, 2.0),
     ("rwda", "sum"): Usual(0.09, 2.0, 0.015, -0.021, 0.155),
+    ("promptad-zs", "deviation"): Usual(4.55, 2.0, -0.194, -0.16, 7.75),
 }
 # Of methods that were not measured: what the measured ones with scores of that kind have, all their scores together.
 BY_KIND: dict[ScoreKind, Usual] = {
     "distance": MEASURED_METHODS["promptad", "distance"],
     "sum": MEASURED_METHODS["rwda", "sum"],
     "probability": Usual(0.91, 2.0),
-    "deviation": Usual(3.0, 2.0, 0.0, 0.0, 6.0),
+    "deviation": MEASURED_METHODS["promptad-zs", "deviation"],
 }
 
 
