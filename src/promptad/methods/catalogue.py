@@ -39,6 +39,7 @@ FACTS: dict[str, Facts] = {
     "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused")),
     "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
     "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
+    "winclip": Facts("WinCLIP (CVPR 2023)", "optional", seed=False),
     "clip": Facts("CLIP text ensemble, untrained", "unused", seed=False),
     "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
     "rwda": Facts("RWDA (BMVC 2023)", "optional", "nothing", maps=False, parts=("guided", "classifier", "sum")),

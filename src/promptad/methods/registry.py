@@ -9,7 +9,7 @@ from typing import Any
 from promptad.clip.backbone import Backbone
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
-from promptad.methods.baselines import ensemble
+from promptad.methods.baselines import ensemble, winclip
 from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
@@ -115,6 +115,13 @@ METHODS: dict[str, Entry] = {
         FACTS["anomalyclip"],
         score_kind="probability",
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
+    ),
+    "winclip": Entry(
+        winclip.WinCLIP,
+        winclip.WinCLIPConfig,
+        winclip.PRESETS,
+        FACTS["winclip"],
+        score_kind="probability",
     ),
     "clip": Entry(
         ensemble.TextEnsemble,
