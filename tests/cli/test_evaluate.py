@@ -199,7 +199,7 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--convention", "masks=soft"], "masks must be one of nearest, nearest_1024, bilinear"),
         (["--set", "selection=oracle_test"], "selection is no setting of a method any more: benchmarks choose epochs"),
         (["--shots-from", "nowhere.json"], "nowhere.json: cannot be read"),
-        (["--method", "winclip"], "method 'winclip' unknown"),
+        (["--method", "winclap"], "method 'winclip' unknown"),
         (["--method", ""], "--method names nothing"),
         (["--parts", "all"], "part 'all' unknown"),
         (["--set", "epoch=3"], "did you mean --set epochs?"),
@@ -225,7 +225,7 @@ def test_errors_are_one_line_and_exit_code_2(dataset: Path, arguments: list[str]
         ["--preset", "best"],
         ["--convention", "masks=soft"],
         ["--classes", "green"],
-        ["--method", "faprompt,winclip"],
+        ["--method", "faprompt,winclap"],
     ],
 )
 def test_what_needs_no_weights_is_said_before_they_are_loaded(

@@ -90,7 +90,7 @@ def test_nothing_is_assumed_without_a_line(tmp_path, tensors):
     path = write(tmp_path, tensors)
     backbone, said = lines(lambda: load_backbone(path))
     assert set(backbone.told_by.values()) == {"assumed"} and len(said) == 1
-    for part in (str(path), "GELU", "activation=quick_gelu", "heads of 64", "normalisation", "config beside it"):
+    for part in (str(path), "GELU", "activation='quick_gelu'", "heads of 64", "normalisation", "config beside it"):
         assert part in said[0]
     whole = {"quick_gelu": True, "vision_cfg": {"heads": 2}, "text_cfg": {"heads": 2}}
     told = quiet(lambda: load_backbone(write(tmp_path, tensors, open_clip_config={"model_cfg": whole})))

@@ -189,7 +189,7 @@ def test_not_found_is_final_and_names_the_other_places(release: Server) -> None:
     release.files.clear()
     text = failing()
     assert f"{release.address}/w/x.pt answers HTTP 404" in text
-    assert zoo.find_checkpoint(RELEASE).alternatives[0] in text and "backbone=/path/to/" in text
+    assert zoo.find_checkpoint(RELEASE).alternatives[0] in text and "backbone='/path/to/" in text
     assert len(release.asked) == 1
 
 

@@ -64,7 +64,7 @@ def test_the_offline_switches_forbid_the_network(
     text = failing(name)
     row = zoo.find_checkpoint(name)
     assert text.startswith(f"{switch} is set: ")
-    assert row.files[0].name in text and str(zoo.folder_of(row)) in text and "backbone=/path/to/" in text
+    assert row.files[0].name in text and str(zoo.folder_of(row)) in text and "backbone='/path/to/" in text
     assert release.asked == [] and hub.asked == [] and hub.storage.asked == []
     monkeypatch.setenv(switch, "0")
     assert puller.offline_switch() == ""

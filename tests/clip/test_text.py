@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.text import TextTower
+from promptad.clip.text import PrefixTree, TextTower
 from promptad.errors import ConfigError, TextError
 from tiny import tiny_backbone
 
@@ -193,3 +193,34 @@ def test_too_many_deep_sets_and_too_long_prompts_raise_for_prompts_that_begin_al
             )
     with pytest.raises(ConfigError, match="78 tokens exceeds the context length 77"):
         backbone.text.encode_continued(torch.zeros(1, 4, 32), one, torch.zeros(1, 80, 32), one + 77)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_texts_that_begin_alike_are_encoded_as_if_alone(batch_size: int) -> None:
+    backbone = tiny_backbone()
+    texts = [
+        "a photo of a nut.",
+        "a photo of a damaged nut.",
+        "a photo",
+        "nut",
+        "",
+        "a photo of a nut.",
+        "the nut, a photo",
+    ]
+    together = backbone.encode_texts(texts, batch_size)
+    for text, ours in zip(texts, together, strict=True):
+        rows, eot = backbone.tokenizer.batch([text])
+        alone = backbone.text(torch.tensor(rows), torch.tensor(eot))[0]
+        torch.testing.assert_close(ours, alone, rtol=1e-5, atol=1e-6)
+    assert backbone.encode_texts([]).shape == (0, 24)
+    with pytest.raises(TextError):
+        backbone.encode_texts(["nut", "nut " * 90])
+
+
+def test_a_tree_is_taken_where_it_spares_work() -> None:
+    alike = [[1, 2, 3, number, 9] for number in range(10, 40)]
+    apart = [[1, *range(100 * number, 100 * number + 12), 9] for number in range(1, 60)]
+    tree = PrefixTree.of(alike, [4] * 30)
+    assert (len(tree.tokens), tree.depth[:4], tree.ends[:2]) == (3 + 60, [0, 1, 2, 3], [4, 6])
+    assert tree.spares(512) and not PrefixTree.of(apart, [13] * 59).spares(64)

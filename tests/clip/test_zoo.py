@@ -242,7 +242,7 @@ def test_a_name_that_is_not_pulled_says_what_where_and_how(home: Path) -> None:
         zoo.locate(E32)
     text = one_line(error)
     assert E32_FILE in text and str(home / "models" / E32.replace("/", "--")) in text
-    assert f"promptad models pull {E32}" in text and "backbone=/path/to/" in text
+    assert f"promptad models pull {E32}" in text and "backbone='/path/to/" in text
     assert zoo.status(zoo.find_checkpoint(E32)) == "not pulled"
 
 

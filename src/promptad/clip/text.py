@@ -8,6 +8,7 @@ same and the work is a fraction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,6 +17,47 @@ from torch.nn import functional as F
 
 from promptad.clip.architecture import Block, TextSizes
 from promptad.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Prompts as the tree of their beginnings: a node is a token after the tokens that lead to it.
+
+    Attributes:
+        tokens: id of every node, parents first. before: its parent, -1 for a first token. depth: its position.
+        ends: the node of every prompt's end token.
+    """
+
+    tokens: list[int]
+    before: list[int]
+    depth: list[int]
+    ends: list[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], eot: Sequence[int]) -> PrefixTree:
+        """The tree of token ids, one row a prompt, which ends at its `eot`."""
+        nodes: dict[tuple[int, int], int] = {}
+        tree = cls([], [], [], [])
+        for row, end in zip(rows, eot, strict=True):
+            node = -1
+            for position, token in enumerate(row[: end + 1]):
+                parent, node = node, nodes.setdefault((node, token), len(nodes))
+                if node == len(tree.tokens):
+                    tree.tokens.append(token)
+                    tree.before.append(parent)
+                    tree.depth.append(position)
+            tree.ends.append(node)
+        return tree
+
+    def spares(self, width: int) -> bool:
+        """Whether encoding the tree is less work than the prompts one beside the other, padded to the longest: attention
+        sees the whole tree, so it must be small enough. `width` is the tower's."""
+        length, nodes = max(self.depth) + 1, len(self.tokens)
+
+        def work(rows: int, seen: int) -> int:
+            return rows * (12 * width * width + 2 * width * seen)
+
+        return work(nodes, nodes) < work(len(self.ends) * length, length)
 
 
 class TextTower(nn.Module):
@@ -38,6 +80,32 @@ class TextTower(nn.Module):
     def forward(self, tokens: Tensor, eot: Tensor) -> Tensor:
         """Encodes token ids (P, n) with end-of-text positions `eot` (P,) -> (P, E) float32, not normalised."""
         return self.encode_embeddings(self.token_embedding(tokens), eot)
+
+    def encode_shared(self, tree: PrefixTree) -> Tensor:
+        """Encodes prompts like :meth:`forward`, every beginning that they share once.
+
+        A token sees itself and those that lead to it, whatever prompt it belongs to. Causality makes this exact.
+
+        Returns:
+            (P, E) float32, not normalised.
+
+        Raises:
+            ConfigError: a prompt longer than the context length.
+        """
+        self._check(max(tree.depth) + 1, ())
+        device = self.position_embedding.device
+        visible = torch.eye(len(tree.tokens), dtype=torch.bool)
+        for node, parent in enumerate(tree.before):  # parents come first
+            if parent >= 0:
+                visible[node] |= visible[parent]
+        visible = visible.to(device)
+        ids, depth, ends = (torch.tensor(values, device=device) for values in (tree.tokens, tree.depth, tree.ends))
+        x = (self.token_embedding(ids) + self.position_embedding[depth])[None]
+        for block in cast(Iterable[Block], self.blocks):
+            q, k, v = block.attention.project(block.ln_1(x))
+            x = x + block.attention.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=visible))
+            x = x + block.mlp(x)
+        return cast(Tensor, self.projection(self.ln_final(x[0, ends]))).float()
 
     def encode_embeddings(self, embeddings: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
         """Encodes assembled token embeddings, with gradients.

@@ -295,7 +295,7 @@ class VisionTower(nn.Module):
             )
 
     def encode_windows(
-        self, images: Tensor, windows: Tensor, request: FeatureRequest = FeatureRequest(), batch: int = 4096
+        self, images: Tensor, windows: Tensor, request: FeatureRequest = FeatureRequest(), batch: int = 64
     ) -> Tensor:
         """Class-token feature of every window of patches (WinCLIP, Jeong et al., CVPR 2023, section 4.2).
 
