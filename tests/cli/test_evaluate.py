@@ -199,7 +199,7 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--convention", "masks=soft"], "masks must be one of nearest, nearest_1024, bilinear"),
         (["--set", "selection=oracle_test"], "selection is no setting of a method any more: benchmarks choose epochs"),
         (["--shots-from", "nowhere.json"], "nowhere.json: cannot be read"),
-        (["--method", "winclap"], "method 'winclip' unknown"),
+        (["--method", "winclap"], "method 'winclap' unknown"),
         (["--method", ""], "--method names nothing"),
         (["--parts", "all"], "part 'all' unknown"),
         (["--set", "epoch=3"], "did you mean --set epochs?"),
