@@ -42,7 +42,8 @@ def sha256_file(path: FileRef) -> str:
         DataError: the file is missing or cannot be read.
     """
     if isinstance(path, FileView):
-        return hashlib.sha256(f"{sha256_file(path.path)} {path.rule}".encode()).hexdigest()
+        content = "" if path.self_contained else sha256_file(path.path)
+        return hashlib.sha256(f"{content} {path.rule}".encode()).hexdigest()
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ class FileView(ABC):
     """What a rule reads out of the file `path`. Two views are one where file and rule are."""
 
     path: Path
+
+    self_contained: ClassVar[bool] = False
+    """Whether the rule alone says what is read, so that the file's content does not matter."""
 
     @property
     @abstractmethod

@@ -186,6 +186,18 @@ def _place(ref: FileRef) -> str:
     return shown(Path(ref.path if isinstance(ref, FileView) else ref).parent)
 
 
+def read_colours(path: Path) -> Rgb:
+    """The colours of a mask image as ``(H, W, 3)`` uint8 RGB: palettes mapped, transparency dropped, upright.
+
+    Raises:
+        PhotoError: as :func:`read_photo`.
+    """
+    with _opened(path, MAX_PIXELS) as (image, file, _):
+        _decode(image, file, shown(path), shown(path.parent))
+        pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))[..., :3]
+        return np.ascontiguousarray(upright(pixels, _orientation(image)))
+
+
 def read_mask_pixels(path: FileRef) -> Mask:
     """One mask file as :func:`read_mask` gives it, without a notice on how much it marks."""
     return _one_mask(path, None, MAX_PIXELS)

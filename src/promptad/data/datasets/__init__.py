@@ -10,14 +10,18 @@ from pathlib import Path
 from promptad.data.datasets import (
     ad2,
     aitex,
+    coco,
     dagm,
     elpv,
     kolektor,
     loco,
     magnetic_tile,
+    manifest,
     medical,
     meta_json,
     mvtec,
+    outlined,
+    paired,
     real_iad,
     segmented,
     sewerml,
@@ -50,7 +54,9 @@ _ORDER: tuple[Layout, ...] = (
         *aitex.LAYOUTS,
         *elpv.LAYOUTS,
     ),
-    *(*textile.LAYOUTS, *medical.LAYOUTS, *segmented.LAYOUTS, *vad.LAYOUTS, *mvtec.LAYOUTS, *meta_json.LAYOUTS),
+    *(*textile.LAYOUTS, *medical.LAYOUTS, *segmented.LAYOUTS, *vad.LAYOUTS),
+    # Files that say so come before folders that only look so.
+    *(*manifest.LAYOUTS, *coco.LAYOUTS, *outlined.LAYOUTS, *mvtec.LAYOUTS, *meta_json.LAYOUTS, *paired.LAYOUTS),
 )
 _BY_NAME = {layout.name: layout for layout in _ORDER}
 LAYOUTS = ("auto", *_BY_NAME)
@@ -139,8 +145,13 @@ def recognise(folder: Path) -> tuple[Layout, str]:
     """
     if not os.path.exists(folder):
         raise DataError(f"{shown(folder)}: there is no such data set; check the path")
-    if folder.is_file() and folder.suffix.lower() == ".json":
-        return _BY_NAME["meta"], folder.name
+    if folder.is_file():
+        for layout in (*manifest.LAYOUTS, *coco.LAYOUTS):
+            evidence = layout.evidence(folder) if layout.evidence is not None else None
+            if evidence is not None:
+                return layout, evidence
+        if folder.suffix.lower() == ".json":
+            return _BY_NAME["meta"], folder.name
     for layout in _ORDER:
         evidence = layout.evidence(folder) if layout.evidence is not None else None
         if evidence is not None:

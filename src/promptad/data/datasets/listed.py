@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
-from promptad.data.datasets.names import photos_below
+from promptad.data.datasets.names import photos_below, squeezed
 from promptad.data.files import shown
 from promptad.data.parts import FileRef, FileView
 from promptad.data.records import Record
@@ -107,6 +107,71 @@ def say_unlisted(records: Sequence[Record], root: Path, source: Path) -> None:
     if unlisted:
         files = "1 photo or mask" if len(unlisted) == 1 else f"{len(unlisted)} photos or masks"
         notice(f"{shown(source)}: {files} below {shown(root)} not listed, so not used (first: {shown(unlisted[0])})")
+
+
+class PhotoFinder:
+    """Files that an annotation names, wherever they lie now: as written, below given places, by the end of a longer path, else by
+    a name that only one file has.
+
+    Args:
+        source: the annotation. places: folders beside it, and beside its folder, that may hold the files.
+    """
+
+    def __init__(self, source: Path, places: Sequence[str] = ("",)) -> None:
+        self.source = source
+        self.bases = [base / place for base in (source.parent, source.parent.parent) for place in places]
+        self._missing: list[str] = []
+        self._elsewhere: list[str] = []
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, entry: str) -> Path:
+        """The file of an entry; one that is not there is remembered for :meth:`say`. Raises DataError where a path leads out."""
+        parts = PurePosixPath(entry.replace("\\", "/").lstrip("/")).parts
+        if ".." in parts or not parts:
+            raise DataError(
+                f"{shown(self.source)}: path {shown(entry)} leads out of its folder; expected a path inside it; correct it"
+            )
+        for start in range(len(parts)):
+            for base in self.bases:
+                if os.path.isfile(base.joinpath(*parts[start:])):
+                    if start and not entry.startswith("/"):
+                        self._elsewhere.append(entry)
+                    return base.joinpath(*parts[start:])
+        alone = self._named(parts[-1])
+        if alone is None:
+            self._missing.append(entry)
+            return self.source.parent.joinpath(*parts)
+        self._elsewhere.append(entry)
+        return alone
+
+    def _named(self, name: str) -> Path | None:
+        if self._by_name is None:
+            self._by_name = {}
+            for photo in photos_below(self.source.parent, masks=True):
+                self._by_name.setdefault(photo.name, []).append(photo)
+        files = self._by_name.get(name, [])
+        return files[0] if len(files) == 1 else None
+
+    def say(self) -> None:
+        """A line for files that lie elsewhere than written. Raises DataError where some are not there at all."""
+        if self._missing:
+            names = ", ".join(map(shown, self._missing[:_NAMED]))
+            more = f" and {len(self._missing) - _NAMED} more" if len(self._missing) > _NAMED else ""
+            raise DataError(
+                f"{shown(self.source)}: {len(self._missing)} files that it names are not below {shown(self.source.parent)} "
+                f"({names}{more}); put them there"
+            )
+        if self._elsewhere:
+            notice(
+                f"{shown(self.source)}: {len(self._elsewhere)} files lie elsewhere than it says and are taken by their names "
+                f"(first: {shown(self._elsewhere[0])})"
+            )
+
+
+def folder_class(path: Path) -> str:
+    """The name of the folder that holds a set of one class, or its annotation; `annotations` is none."""
+    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
+    return folder.parent.name if squeezed(folder.name) in ("annotations", "images") else folder.name
 
 
 def read_text(path: Path) -> str:

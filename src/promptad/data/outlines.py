@@ -1,0 +1,159 @@
+"""Masks that an annotation draws (polygons, run lengths, boxes) or colours.
+
+Coordinates are those of COCO: x to the right, y down, in pixels, (0, 0) the upper left corner of the first pixel. A pixel is
+inside a polygon where its centre is, by the even-odd rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptad.data.parts import MaskView
+from promptad.data.photos import read_colours
+from promptad.errors import DataError, PhotoError
+
+Mask = NDArray[np.bool_]
+Polygon = tuple[float, ...]
+"""x and y of the corners in turn."""
+Runs = tuple[int, ...]
+"""Lengths of runs down the columns, from the left; the first is of background, and they alternate."""
+
+
+@dataclass(frozen=True)
+class Outlines(MaskView):
+    """The union of what an annotation draws on one photo.
+
+    Attributes:
+        path: the annotation. name: of the photo in it. size: (H, W) in which it is drawn, None for the photo's own.
+        polygons, runs: what is drawn. relative: whether polygons are shares of width and height.
+    """
+
+    name: str = ""
+    size: tuple[int, int] | None = None
+    polygons: tuple[Polygon, ...] = ()
+    runs: tuple[Runs, ...] = ()
+    relative: bool = False
+
+    self_contained: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.path} (outlines of {self.name})"
+
+    @property
+    def rule(self) -> str:
+        """All that is drawn."""
+        return repr((self.size, self.polygons, self.runs, self.relative))
+
+    def draw(self, size: tuple[int, int] | None) -> Mask:
+        """The mask, (H, W) bool. Raises PhotoError where neither says a size, or runs do not fill it."""
+        shape = self.size or size
+        if shape is None:
+            raise PhotoError(
+                f"{self}: does not say how large its photo is, and nobody else does; give the photo's size"
+            )
+        mask = np.zeros(shape, np.bool_)
+        scale = np.array([shape[1], shape[0]]) if self.relative else np.ones(2)
+        for polygon in self.polygons:
+            mask |= filled(np.reshape(polygon, (-1, 2)) * scale, shape)
+        for runs in self.runs:
+            if sum(runs) != shape[0] * shape[1]:
+                raise PhotoError(
+                    f"{self}: runs of {sum(runs)} pixels, the photo has {shape[1]}x{shape[0]}; export the annotation again"
+                )
+            values = np.arange(len(runs)) % 2 == 1
+            mask |= np.repeat(values, runs).reshape(shape[::-1]).T
+        return mask
+
+
+@dataclass(frozen=True)
+class ColourMask(MaskView):
+    """A mask image in which some colours mean defects, such as those of Amazon Lookout for Vision.
+
+    Attributes:
+        path: the image. colours: RGB, 0..255. slack: how much each channel may differ.
+    """
+
+    colours: tuple[tuple[int, int, int], ...] = ()
+    slack: int = 8
+
+    @property
+    def rule(self) -> str:
+        """The colours, as ``#rrggbb``."""
+        return "defect " + ", ".join("#" + "".join(f"{value:02x}" for value in colour) for colour in self.colours)
+
+    def draw(self, size: tuple[int, int] | None) -> Mask:
+        """The mask, (H, W) bool. Raises PhotoError where the image cannot be read."""
+        pixels = read_colours(self.path).astype(np.int16)
+        mask = np.zeros(pixels.shape[:2], np.bool_)
+        for colour in self.colours:
+            mask |= (np.abs(pixels - np.array(colour, np.int16)) <= self.slack).all(axis=2)
+        return mask
+
+
+def filled(corners: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+    """The inside of a polygon.
+
+    Args:
+        corners: (n, 2) x and y. size: (H, W).
+
+    Returns:
+        (H, W) bool.
+    """
+    height, width = size
+    mask = np.zeros(size, np.bool_)
+    if len(corners) < 3:
+        return mask
+    centres = np.arange(width) + 0.5
+    starts, ends = corners, np.roll(corners, -1, axis=0)
+    first = max(0, int(np.floor(corners[:, 1].min())))
+    last = min(height, int(np.ceil(corners[:, 1].max())))
+    for row in range(first, last):
+        y = row + 0.5
+        crossing = (starts[:, 1] <= y) != (ends[:, 1] <= y)
+        (x0, y0), (x1, y1) = starts[crossing].T, ends[crossing].T
+        xs = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+        # A centre is inside where an odd number of edges lie to its left.
+        mask[row] = np.searchsorted(np.sort(xs), centres) % 2 == 1
+    return mask
+
+
+def box_polygon(left: float, top: float, width: float, height: float) -> Polygon:
+    """The corners of a box."""
+    return (left, top, left + width, top, left + width, top + height, left, top + height)
+
+
+def read_counts(counts: str | Sequence[int], where: str) -> Runs:
+    """The runs of COCO's `counts`: a list as it is, a text unpacked.
+
+    In the text each number takes characters from ``0`` on with five bits each, low ones first; a sixth bit says that another
+    character follows, and the highest bit of the last one is the sign. From the fourth number on, the difference from the one
+    before the previous is stored.
+
+    Raises:
+        DataError: a text that ends early or has other characters, or a negative run.
+    """
+    if not isinstance(counts, str):
+        runs = [int(run) for run in counts]
+    else:
+        runs, place = [], 0
+        while place < len(counts):
+            value, shift, more = 0, 0, True
+            while more:
+                code = ord(counts[place]) - 48 if place < len(counts) else -1
+                if not 0 <= code < 64:
+                    raise DataError(f"{where}: counts are not those of a compressed mask; export the annotation again")
+                place += 1
+                value |= (code & 31) << shift
+                shift += 5
+                more = bool(code & 32)
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    if any(run < 0 for run in runs):
+        raise DataError(f"{where}: counts hold a negative run; export the annotation again")
+    return tuple(runs)
