@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from odd_photos import file_bytes, gradient, jpeg_bytes, make_odd_photos, png_chunk, raw_png, turned_exif
-from promptad.data import photos
-from promptad.data.photos import PHOTO_SUFFIXES, photo_size, read_mask, read_photo
+from promptad.data import decoding
+from promptad.data.decoding import PHOTO_SUFFIXES
+from promptad.data.photos import photo_size, read_mask, read_photo
 from promptad.errors import PhotoError
 from promptad.notices import PromptadNotice
 
@@ -39,7 +40,7 @@ def error_of(path: Path, **options: int) -> str:
         read_photo(path, **options)
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith(photos.shown(path) + ": ")
+    assert message.startswith(decoding.shown(path) + ": ")
     assert ";" in message, "every error ends with a way out"
     return message
 
@@ -262,7 +263,7 @@ def test_other_formats_that_pillow_knows_are_not_tried(tmp_path: Path) -> None:
 
 
 def test_heic_needs_pillow_heif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoding, "find_spec", lambda name: None)
     (tmp_path / "phone.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic")
     assert "pip install 'promptad[heif]'" in error_of(tmp_path / "phone.HEIC")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from promptad.data.decoding import HEIF_SUFFIXES, PHOTO_SUFFIXES, heif_available, heif_way_out
 from promptad.data.files import one_line, shown
-from promptad.data.photos import HEIF_SUFFIXES, PHOTO_SUFFIXES, heif_available, heif_way_out
 from promptad.errors import DataError
 from promptad.notices import notice
 
@@ -45,7 +45,7 @@ def find_photos(
 ) -> FoundPhotos:
     """The photos in files and folders; what is no photo; and what should have been read and cannot be.
 
-    A file is a photo by its suffix, in any case (:data:`~promptad.data.photos.PHOTO_SUFFIXES`; HEIC counts
+    A file is a photo by its suffix, in any case (:data:`~promptad.data.decoding.PHOTO_SUFFIXES`; HEIC counts
     where pillow-heif is installed); its content is not looked at. Hidden files and folders, ``__MACOSX``,
     ``Thumbs.db`` and ``desktop.ini`` inside a folder are passed over in silence. Symbolic links are
     followed; a file that is reached twice counts once, and a folder that contains itself is entered once.
