@@ -167,7 +167,7 @@ def test_every_word_of_the_banks_is_read_by_the_starter():
     """No prompt of the package falls to bytes; a person's own words may."""
     words = [text for name in ("mvtec", "visa") for texts in bank(name)["classes"].values() for text in texts]
     words += [object_words(name) for dataset in ("mvtec", "visa") for name in bank(dataset)["classes"]]
-    for name in ("winclip", "april_gan", "two_prompt"):
+    for name in ("winclip", "april_gan", "clip_ac", "two_prompt"):
         words += [text for side in ensemble(name, "cable") for text in side]
     assert len(words) > 600 and not any(STARTER.unread(text.replace("[c]", " ")) for text in words)
 

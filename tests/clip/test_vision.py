@@ -330,3 +330,33 @@ def test_requests_of_before_keep_their_name_in_caches():
     }
     assert FeatureRequest(windows=(2,)).decides()["windows"] == (2,)
     assert FeatureRequest(inputs=True).decides() != FeatureRequest().decides()
+
+
+@torch.no_grad()
+def test_maskclip_reads_the_values_of_the_last_block(tower):
+    images = photos()
+    before = list(tower.streams(tower.embed(images)))[-2][1]
+    last = tower.blocks[-1]
+    values = last.attention.merge(last.attention.project(last.ln_1(before))[2])
+    official = before + values
+    official = official + last.mlp(official)
+    expected = {"maskclip_official": official, "maskclip_pure": values}
+    for attention, rows in expected.items():
+        ours = tower(images, FeatureRequest(local=LocalStream(1, attention))).patches
+        close(ours, tower.projection(tower.ln_post(rows[:, 1:])), 1e-6)
+        with pytest.raises(ConfigError, match="last block alone"):
+            tower(images, FeatureRequest(local=LocalStream(2, attention)))
+
+
+@torch.no_grad()
+def test_an_ordinary_last_block_with_identity_attention_is_maskclip(tower, monkeypatch):
+    images, request = photos(), FeatureRequest(local=LocalStream(1, "maskclip_official"))
+    ours = tower(images, request).patches
+    real, blocks = torch.nn.functional.scaled_dot_product_attention, []
+
+    def identity_in_the_last(q, k, v):
+        blocks.append(None)
+        return v if len(blocks) == len(tower.blocks) else real(q, k, v)
+
+    monkeypatch.setattr("promptad.clip.vision.F.scaled_dot_product_attention", identity_in_the_last)
+    close(tower(images, FeatureRequest(local=LocalStream(1, "qk"))).patches, ours, 1e-6)

@@ -139,7 +139,7 @@ def test_nothing_left_and_unknown_sources_are_errors():
         anomaly_states("thing", replace=True)
     with pytest.raises(ConfigError, match="'eight', 'five' or 'none'"):
         anomaly_states("thing", generic="nine")
-    with pytest.raises(ConfigError, match=r"no word bank 'mpdd'.*april_gan, definitions, generic, mvtec"):
+    with pytest.raises(ConfigError, match=r"no word bank 'mpdd'.*april_gan, clip_ac, definitions, generic, mvtec"):
         anomaly_states("thing", source="mpdd")
 
 
@@ -197,7 +197,8 @@ def test_a_table_of_states_that_nobody_reads_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "normal", "anomalous"), [("winclip", 154, 88), ("april_gan", 245, 175), ("two_prompt", 1, 1)]
+    ("name", "normal", "anomalous"),
+    [("winclip", 154, 88), ("april_gan", 245, 175), ("clip_ac", 80, 80), ("two_prompt", 1, 1)],
 )
 def test_ensembles_have_the_numbers_of_sentences_of_their_papers(name, normal, anomalous):
     good, bad = ensemble(name, "metal nut")

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from promptad.clip.architecture import Block, VisionSizes
 from promptad.errors import ConfigError
 
-LocalAttention = Literal["vv", "vv_cosine", "maskclip", "qk"]
+LocalAttention = Literal["vv", "vv_cosine", "maskclip", "maskclip_official", "maskclip_pure", "qk"]
 TapPoint = Literal["block", "after_next_attention"]
+_LAST_BLOCK = ("maskclip_official", "maskclip_pure")
 PositionResize = Literal["bilinear", "bicubic"]
 
 
@@ -35,8 +36,10 @@ class LocalStream:
 
     Attributes:
         start: first block (1-based) of the local stream; PromptAD uses 1, AnomalyCLIP and FAPrompt use 6.
-        attention: "vv" softmax(v v^T) v; "maskclip" the values themselves (Zhou et al., ECCV 2022); "qk" no local
-            stream at all, the patch tokens of the ordinary last block; "vv_cosine", of ResNet towers alone, the softmax of
+        attention: "vv" softmax(v v^T) v; "maskclip" the values themselves, added block by block (the reading of MaskCLIP, Zhou
+            et al., ECCV 2022, in PromptAD's tables); "maskclip_official" the values in the last block alone, with its residual
+            and MLP, as MaskCLIP's released code; "maskclip_pure" the projected values of the last block and nothing else, as
+            its formula; both have no start but the last block, and `start` must be 1 there; "qk" no local stream at all, the patch tokens of the ordinary last block; "vv_cosine", of ResNet towers alone, the softmax of
             the values' cosines (a variant that CLIP Surgery's code has and never runs).
     """
 
@@ -241,7 +244,13 @@ class VisionTower(nn.Module):
         x, z = self.ln_pre(tokens), None
         for number, block in enumerate(cast(Iterable[Block], self.blocks), start=1):
             q, k, v = block.attention.project(block.ln_1(x))
-            if local is not None and local.attention != "qk" and number >= local.start:
+            if local is not None and local.attention in _LAST_BLOCK:
+                if number == len(self.blocks):
+                    z = block.attention.merge(v)
+                    if local.attention == "maskclip_official":
+                        z = x + z
+                        z = z + block.mlp(z)
+            elif local is not None and local.attention != "qk" and number >= local.start:
                 own = v if local.attention == "maskclip" else F.scaled_dot_product_attention(v, v, v)
                 z = (x if z is None else z) + block.attention.merge(own)
             attended = x + block.attention.merge(F.scaled_dot_product_attention(q, k, v))
@@ -288,6 +297,11 @@ class VisionTower(nn.Module):
         if request.local is not None and request.local.attention == "vv_cosine":
             raise ConfigError(
                 "local features 'vv_cosine' are defined for ResNet towers alone; expected vv, maskclip or qk"
+            )
+        if request.local is not None and request.local.attention in _LAST_BLOCK and request.local.start != 1:
+            raise ConfigError(
+                f"local features {request.local.attention!r} come from the last block alone, so they have no start; leave "
+                f"it at 1 instead of {request.local.start}"
             )
         if request.local is not None and not 1 <= request.local.start <= depth:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """Text ensembles without any training: CLIP with sentences for "normal" and "anomalous".
 
-The sentences are WinCLIP's (Jeong et al., CVPR 2023: 154 normal, 88 anomalous), APRIL-GAN's, or one a side. With
+The sentences are WinCLIP's (Jeong et al., CVPR 2023: 154 normal, 88 anomalous), APRIL-GAN's, CLIP-AC's (80 a side), or one a side. With
 `local="vv"` this is the row "CPE + VV-CLIP" of PromptAD (CVPR 2024, table 5); with `local="qk"` the plain patch tokens,
 whose maps are known to be nearly inverted. It needs no good photo, and is what every learned prompt is measured against.
 """
@@ -29,7 +29,7 @@ class EnsembleConfig(ScoringConfig):
     """Settings of the untrained text score, besides those of every method; defect words do not change its scores."""
 
     # Whose sentences.
-    sentences: Literal["winclip", "april_gan", "two_prompt"] = "winclip"
+    sentences: Literal["winclip", "april_gan", "clip_ac", "two_prompt"] = "winclip"
     # Inverse temperature.
     scale: float = 100.0
     # Patch features of the maps.
@@ -42,6 +42,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
     "paper": {"fit": "crop", "local": "qk", "smoothing": 0.0},
     "release": {"fit": "squash", "local": "qk", "smoothing": 0.0},
+    # Rows of the papers' tables: CLIP-AC (its maps are the plain tokens'), and MaskCLIP as its released code.
+    "clip-ac": {"sentences": "clip_ac", "fit": "squash", "local": "qk", "smoothing": 0.0},
+    "maskclip": {"fit": "squash", "local": "maskclip_official", "smoothing": 0.0},
 }
 
 
