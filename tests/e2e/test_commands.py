@@ -140,7 +140,7 @@ def test_wrong_uses_get_one_line(model, tmp_path):
     refused(run("inspect", TEST, "--model", model, "-o", tmp_path / "file"), "choose another")
     refused(run("inspect", TEST, "-o", tmp_path / "o", "--object", "cookie"), "--good")
     refused(run("fit", GOOD, "--object", "nut " * 90, "-o", tmp_path / "m"), "tokens")
-    refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--set", "epoch=3"), "did you mean 'epochs'")
+    refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--set", "epoch=3"), "did you mean --set epochs")
     refused(run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--backbone", "ViT-Z"), "ViT-Z")
     refused(
         run("fit", GOOD, "--object", "nut", "-o", tmp_path / "m", "--words", tmp_path / "w.toml"), "no such word file"

@@ -99,7 +99,7 @@ def test_wrong_trainings_get_one_line(practice, tmp_path):
     refused(run("train", "faprompt", "--on", practice, "--leave-out", "cup", "-o", output), "--leave-out cup")
     refused(run("train", "faprompt", "--on", practice, "--leave-out", "tile,nut", "-o", output), "leave no class")
     refused(run("train", "faprompt", "--on", practice, "--licence", "a", "--licence", "b", "-o", output), "2 --licence")
-    refused(run("train", "faprompt", "--on", practice, "--set", "epoch=3", "-o", output), "did you mean 'epochs'")
+    refused(run("train", "faprompt", "--on", practice, "--set", "epoch=3", "-o", output), "did you mean --set epochs")
     bare = make_class(tmp_path / "bare", "cup", train=1, good=1, bad=1, masks=False).parent
     refused(run("train", "anomalyclip", "--on", bare, "-o", output, "--no-cache"), "no photo has a mask")
     refused(

@@ -9,7 +9,7 @@ from typing import Any
 from promptad.clip.backbone import Backbone
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
-from promptad.methods.baselines import ensemble, winclip
+from promptad.methods.baselines import ensemble, padim, patchcore, spade, winclip
 from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
@@ -122,6 +122,31 @@ METHODS: dict[str, Entry] = {
         winclip.PRESETS,
         FACTS["winclip"],
         score_kind="probability",
+    ),
+    "patchcore": Entry(
+        patchcore.PatchCore,
+        patchcore.PatchCoreConfig,
+        patchcore.PRESETS,
+        FACTS["patchcore"],
+        score_kind="distance",
+        map_bounds=(0.0, 4.0),
+    ),
+    "padim": Entry(
+        padim.PaDiM,
+        padim.PaDiMConfig,
+        padim.PRESETS,
+        FACTS["padim"],
+        score_kind="distance",
+        map_range=(0.0, 10.0),
+        map_bounds=(0.0, 40.0),
+    ),
+    "spade": Entry(
+        spade.SPADE,
+        spade.SPADEConfig,
+        spade.PRESETS,
+        FACTS["spade"],
+        score_kind="distance",
+        map_bounds=(0.0, 2.0),
     ),
     "clip": Entry(
         ensemble.TextEnsemble,

@@ -48,7 +48,8 @@ class DetectorRequest(BackboneRequest):
     only_defects: bool = asked("Use the given defects alone, without the general ones.", False)
     words: Path | None = asked("TOML file with your own defect words; see docs, Your own words.", None)
     method: str | None = asked(
-        "promptad (default, learns from good photos), or without any: faprompt, anomalyclip, promptad-zs, rwda, winclip, clip.",
+        "promptad (default), patchcore, padim, spade learn from good photos; faprompt, anomalyclip, promptad-zs, rwda, winclip, clip do "
+        "without.",
         None,
     )
     weights: Path | None = asked("Trained prompts from `promptad train`, instead of those in the package.", None)

@@ -36,7 +36,7 @@ class EvaluateRequest(FeaturesRequest):
         "Data set: its folder as it was unpacked, one class of it, or a meta.json.", Path(), place="argument"
     )
     method: tuple[str, ...] = asked(
-        "promptad, faprompt, anomalyclip, promptad-zs, rwda, winclip, clip (both untrained); several with commas. Default: those of the "
+        "promptad, faprompt, anomalyclip, promptad-zs, rwda, winclip, patchcore, padim, spade, clip (untrained); several with commas. Default: those of the "
         "given trained prompts, else promptad.",
         (),
         commas=True,

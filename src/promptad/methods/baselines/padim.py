@@ -1,0 +1,135 @@
+"""PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR 2021 workshops).
+
+Each position of the patch grid has a Gaussian of the good photos' features there (section III-B); a patch's score is its Mahalanobis
+distance (III-C), a photo's the largest. The covariance is the sample's plus 0.01 on its diagonal. Good photos are few, so the inverse is had
+through their own small matrix (the Woodbury identity), exactly. The paper's backbone is WideResNet-50-2 or ResNet-18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from promptad.annotations import Above0, Count, Positive, Seed
+from promptad.clip.backbone import Backbone
+from promptad.clip.preprocess import Fit
+from promptad.clip.vision import FeatureRequest, Features
+from promptad.errors import ConfigError
+from promptad.methods.contract import EpochHook, Method, Scores, WordScores
+from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import ScoringConfig
+from promptad.methods.state import saved_tensor
+from promptad.scoring.tokens import joined_tokens
+
+
+@dataclass(frozen=True)
+class PaDiMConfig(ScoringConfig):
+    """Settings of PaDiM besides those of every method; defect words do not change its scores."""
+
+    idle: ClassVar[Mapping[str, str]] = {"finest_defect": "PaDiM compares positions, so every photo is one square view"}
+
+    # Every photo must have the same patch grid.
+    fit: Fit = "squash"
+    # Tapped layers whose tokens are joined.
+    layers: tuple[Count, ...] = (3, 8)
+    # Values of the joined tokens that are kept, drawn at random.
+    dimensions: Positive = 550
+    # Whether each layer's tokens have length 1 before they are joined.
+    normalise: bool = True
+    # What is added to the diagonal of each covariance.
+    epsilon: Above0 = 0.01
+    # Seed of the draw of values.
+    seed: Seed = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers:
+            raise ConfigError("layers is empty; name one or more, such as 3, 8")
+        if self.fit not in ("squash", "crop"):
+            raise ConfigError(f"fit={self.fit}: PaDiM compares positions, so it needs one square view: squash or crop")
+
+
+PRESETS: dict[str, dict[str, Any]] = {"clean": {}, "paper": {"fit": "crop"}, "release": {"fit": "crop"}}
+
+
+class PaDiM(Method):
+    """PaDiM for one object; see the module's docstring.
+
+    Raises:
+        ConfigError: words that do not exist. TextError: words that are too long.
+    """
+
+    name = "padim"
+
+    def __init__(self, backbone: Backbone, config: PaDiMConfig, object_name: str = "object") -> None:
+        self.backbone, self.config = backbone, config
+        self.request = FeatureRequest(taps=config.layers)
+        self._ranked = RankedWords(backbone, config, object_name)
+        width = sum(backbone.sizes.vision.tap_width(layer) for layer in config.layers)
+        order = torch.randperm(width, generator=torch.Generator().manual_seed(config.seed))
+        self._kept = order[: min(config.dimensions, width)].to(backbone.device)
+        self._rows = torch.empty(0)
+
+    def _tokens(self, features: Features) -> Tensor:
+        return joined_tokens(features, self.config.layers, normalise=self.config.normalise)[..., self._kept]
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Keeps the features of good photos; Gaussians follow from them when a photo is scored."""
+        self._rows = torch.cat([self._tokens(view) for views in photos for view in views])
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Scores (B,) and maps (B, h, w) of Mahalanobis distances, not negative.
+
+        Raises:
+            ConfigError: nothing was learned or loaded yet.
+        """
+        if not len(self._rows):
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        rows = self._rows
+        if leave_out is not None and len(rows) > 1:
+            rows = torch.cat([rows[:leave_out], rows[leave_out + 1 :]])
+        values = mahalanobis(self._tokens(features), rows, self.config.epsilon)
+        image = values.amax(dim=1)
+        return Scores(image, values.view(len(features), *features.grid), {"memory": image})
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views."""
+        return self._ranked(features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The features of the good photos."""
+        return {"rows": self._rows}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`."""
+        rows = saved_tensor(state, "rows", (None, None, len(self._kept)), "PaDiM")
+        self._rows = rows.to(self.backbone.device)
+
+
+def mahalanobis(queries: Tensor, rows: Tensor, epsilon: float) -> Tensor:
+    """Distances at each position to the Gaussian of the rows there: covariance with divisor N - 1, plus epsilon on the diagonal.
+
+    With one row the covariance is unknown and left out: sqrt(1 / epsilon) times the Euclidean distance.
+
+    Args:
+        queries: (B, T, D). rows: (N, T, D).
+
+    Returns:
+        (B, T), as float32, computed in float64.
+    """
+    count = len(rows)
+    mean = rows.double().mean(dim=0)
+    centred = (rows.double() - mean).transpose(0, 1)  # (T, N, D)
+    delta = (queries.double() - mean).transpose(0, 1)  # (T, B, D)
+    squares = delta.square().sum(dim=-1)
+    if count > 1:
+        small = centred @ centred.transpose(1, 2)
+        small = small + (count - 1) * epsilon * torch.eye(count, dtype=small.dtype, device=small.device)
+        seen = centred @ delta.transpose(1, 2)  # (T, N, B)
+        squares = squares - (seen * torch.linalg.solve(small, seen)).sum(dim=1)
+    return (squares.clamp(min=0) / epsilon).sqrt().T.float()

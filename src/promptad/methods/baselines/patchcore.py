@@ -1,0 +1,139 @@
+"""PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022) on tokens of the image tower.
+
+A memory of the patches of good photos, each averaged with its neighbours; a patch's score is its distance to the nearest one, a
+photo's the largest of them, weighted by how crowded the memory is there (section 3.3, equations 6 and 7). The paper's backbone
+is WideResNet-50-2; here patches are tokens of CLIP's layers, as in PromptAD's comparison with memories on its own tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor
+
+from promptad.annotations import Count, Positive, Range, Seed
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features
+from promptad.errors import ConfigError
+from promptad.methods.contract import EpochHook, Method, Scores, WordScores
+from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import ScoringConfig
+from promptad.methods.state import saved_tensor
+from promptad.scoring.tokens import greedy_coreset, joined_tokens, nearest_rows
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig(ScoringConfig):
+    """Settings of PatchCore besides those of every method; defect words do not change its scores."""
+
+    # Tapped layers whose tokens are joined.
+    layers: tuple[Count, ...] = (3, 8)
+    # Side of the windows of patches over which tokens are averaged first.
+    pooling: Count = 3
+    # Whether each layer's tokens have length 1 before they are joined.
+    normalise: bool = True
+    # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
+    coreset: Annotated[float, Range(0, 1, open_low=True)] = 1.0
+    # Nearest patches whose distances are averaged.
+    neighbours: Positive = 1
+    # Patches around the nearest one that say how crowded the memory is there; 0 leaves the weight of the image score out,
+    # as the released code does.
+    reweight: Count = 0
+    # Distances as they are, or squared as in the released code.
+    distance: Literal["euclidean", "squared"] = "euclidean"
+    # Seed of the linear map before the coreset.
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers or self.pooling % 2 == 0:
+            raise ConfigError(
+                f"layers {list(self.layers)} must name one or more, and pooling={self.pooling} must be odd"
+            )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "paper": {"fit": "crop", "coreset": 0.1, "reweight": 9},
+    "release": {"fit": "crop", "coreset": 0.1, "distance": "squared"},
+}
+
+
+class PatchCore(Method):
+    """PatchCore for one object; see the module's docstring.
+
+    Raises:
+        ConfigError: words that do not exist. TextError: words that are too long.
+    """
+
+    name = "patchcore"
+
+    def __init__(self, backbone: Backbone, config: PatchCoreConfig, object_name: str = "object") -> None:
+        self.backbone, self.config = backbone, config
+        self.request = FeatureRequest(taps=config.layers, tap_pool=config.pooling)
+        self._ranked = RankedWords(backbone, config, object_name)
+        self._rows = self._owners = torch.empty(0)
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Fills the memory with patches of good photos; with a coreset, of those that are farthest apart."""
+        config = self.config
+        rows, owners = [], []
+        for number, views in enumerate(photos):
+            for view in views:
+                tokens = joined_tokens(view, config.layers, normalise=config.normalise).flatten(0, 1)
+                rows.append(tokens)
+                owners.append(torch.full((len(tokens),), number, device=tokens.device))
+        self._rows, self._owners = torch.cat(rows), torch.cat(owners)
+        count = max(1, int(config.coreset * len(self._rows)))
+        if count < len(self._rows):
+            kept = greedy_coreset(self._rows, count, seed=config.seed)
+            self._rows, self._owners = self._rows[kept], self._owners[kept]
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Scores (B,) and maps (B, h, w) of distances, not negative.
+
+        Raises:
+            ConfigError: nothing was learned or loaded yet.
+        """
+        if not len(self._rows):
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        rows = self._rows if leave_out is None else self._rows[self._owners != leave_out]
+        if not len(rows):  # a coreset may have kept patches of that photo alone
+            rows = self._rows
+        batch, config = len(features), self.config
+        tokens = joined_tokens(features, config.layers, normalise=config.normalise)
+        distances, nearest = nearest_rows(tokens.flatten(0, 1), rows, config.neighbours)
+        values = (distances.square() if config.distance == "squared" else distances).mean(dim=1).view(batch, -1)
+        image, worst = values.max(dim=1)
+        if config.reweight:
+            first = nearest[:, 0].view(batch, -1)
+            weights = [self._weight(tokens[row, worst[row]], rows, int(first[row, worst[row]])) for row in range(batch)]
+            image = image * torch.stack(weights)
+        return Scores(image, values.view(batch, *features.grid), {"memory": image})
+
+    def _weight(self, patch: Tensor, rows: Tensor, nearest: int) -> Tensor:
+        """1 - softmax over the neighbours of the nearest row of the patch's distances to them, at that row (equation 7)."""
+        _, around = nearest_rows(rows[nearest][None], rows, self.config.reweight)
+        distances = (rows[around[0]] - patch).norm(dim=1)
+        # The row itself is among them, but copies of it may stand before it.
+        own = (rows[nearest] - patch).norm()
+        return 1 - torch.exp(own - torch.logsumexp(distances, dim=0))
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views."""
+        return self._ranked(features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The memory."""
+        return {"rows": self._rows, "owners": self._owners}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`."""
+        width = sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.config.layers)
+        rows = saved_tensor(state, "rows", (None, width), "PatchCore")
+        owners = saved_tensor(state, "owners", (len(rows),), "PatchCore")
+        self._rows, self._owners = rows.to(self.backbone.device), owners.to(self.backbone.device)

@@ -1,0 +1,131 @@
+"""SPADE (Cohen and Hoshen, "Sub-Image Anomaly Detection with Deep Pyramid Correspondences", arXiv 2005.02357, 2020) on the image tower.
+
+The photo's score is its mean distance to the K nearest good photos (equation 2); a patch's is its distance to the nearest patch of
+those photos, whatever its place, averaged over layers (equation 4). The paper's backbone is WideResNet-50-2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from promptad.annotations import Count, Positive
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features
+from promptad.errors import ConfigError
+from promptad.methods.contract import EpochHook, Method, Scores, WordScores
+from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import ScoringConfig
+from promptad.methods.state import saved_tensor
+from promptad.scoring.tokens import nearest_rows
+
+
+@dataclass(frozen=True)
+class SPADEConfig(ScoringConfig):
+    """Settings of SPADE besides those of every method; defect words do not change its scores."""
+
+    # Good photos that a photo is compared with: the nearest, at most all there are.
+    neighbours: Positive = 50
+    # Tapped layers whose patches are compared, each by itself.
+    layers: tuple[Count, ...] = (3, 8)
+    # Whether vectors have length 1 before they are compared.
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers:
+            raise ConfigError("layers is empty; name one or more, such as 3, 8")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "paper": {"fit": "crop"},
+    "release": {"fit": "crop", "neighbours": 5},
+}
+
+
+class SPADE(Method):
+    """SPADE for one object; see the module's docstring.
+
+    Raises:
+        ConfigError: words that do not exist. TextError: words that are too long.
+    """
+
+    name = "spade"
+
+    def __init__(self, backbone: Backbone, config: SPADEConfig, object_name: str = "object") -> None:
+        self.backbone, self.config = backbone, config
+        self.request = FeatureRequest(taps=config.layers)
+        self._ranked = RankedWords(backbone, config, object_name)
+        # Of every view of a good photo: its vector, its photo, and its patches in the banks of the layers.
+        self._images = self._owners = self._sizes = torch.empty(0)
+        self._patches: dict[int, Tensor] = {}
+
+    def _unit(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows, dim=-1) if self.config.normalise else rows
+
+    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+        """Keeps the vectors and patches of good photos."""
+        views = [(number, view) for number, own in enumerate(photos) for view in own]
+        device = self.backbone.device
+        self._images = torch.cat([self._unit(view.image) for _, view in views])
+        self._owners = torch.tensor([number for number, _ in views], device=device)
+        self._sizes = torch.tensor([view.grid[0] * view.grid[1] for _, view in views], device=device)
+        self._patches = {
+            layer: torch.cat([self._unit(view.taps[layer]).flatten(0, 1) for _, view in views])
+            for layer in self.config.layers
+        }
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Scores (B,) and maps (B, h, w) of distances, not negative.
+
+        Raises:
+            ConfigError: nothing was learned or loaded yet.
+        """
+        if not len(self._images):
+            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        others = torch.arange(len(self._images), device=self._images.device)
+        if leave_out is not None and bool((self._owners != leave_out).any()):
+            others = others[self._owners != leave_out]
+        distances, nearest = nearest_rows(self._unit(features.image), self._images[others], self.config.neighbours)
+        maps = [self._map(features, row, others[nearest[row]]) for row in range(len(features))]
+        image = distances.mean(dim=1)
+        return Scores(image, torch.stack(maps).view(len(features), *features.grid), {"photo": image})
+
+    def _map(self, features: Features, row: int, views: Tensor) -> Tensor:
+        """(T,) distances of a photo's patches to the nearest patch of those views, mean over layers."""
+        among = torch.isin(torch.repeat_interleave(self._sizes), views)
+        return torch.stack(
+            [
+                nearest_rows(self._unit(features.taps[layer][row]), self._patches[layer][among], 1)[0][:, 0]
+                for layer in self.config.layers
+            ]
+        ).mean(dim=0)
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views."""
+        return self._ranked(features)
+
+    def state(self) -> dict[str, Tensor]:
+        """Vectors and patches of the good photos."""
+        banks = {f"patches.{layer}": rows for layer, rows in self._patches.items()}
+        return {"images": self._images, "owners": self._owners, "sizes": self._sizes, **banks}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`."""
+        sizes, device = self.backbone.sizes, self.backbone.device
+        images = saved_tensor(state, "images", (None, sizes.embed_dim), "SPADE")
+        self._images = images.to(device)
+        self._owners = saved_tensor(state, "owners", (len(images),), "SPADE").to(device)
+        self._sizes = saved_tensor(state, "sizes", (len(images),), "SPADE").to(device)
+        count = int(self._sizes.sum())
+        self._patches = {
+            layer: saved_tensor(state, f"patches.{layer}", (count, sizes.vision.tap_width(layer)), "SPADE").to(device)
+            for layer in self.config.layers
+        }

@@ -1,0 +1,59 @@
+"""Patch tokens of several layers of the image tower as one feature a patch, for memories that compare patches alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from promptad.clip.vision import Features
+
+
+def joined_tokens(features: Features, layers: Sequence[int], *, normalise: bool) -> Tensor:
+    """(B, T, D) tokens of the layers side by side, D the sum of their widths; with `normalise` each layer has length 1
+    first, since the lengths of tokens differ from layer to layer."""
+    parts = [features.taps[layer] for layer in layers]
+    return torch.cat([F.normalize(part, dim=-1) if normalise else part for part in parts], dim=-1)
+
+
+def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0) -> Tensor:
+    """Indices (count,) of rows that are spread over all: each further one is the farthest from those chosen (k-centre).
+
+    PatchCore (Roth et al., CVPR 2022, section 3.2, algorithm 1), as its code: distances after a random linear map to `width`
+    values, where rows have more; the first is the row that is farthest from all others.
+
+    Args:
+        rows: (N, D). count: 1 to N. seed: of the linear map.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    near = rows.float()
+    if rows.shape[1] > width:
+        bound = rows.shape[1] ** -0.5
+        mapping = torch.rand(rows.shape[1], width, generator=generator) * 2 * bound - bound
+        near = near @ mapping.to(rows.device)
+    # Squares of all distances summed, without a matrix of all pairs.
+    centred = near - near.mean(dim=0)
+    chosen = [int(centred.square().sum(dim=1).argmax())]
+    distance = (near - near[chosen[0]]).norm(dim=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (near - near[chosen[-1]]).norm(dim=1))
+    return torch.tensor(chosen, device=rows.device)
+
+
+def nearest_rows(queries: Tensor, rows: Tensor, count: int, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+    """Euclidean distances to the nearest rows, and which they are, nearest first.
+
+    Args:
+        queries: (Q, D). rows: (R, D). count: at most R are given.
+
+    Returns:
+        (Q, k) distances and (Q, k) int64 indices, k = min(count, R).
+    """
+    found = [
+        torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist").topk(min(count, len(rows)), largest=False)
+        for part in queries.split(chunk)
+    ]
+    return torch.cat([values for values, _ in found]), torch.cat([indices for _, indices in found])
