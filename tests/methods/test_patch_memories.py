@@ -222,3 +222,16 @@ def test_a_detector_learns_judges_and_comes_back_from_its_file(backbone, tmp_pat
 def test_no_layer_is_an_error(name):
     with pytest.raises(ConfigError, match="layers"):
         find_method(name).make_config("clean", layers=())
+
+
+def test_one_neighbour_and_one_row_have_no_weight(backbone):
+    with pytest.raises(ConfigError, match="reweight=1"):
+        find_method("patchcore").make_config("clean", reweight=1)
+    method, _ = fitted("patchcore", backbone, reweight=9, coreset=0.001)
+    assert len(method._rows) == 1 and float(method.score(seen(backbone, method, 9)).image[0]) > 0
+
+
+def test_copies_are_chosen_once_each_when_nothing_else_is_left():
+    rows = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    chosen = greedy_coreset(torch.cat([rows, rows]), 8).tolist()
+    assert len(set(chosen)) == 8 and len({number % 5 for number in chosen[:5]}) == 5

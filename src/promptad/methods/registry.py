@@ -129,7 +129,7 @@ METHODS: dict[str, Entry] = {
         patchcore.PRESETS,
         FACTS["patchcore"],
         score_kind="distance",
-        map_bounds=(0.0, 4.0),
+        map_bounds=(0.0, 8.0),  # squared distances of two layers of length 1 reach 8
     ),
     "padim": Entry(
         padim.PaDiM,

@@ -7,8 +7,8 @@
     <class>/ground_truth/<type>/000/000.png, 001.png     one file a defect, its pixels the number of its kind
     <class>/defects_config.json                          what area of each kind of defect has to be found
 
-The mask of a photo is the union of its files. The metric sPRO takes each file as one region, however many parts it has, and
-lets it be found once a saturation area of it is (:mod:`promptad.metrics.spro`).
+The mask of a photo is the union of its files. The metric sPRO, which takes each file as one region and lets it be found once a
+saturation area of it is, is not computed yet; :func:`read_saturations` reads what it needs.
 
 Bergmann et al., "Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and Localization",
 IJCV 130, 2022.

@@ -53,6 +53,10 @@ class PatchCoreConfig(ScoringConfig):
             raise ConfigError(
                 f"layers {list(self.layers)} must name one or more, and pooling={self.pooling} must be odd"
             )
+        if self.reweight == 1:
+            raise ConfigError(
+                "reweight=1 makes every score 0: one neighbour is the whole softmax; take 0, or 2 and more"
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -109,7 +113,7 @@ class PatchCore(Method):
         distances, nearest = nearest_rows(tokens.flatten(0, 1), rows, config.neighbours)
         values = (distances.square() if config.distance == "squared" else distances).mean(dim=1).view(batch, -1)
         image, worst = values.max(dim=1)
-        if config.reweight:
+        if config.reweight and len(rows) > 1:  # a single row has no neighbourhood
             first = nearest[:, 0].view(batch, -1)
             weights = [self._weight(tokens[row, worst[row]], rows, int(first[row, worst[row]])) for row in range(batch)]
             image = image * torch.stack(weights)
