@@ -382,7 +382,7 @@ def test_a_batch_scores_as_its_views_one_by_one(backbone, usual, name):
     [
         ("anomalyclip", {"context_tokens": 0}, "context_tokens"),
         ("anomalyclip", {"map_weight": -1.0}, "map_weight"),
-        ("anomalyclip", {"local": "kk"}, "local must be one of vv, vv_cosine, maskclip, qk"),
+        ("anomalyclip", {"local": "kk"}, "local must be one of vv, vv_cosine, maskclip"),
         ("anomalyclip", {"betas": (0.5,)}, "betas must be 2 numbers"),
         ("anomalyclip", {"betas": (0.5, 1.0)}, "betas must be from 0 to below 1"),
         ("anomalyclip", {"lr": 0.0}, "lr"),

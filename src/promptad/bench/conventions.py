@@ -74,6 +74,12 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
     ("anomalyclip", "paper"): _SCRIPTS_518,
     ("anomalyclip", "release"): _SCRIPTS_518,
     ("clip", "paper"): _CENTRE_CROP,
+    ("patchcore", "paper"): _CENTRE_CROP,
+    ("patchcore", "release"): _CENTRE_CROP,
+    ("padim", "paper"): _CENTRE_CROP,
+    ("padim", "release"): _CENTRE_CROP,
+    ("spade", "paper"): _CENTRE_CROP,
+    ("spade", "release"): _CENTRE_CROP,
 }
 """(method, preset) -> its conventions, where they are not the plain ones: 400 x 400, nearest neighbour, whole photos, the
 last epoch, sorted names."""
