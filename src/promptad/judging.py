@@ -24,6 +24,7 @@ from promptad.learning.features import Encoder, PhotoFeatures
 from promptad.methods.contract import Method, Scores
 from promptad.methods.registry import Entry
 from promptad.methods.settings import ScoringConfig, config_words
+from promptad.methods.state import require_learned
 from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
 from promptad.prompts.words import WordsInUse
@@ -202,8 +203,7 @@ class Judge:
         Args:
             map_size: (H, W) of the map instead of the photo's own; the prediction's size is then that one.
         """
-        if not self._fitted:
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        require_learned(self._fitted)
         views = JudgedViews.of(self.method, photo)
         size = map_size or photo.size
         calibration = self.calibration

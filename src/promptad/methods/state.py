@@ -1,4 +1,4 @@
-"""Tensors that methods take back from files of trained prompts and saved detectors."""
+"""What methods have learned: that there is something, and the tensors that come back from saved files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from promptad.errors import WeightsError
+from promptad.errors import ConfigError, WeightsError
+
+
+def require_learned(learned: bool) -> None:
+    """Raises ConfigError where a detector that learns from good photos is asked for scores before it has seen one."""
+    if not learned:
+        raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
 
 
 def saved_tensor(tensors: Mapping[str, Tensor], name: str, shape: Sequence[int | None], title: str) -> Tensor:

@@ -14,32 +14,27 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from promptad.annotations import Above0, Count, Positive, Seed
+from promptad.annotations import Above0, Positive, Seed
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Fit
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
-from promptad.methods.state import saved_tensor
+from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.contract import EpochHook, Scores
+from promptad.methods.state import require_learned, saved_tensor
 from promptad.scoring.tokens import joined_tokens
 
 
 @dataclass(frozen=True)
-class PaDiMConfig(ScoringConfig):
+class PaDiMConfig(TappedConfig):
     """Settings of PaDiM besides those of every method; defect words do not change its scores."""
 
     idle: ClassVar[Mapping[str, str]] = {"finest_defect": "PaDiM compares positions, so every photo is one square view"}
 
     # Every photo must have the same patch grid.
     fit: Fit = "squash"
-    # Tapped layers whose tokens are joined.
-    layers: tuple[Count, ...] = (3, 8)
     # Values of the joined tokens that are kept, drawn at random.
     dimensions: Positive = 550
-    # Whether each layer's tokens have length 1 before they are joined.
-    normalise: bool = True
     # What is added to the diagonal of each covariance.
     epsilon: Above0 = 0.01
     # Seed of the draw of values.
@@ -47,8 +42,6 @@ class PaDiMConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.layers:
-            raise ConfigError("layers is empty; name one or more, such as 3, 8")
         if self.fit not in ("squash", "crop"):
             raise ConfigError(f"fit={self.fit}: PaDiM compares positions, so it needs one square view: squash or crop")
 
@@ -56,7 +49,7 @@ class PaDiMConfig(ScoringConfig):
 PRESETS: dict[str, dict[str, Any]] = {"clean": {}, "paper": {"fit": "crop"}, "release": {"fit": "crop"}}
 
 
-class PaDiM(Method):
+class PaDiM(TappedMemory):
     """PaDiM for one object; see the module's docstring.
 
     Raises:
@@ -66,9 +59,7 @@ class PaDiM(Method):
     name = "padim"
 
     def __init__(self, backbone: Backbone, config: PaDiMConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
-        self.request = FeatureRequest(taps=config.layers)
-        self._ranked = RankedWords(backbone, config, object_name)
+        super().__init__(backbone, config, object_name)
         width = sum(backbone.sizes.vision.tap_width(layer) for layer in config.layers)
         order = torch.randperm(width, generator=torch.Generator().manual_seed(config.seed))
         self._kept = order[: min(config.dimensions, width)].to(backbone.device)
@@ -88,18 +79,13 @@ class PaDiM(Method):
         Raises:
             ConfigError: nothing was learned or loaded yet.
         """
-        if not len(self._rows):
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        require_learned(bool(len(self._rows)))
         rows = self._rows
         if leave_out is not None and len(rows) > 1:
             rows = torch.cat([rows[:leave_out], rows[leave_out + 1 :]])
         values = mahalanobis(self._tokens(features), rows, self.config.epsilon)
         image = values.amax(dim=1)
         return Scores(image, values.view(len(features), *features.grid), {"memory": image})
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views."""
-        return self._ranked(features)
 
     def state(self) -> dict[str, Tensor]:
         """The features of the good photos."""

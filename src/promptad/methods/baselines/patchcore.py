@@ -16,25 +16,20 @@ from torch import Tensor
 
 from promptad.annotations import Count, Positive, Range, Seed
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
-from promptad.methods.state import saved_tensor
+from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.contract import EpochHook, Scores
+from promptad.methods.state import require_learned, saved_tensor
 from promptad.scoring.tokens import greedy_coreset, joined_tokens, nearest_rows
 
 
 @dataclass(frozen=True)
-class PatchCoreConfig(ScoringConfig):
+class PatchCoreConfig(TappedConfig):
     """Settings of PatchCore besides those of every method; defect words do not change its scores."""
 
-    # Tapped layers whose tokens are joined.
-    layers: tuple[Count, ...] = (3, 8)
     # Side of the windows of patches over which tokens are averaged first.
     pooling: Count = 3
-    # Whether each layer's tokens have length 1 before they are joined.
-    normalise: bool = True
     # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
     coreset: Annotated[float, Range(0, 1, open_low=True)] = 1.0
     # Nearest patches whose distances are averaged.
@@ -49,10 +44,8 @@ class PatchCoreConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.layers or self.pooling % 2 == 0:
-            raise ConfigError(
-                f"layers {list(self.layers)} must name one or more, and pooling={self.pooling} must be odd"
-            )
+        if self.pooling % 2 == 0:
+            raise ConfigError(f"pooling={self.pooling} must be odd")
         if self.reweight == 1:
             raise ConfigError(
                 "reweight=1 makes every score 0: one neighbour is the whole softmax; take 0, or 2 and more"
@@ -66,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class PatchCore(Method):
+class PatchCore(TappedMemory):
     """PatchCore for one object; see the module's docstring.
 
     Raises:
@@ -76,9 +69,7 @@ class PatchCore(Method):
     name = "patchcore"
 
     def __init__(self, backbone: Backbone, config: PatchCoreConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
-        self.request = FeatureRequest(taps=config.layers, tap_pool=config.pooling)
-        self._ranked = RankedWords(backbone, config, object_name)
+        super().__init__(backbone, config, object_name, pooling=config.pooling)
         self._rows = self._owners = torch.empty(0)
 
     def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
@@ -103,8 +94,7 @@ class PatchCore(Method):
         Raises:
             ConfigError: nothing was learned or loaded yet.
         """
-        if not len(self._rows):
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        require_learned(bool(len(self._rows)))
         rows = self._rows if leave_out is None else self._rows[self._owners != leave_out]
         if not len(rows):  # a coreset may have kept patches of that photo alone
             rows = self._rows
@@ -126,10 +116,6 @@ class PatchCore(Method):
         # The row itself is among them, but copies of it may stand before it.
         own = (rows[nearest] - patch).norm()
         return 1 - torch.exp(own - torch.logsumexp(distances, dim=0))
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views."""
-        return self._ranked(features)
 
     def state(self) -> dict[str, Tensor]:
         """The memory."""

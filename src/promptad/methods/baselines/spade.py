@@ -1,7 +1,7 @@
 """SPADE (Cohen and Hoshen, "Sub-Image Anomaly Detection with Deep Pyramid Correspondences", arXiv 2005.02357, 2020) on the image tower.
 
-The photo's score is its mean distance to the K nearest good photos (equation 2); a patch's is its distance to the nearest patch of
-those photos, whatever its place, averaged over layers (equation 4). The paper's backbone is WideResNet-50-2.
+The photo's score is its mean Euclidean distance to the K nearest good photos; a patch's is its distance to the nearest patch of
+those photos, whatever its place, averaged over layers: as an unofficial code has it. The paper's backbone is WideResNet-50-2.
 """
 
 from __future__ import annotations
@@ -14,32 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.annotations import Count, Positive
+from promptad.annotations import Positive
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
-from promptad.errors import ConfigError
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
-from promptad.methods.state import saved_tensor
+from promptad.clip.vision import Features
+from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.contract import EpochHook, Scores
+from promptad.methods.state import require_learned, saved_tensor
 from promptad.scoring.tokens import nearest_rows
 
 
 @dataclass(frozen=True)
-class SPADEConfig(ScoringConfig):
+class SPADEConfig(TappedConfig):
     """Settings of SPADE besides those of every method; defect words do not change its scores."""
 
     # Good photos that a photo is compared with: the nearest, at most all there are.
     neighbours: Positive = 50
-    # Tapped layers whose patches are compared, each by itself.
-    layers: tuple[Count, ...] = (3, 8)
-    # Whether vectors have length 1 before they are compared.
-    normalise: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.layers:
-            raise ConfigError("layers is empty; name one or more, such as 3, 8")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class SPADE(Method):
+class SPADE(TappedMemory):
     """SPADE for one object; see the module's docstring.
 
     Raises:
@@ -59,9 +48,7 @@ class SPADE(Method):
     name = "spade"
 
     def __init__(self, backbone: Backbone, config: SPADEConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
-        self.request = FeatureRequest(taps=config.layers)
-        self._ranked = RankedWords(backbone, config, object_name)
+        super().__init__(backbone, config, object_name)
         # Of every view of a good photo: its vector, its photo, and its patches in the banks of the layers.
         self._images = self._owners = self._sizes = torch.empty(0)
         self._patches: dict[int, Tensor] = {}
@@ -88,8 +75,7 @@ class SPADE(Method):
         Raises:
             ConfigError: nothing was learned or loaded yet.
         """
-        if not len(self._images):
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        require_learned(bool(len(self._images)))
         others = torch.arange(len(self._images), device=self._images.device)
         if leave_out is not None and bool((self._owners != leave_out).any()):
             others = others[self._owners != leave_out]
@@ -107,10 +93,6 @@ class SPADE(Method):
                 for layer in self.config.layers
             ]
         ).mean(dim=0)
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views."""
-        return self._ranked(features)
 
     def state(self) -> dict[str, Tensor]:
         """Vectors and patches of the good photos."""

@@ -34,7 +34,7 @@ from promptad.methods.contract import EpochHook, Method, Scores, WordScores
 from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.local import block_numbers, draw_linear, mapped, stacked_blocks
 from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
-from promptad.methods.state import saved_tensor
+from promptad.methods.state import require_learned, saved_tensor
 from promptad.prompts.words import anomaly_states, defect_words, object_words
 from promptad.scoring.fusion import harmonic
 from promptad.scoring.maps import enlarged_maximum
@@ -277,8 +277,7 @@ class PromptAD(Method):
         Raises:
             ConfigError: nothing was learned or loaded yet.
         """
-        if not self._prototypes:
-            raise ConfigError("this detector has not seen a good photo yet; call fit, or load a saved one")
+        require_learned(bool(self._prototypes))
         config, batch = self.config, len(features)
         parts: dict[str, Tensor] = {}
         if config.parts != "memory":
