@@ -33,7 +33,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - began, result
 
 
-def one_by_one(backbone: Backbone, photo: torch.Tensor, sides: tuple[int, ...], last: int) -> Features:
+def one_by_one(backbone: Backbone, photo: torch.Tensor, sides: tuple[int, ...]) -> Features:
     """Features of a photo and its windows, one run of the tower each."""
     tower, _ = backbone.vit("this benchmark")
     method = find_method("winclip")
@@ -80,14 +80,14 @@ def main() -> None:
     entry = find_method("winclip")
     method = entry.build(backbone, entry.make_config(), "bottle")
     photo = torch.randn(1, 3, 240, 240, generator=torch.Generator().manual_seed(0))
-    sides, last = method.config.windows, backbone.vit("this benchmark")[1].layers
+    sides = method.config.windows
     times: dict[str, list[float]] = {"batched": [], "plain": [], "cut": [], "padded": []}
     texts = large_text()
     sentences = [sentence for side in ensemble("winclip", "bottle") for sentence in side]
     for _ in range(options.rounds):
         seconds, ours = timed(lambda: backbone.vision(photo, method.request))
         times["batched"].append(seconds)
-        seconds, theirs = timed(lambda: one_by_one(backbone, photo, sides, last))
+        seconds, theirs = timed(lambda: one_by_one(backbone, photo, sides))
         times["plain"].append(seconds)
         seconds, cut = timed(lambda: texts.encode_texts(sentences))
         times["cut"].append(seconds)

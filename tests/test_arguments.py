@@ -11,12 +11,18 @@ from tests.tiny import tiny_backbone
 import promptad
 from promptad import Detector
 from promptad.annotations import field_types
+from promptad.detector import _ARGUMENTS
 from promptad.errors import ConfigError, PromptadError
+from promptad.methods.settings import ARGUMENTS
 
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     return Detector("clip", object="nut", backbone=tiny_backbone())
+
+
+def test_what_may_be_mistyped_for_a_setting_is_what_a_detector_takes():
+    assert set(ARGUMENTS) == set(_ARGUMENTS)
 
 
 WRONG = object()

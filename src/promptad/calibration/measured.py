@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from promptad.calibration.bounds import How
+from promptad.methods.catalogue import FACTS
 from promptad.methods.contract import ScoreKind
 
 # Methods that learn nothing from good photos, which then only set the threshold.
-LEARNS_NOTHING = ("clip", "faprompt", "anomalyclip")
+LEARNS_NOTHING = tuple(name for name, facts in FACTS.items() if facts.good_photos == "unused")
 
 
 @dataclass(frozen=True)

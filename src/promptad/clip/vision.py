@@ -272,7 +272,8 @@ class VisionTower(nn.Module):
         first, grid = 0 if request.tap_class else 1, self.grid(*images.shape[-2:])
         taps: dict[int, Tensor] = {}
         final, patches = images, None
-        for number, (attended, x, z) in enumerate(self.streams(self.embed(images, request.positions), local), start=1):
+        tokens = self.embed(images, request.positions)
+        for number, (attended, x, z) in enumerate(self.streams(tokens, local), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
                 taps[layer] = pooled_rows((attended if between else x)[:, first:].float(), grid, request.tap_pool)
@@ -281,7 +282,7 @@ class VisionTower(nn.Module):
             rows = (final if patches is None else patches)[:, 1:]
             patches = self.projection(self.ln_post(rows)).float()
         cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
-        windows = {side: self.encode_windows(images, window_patches(grid, side), request) for side in request.windows}
+        windows = {side: self._encode_windows(tokens, window_patches(grid, side), request) for side in request.windows}
         given = images.float() if request.inputs else None
         return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid, windows, given)
 
@@ -325,8 +326,11 @@ class VisionTower(nn.Module):
         Returns:
             (B, n, E) float32, not normalised.
         """
-        tokens = self.embed(images, request.positions)
-        photos, count = len(images), len(windows)
+        return self._encode_windows(self.embed(images, request.positions), windows, request, batch)
+
+    def _encode_windows(self, tokens: Tensor, windows: Tensor, request: FeatureRequest, batch: int = 64) -> Tensor:
+        """:meth:`encode_windows` from embedded tokens (B, 1 + T, D)."""
+        photos, count = len(tokens), len(windows)
         rows = tokens[:, 1:][:, windows.flatten()].view(photos * count, windows.shape[1], -1)
         cls = tokens[:, :1].repeat_interleave(count, dim=0)
         encoded = []

@@ -49,6 +49,11 @@ FACTS: dict[str, Facts] = {
 }
 
 
+def names(*roles: GoodPhotos) -> str:
+    """The methods for which good photos are that, in words for help texts."""
+    return ", ".join(name for name, facts in FACTS.items() if facts.good_photos in roles)
+
+
 def method_facts(name: str) -> Facts:
     """The facts of a method. Raises ConfigError naming the known ones."""
     if name not in FACTS:

@@ -154,10 +154,10 @@ def _instead_of(key: str, known: Mapping[str, Any]) -> str:
     if near:
         return f"did you mean {setting(near[0]) if near[0] in known else argument(near[0])}?"
     named = ", ".join(name for name in known if name not in field_types(ScoringConfig))
-    return f"its own are {shortened_list(named)}, and the method's page (docs) has all" if named else "it has none"
+    return f"its own are {_shortened_list(named)}, and the method's page (docs) has all" if named else "it has none"
 
 
-def shortened_list(names: str, most: int = 240) -> str:
+def _shortened_list(names: str, most: int = 240) -> str:
     """Names with commas, cut between two of them where they are more than a line."""
     return names if len(names) <= most else names[: names.rindex(",", 0, most)] + ", ..."
 

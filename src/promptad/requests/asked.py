@@ -56,6 +56,10 @@ def asked(words: str, default: Any = MISSING, *, option: str = "", place: str = 
     return field(default=default, metadata=metadata)
 
 
+INPUT_RANGE = "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say."
+"""What `input_range` is, in every request that reads photos."""
+
+
 @dataclass(frozen=True)
 class Request:
     """Base of all requests: every field is held to its annotation when it is made.

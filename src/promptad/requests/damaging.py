@@ -8,7 +8,7 @@ from pathlib import Path
 from promptad.annotations import Above0, Positive, Seed
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.requests.asked import Lines, Request, Said, asked
+from promptad.requests.asked import INPUT_RANGE, Lines, Request, Said, asked
 from promptad.requests.detecting import photo_files
 from promptad.steps import Progress
 
@@ -23,10 +23,7 @@ class DamageRequest(Request):
     count: Positive = asked("How many damaged photos.", 24)
     kinds: tuple[str, ...] = asked("Kinds of damage, with commas: scratch,stain. Default: all.", (), commas=True)
     seed: Seed = asked("Seed of everything that is drawn.", 0)
-    input_range: Above0 | None = asked(
-        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
-        None,
-    )
+    input_range: Above0 | None = asked(INPUT_RANGE, None)
 
     def check(self) -> None:
         """There must be good photos."""

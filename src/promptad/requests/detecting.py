@@ -11,9 +11,9 @@ from promptad.annotations import Above0, Positive, Seed
 from promptad.data.files import shown
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.methods.catalogue import method_facts
+from promptad.methods.catalogue import method_facts, names
 from promptad.notices import notice
-from promptad.requests.asked import BackboneRequest, Lines, Said, add_once, asked, require_file
+from promptad.requests.asked import INPUT_RANGE, BackboneRequest, Lines, Said, add_once, asked, require_file
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -48,16 +48,12 @@ class DetectorRequest(BackboneRequest):
     only_defects: bool = asked("Use the given defects alone, without the general ones.", False)
     words: Path | None = asked("TOML file with your own defect words; see docs, Your own words.", None)
     method: str | None = asked(
-        "promptad (default), patchcore, padim, spade learn from good photos; faprompt, anomalyclip, promptad-zs, rwda, winclip, clip do "
-        "without.",
+        f"{names('needed')} learn from good photos, {names('optional', 'unused')} do without. Default: promptad.",
         None,
     )
     weights: Path | None = asked("Trained prompts from `promptad train`, instead of those in the package.", None)
     preset: str | None = asked("clean (recommended), paper or release. Default: clean, or the file's.", None)
-    input_range: Above0 | None = asked(
-        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
-        None,
-    )
+    input_range: Above0 | None = asked(INPUT_RANGE, None)
     finest_defect: Positive | None = asked(
         "Side in photo pixels of the smallest defect that has to be seen: photos are then looked at in tiles. Default: the "
         "photo as a whole.",

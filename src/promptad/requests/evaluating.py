@@ -14,7 +14,7 @@ from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
 from promptad.methods.catalogue import Facts, method_facts
 from promptad.notices import notice
-from promptad.requests.asked import FeaturesRequest, add_once, asked, require_file
+from promptad.requests.asked import INPUT_RANGE, FeaturesRequest, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -36,8 +36,7 @@ class EvaluateRequest(FeaturesRequest):
         "Data set: its folder as it was unpacked, one class of it, or a meta.json.", Path(), place="argument"
     )
     method: tuple[str, ...] = asked(
-        "promptad, faprompt, anomalyclip, promptad-zs, rwda, winclip, patchcore, padim, spade, clip (untrained); several with commas. Default: those of the "
-        "given trained prompts, else promptad.",
+        f"{', '.join(METHOD_FACTS)}; several with commas. Default: those of the given trained prompts, else promptad.",
         (),
         commas=True,
     )
@@ -89,10 +88,7 @@ class EvaluateRequest(FeaturesRequest):
     oracle_test: bool = asked(
         "Also choose the epoch on the test set, as some published numbers do; marked oracle.", False
     )
-    input_range: Above0 | None = asked(
-        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
-        None,
-    )
+    input_range: Above0 | None = asked(INPUT_RANGE, None)
     settings: Mapping[str, Any] = asked(
         "Any setting of the methods as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
     )

@@ -12,7 +12,7 @@ from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import trained_facts
-from promptad.requests.asked import FeaturesRequest, add_once, asked
+from promptad.requests.asked import INPUT_RANGE, FeaturesRequest, add_once, asked
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -47,10 +47,7 @@ class TrainRequest(FeaturesRequest):
     preset: str = asked("clean (recommended), paper or release.", "clean")
     seeds: Positive = asked("Train this many times, with seeds one apart, into FILE-SEED.", 1)
     seed: Seed | None = asked("Seed of the first values and of what is drawn.", None)
-    input_range: Above0 | None = asked(
-        "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say.",
-        None,
-    )
+    input_range: Above0 | None = asked(INPUT_RANGE, None)
     settings: Mapping[str, Any] = asked(
         "Any setting of the method as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
     )

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loaded_sets import loaded
 from promptad.data.datasets import load_dataset, open_dataset
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError
-from promptad.notices import collected_notices
 
 SIZE = (20, 30)
 
@@ -26,11 +26,6 @@ def photo(path: Path, level: int = 90) -> Path:
     rng = np.random.default_rng(len(str(path)) + level)
     Image.fromarray(rng.integers(level, level + 60, (*SIZE, 3), dtype=np.uint8)).save(path)
     return path
-
-
-def loaded(root: Path, layout: str = "auto") -> tuple[list[Record], list[str]]:
-    with collected_notices() as lines:
-        return load_dataset(root, layout), lines
 
 
 def marked(record: Record) -> int:

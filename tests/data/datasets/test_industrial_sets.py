@@ -11,17 +11,12 @@ import pytest
 from PIL import Image
 
 import miniature_sets as sets
+from loaded_sets import loaded
 from promptad.data.datasets import load_dataset, visa
 from promptad.data.photos import photo_size, read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError
-from promptad.notices import PromptadNotice, collected_notices
-
-
-def loaded(root: Path, layout: str = "auto") -> tuple[list[Record], list[str]]:
-    with collected_notices() as lines, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptadNotice)
-        return load_dataset(root, layout), lines
+from promptad.notices import PromptadNotice
 
 
 def masks_of(record: Record) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -11,18 +10,11 @@ import numpy as np
 import pytest
 
 import miniature_sets as sets
+from loaded_sets import loaded
 from promptad.data.datasets import load_dataset
 from promptad.data.datasets.loco import Saturation, read_saturations
 from promptad.data.photos import read_mask
-from promptad.data.records import Record
 from promptad.errors import DataError
-from promptad.notices import PromptadNotice, collected_notices
-
-
-def loaded(root: Path, layout: str = "auto") -> tuple[list[Record], list[str]]:
-    with collected_notices() as lines, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptadNotice)
-        return load_dataset(root, layout), lines
 
 
 def test_loco_with_validation_and_a_file_for_each_defect(tmp_path: Path) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from loaded_sets import loaded
 from promptad.data import folder
 from promptad.data.datasets import load_dataset, meta_json, visa
 from promptad.data.datasets.names import NORMAL_FOLDERS, is_mask_folder, is_normal, without_mask_word
 from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
-from promptad.notices import PromptadNotice, collected_notices
 
 _count = iter(range(1, 10**6))
 
@@ -41,13 +40,6 @@ def make(root: Path, *names: str, masks: tuple[str, ...] = ()) -> Path:
 
 
 BASE = ("train/good/0.png", "test/good/0.png", "test/bad/10.png", "test/bad/11.png")
-
-
-def loaded(root: Path, **options: object) -> tuple[list[Record], list[str]]:
-    with collected_notices() as lines, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptadNotice)
-        records = load_dataset(root, **options)
-    return records, lines
 
 
 def masks_of(records: list[Record]) -> dict[str, list[str]]:

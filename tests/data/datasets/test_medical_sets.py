@@ -10,17 +10,11 @@ import numpy as np
 import pytest
 
 import miniature_sets as sets
+from loaded_sets import loaded
 from promptad.data.datasets import load_dataset
 from promptad.data.photos import photo_size, read_mask
-from promptad.data.records import Record
 from promptad.errors import DataError
-from promptad.notices import PromptadNotice, collected_notices
-
-
-def loaded(root: Path, layout: str = "auto") -> tuple[list[Record], list[str]]:
-    with collected_notices() as lines, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PromptadNotice)
-        return load_dataset(root, layout), lines
+from promptad.notices import PromptadNotice
 
 
 def test_brainmri_once_and_with_every_suffix(tmp_path: Path) -> None:
