@@ -58,6 +58,8 @@ def asked(words: str, default: Any = MISSING, *, option: str = "", place: str = 
 
 INPUT_RANGE = "The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera. Default: as their files say."
 """What `input_range` is, in every request that reads photos."""
+LAYOUT = "How the photos lie, by name, where it is not recognised or another reading is wanted (docs, Public sets)."
+"""What `layout` is, in every request for one data set."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,12 @@ from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.notices import notice
-from promptad.requests.asked import Request, asked
+from promptad.requests.asked import LAYOUT, Request, asked
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
     from promptad.data.datasets.check import Checked
-
-LAYOUT_WORDS = (
-    "How the photos lie, by name, where it is not recognised or another reading is wanted (docs, Public sets)."
-)
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class DataRequest(Request):
     """Which data set."""
 
     dataset: Path = asked("Data set: its folder as it was unpacked, or a list of photos.", Path(), place="argument")
-    layout: str = asked(LAYOUT_WORDS, "auto")
+    layout: str = asked(LAYOUT, "auto")
     normal: tuple[str, ...] = asked(
         "Folders of good photos that have another name than good, ok, pass, ..., with commas.", (), commas=True
     )

@@ -14,7 +14,7 @@ from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
 from promptad.methods.catalogue import Facts, method_facts
 from promptad.notices import notice
-from promptad.requests.asked import INPUT_RANGE, FeaturesRequest, add_once, asked, require_file
+from promptad.requests.asked import INPUT_RANGE, LAYOUT, FeaturesRequest, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -64,10 +64,7 @@ class EvaluateRequest(FeaturesRequest):
     normal: tuple[str, ...] = asked(
         "Folders of good photos that have another name than good, ok, pass, ..., with commas.", (), commas=True
     )
-    layout: str = asked(
-        "How the photos lie, by name, where it is not recognised or another reading is wanted (docs, Public sets).",
-        "auto",
-    )
+    layout: str = asked(LAYOUT, "auto")
     object: str | None = asked("What the photos of a data set of one class show. Default: its folder's name.", None)
     eval_size: Positive | Literal["photo"] | None = asked(
         "Side in pixels to which maps and masks are brought, or photo: each photo's own. Default: the preset's, 400 or "

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from promptad.data.datasets.layout import Layout
+from promptad.data.datasets.layout import Layout, with_test
 from promptad.data.datasets.listed import PhotoFinder, each_once, folder_class, read_text
 from promptad.data.datasets.names import entries_of, folders_in, is_normal
 from promptad.data.files import shown
@@ -43,19 +43,11 @@ def load(path: Path, normal: Sequence[str] = ()) -> list[Record]:
     files = [path] if path.is_file() else _files(path)
     if not files:
         raise DataError(f"{shown(path)}: has no annotations; expected instances_*.json or _annotations.coco.json")
-    splits = [_split(file) for file in files]
-    if "test" not in splits and "validation" in splits:
-        notice(f"{shown(path)}: has no annotations of test photos; those of validation are the test")
-        splits = ["test" if split == "validation" else split for split in splits]
     name = folder_class(path)
-    records = [
-        record
-        for file, split in zip(files, splits, strict=True)
-        for record in _Annotations(file, split, name, normal).records()
-    ]
+    records = [record for file in files for record in _Annotations(file, _split(file), name, normal).records()]
     if not records:
         raise DataError(f"{shown(path)}: lists no photos; export it again")
-    return each_once(records, path)
+    return each_once(with_test(records, path), path)
 
 
 @dataclass

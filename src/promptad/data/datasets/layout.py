@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from promptad.data.datasets.names import entries_of, folders_in
 from promptad.data.files import shown
 from promptad.data.records import Record
 from promptad.errors import DataError
+from promptad.notices import notice
 
 T = TypeVar("T")
 
@@ -79,3 +80,12 @@ def held_out(items: Sequence[T], share: float = 0.25, seed: int = SPLIT_SEED) ->
         [item for place, item in enumerate(items) if place not in chosen],
         [item for place, item in enumerate(items) if place in chosen],
     )
+
+
+def with_test(records: list[Record], path: Path) -> list[Record]:
+    """The records; where none is for the test, those of the validation are, with a line."""
+    splits = {record.split for record in records}
+    if "test" in splits or "validation" not in splits:
+        return records
+    notice(f"{shown(path)}: has no test photos; those of validation are the test")
+    return [replace(record, split="test") if record.split == "validation" else record for record in records]

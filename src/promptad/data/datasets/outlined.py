@@ -17,11 +17,10 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from promptad.data.datasets.layout import Layout, child
+from promptad.data.datasets.layout import Layout, child, with_test
 from promptad.data.datasets.listed import each_once, folder_class, read_text
 from promptad.data.datasets.names import entries_of, is_normal, photos_below, photos_in
 from promptad.data.files import shown
@@ -65,15 +64,9 @@ def load_yolo(root: Path, normal: Sequence[str] = ()) -> list[Record]:
         raise DataError(
             f"{shown(root)}: not a set in YOLO's form; expected images/<split>/*.jpg and labels/<split>/*.txt"
         )
-    if not any(record.split == "test" for record in records) and any(r.split == "validation" for r in records):
-        notice(f"{shown(root)}: has no test photos; those of validation are the test")
-        records = [_as_test(record) for record in records]
+    records = with_test(records, root)
     _say_boxes(root, records)
     return records
-
-
-def _as_test(record: Record) -> Record:
-    return replace(record, split="test") if record.split == "validation" else record
 
 
 def _yolo_record(
