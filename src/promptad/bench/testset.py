@@ -71,7 +71,7 @@ class TestSet:
     Args:
         records: test photos of one class. encoder: for the layout and the request.
         masks: filled here, reused for other test sets of the same class.
-        tick: told about every photo that is encoded.
+        tick: told about every photo that is encoded. first: the one that is encoded first.
 
     Attributes:
         problems: one line for every photo or mask that cannot be used. The rest is evaluated.
@@ -91,6 +91,7 @@ class TestSet:
         *,
         keep_bytes: int = KEEP_BYTES,
         tick: Tick = no_tick,
+        first: int = 0,
     ) -> None:
         self.encoder, self.conventions, self.masks = encoder, conventions, masks
         self.records: list[Record] = []
@@ -100,14 +101,15 @@ class TestSet:
         self._whole: dict[PhotoRef, torch.Tensor] = {}
         self.seconds = 0.0
         left = keep_bytes
-        for record in records:
+        readable, unreadable = set(), {}
+        for record in [*records[first:], *records[:first]]:
             tick(1)
             try:
                 photo = encoder.encode_files([record.photo])[0]
             except PromptadError as error:  # PhotoError, or DataError where the cache cannot hash the file
-                self.unreadable.append(str(error))
+                unreadable[record.photo] = str(error)
                 continue
-            self.records.append(record)
+            readable.add(record.photo)
             self.seconds += photo.seconds
             small = photo.to("cpu").narrowed()
             if left >= small.nbytes or encoder.cache is None:
@@ -115,11 +117,13 @@ class TestSet:
                 left -= small.nbytes
             self._layouts[record.photo] = photo.size, photo.views
             self._whole[record.photo] = _image_features(photo)
+        self.records = [record for record in records if record.photo in readable]
+        self.unreadable = [unreadable[record.photo] for record in records if record.photo in unreadable]
         if not self.records:
             name = records[0].class_name if records else "class"
             what = f"none of the {len(records)} test photos can be read" if records else "no test photos"
-            first = f" (first: {self.unreadable[0]})" if self.unreadable else ""
-            raise DataError(f"{name}: {what}{first}; expected some in test/<type>; add them or leave the class out")
+            example = f" (first: {self.unreadable[0]})" if self.unreadable else ""
+            raise DataError(f"{name}: {what}{example}; expected some in test/<type>; add them or leave the class out")
         self._say_limit(keep_bytes)
 
     def _say_limit(self, keep_bytes: int) -> None:
