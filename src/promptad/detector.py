@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from promptad import __version__
 from promptad.annotations import check_arguments
 from promptad.calibration.bounds import check_rate
-from promptad.calibration.good_photos import encode_defective, read_good_photos
+from promptad.calibration.good_photos import GoodPhotos, encode_defective, read_good_photos, say_learned
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
@@ -24,6 +25,7 @@ from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, TextError, WeightsError
 from promptad.judging import Judge, PhotoLike, judge_good
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
+from promptad.methods.catalogue import require_anomalies
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, layout, words_digest
@@ -137,6 +139,7 @@ class Detector(Judge):
         self.trained = {"sha256": learned.sha256, **learned.card} if learned else None
         self.calibration: Calibration | None = None
         self.good: list[dict[str, Any]] = []
+        self.anomalies: list[dict[str, Any]] = []
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -156,7 +159,8 @@ class Detector(Judge):
         Args:
             photos: good photos: paths, folders, Pillow images or arrays; one or several.
             held_out: further good photos that only set the threshold; the more, the lower the rate they can prove.
-            defective: photos known to be defective. They set nothing; the threshold's note then says how many it misses.
+            defective: photos known to be defective. Methods for labelled anomalies (devnet, dra, mlep-proxy) learn from them;
+                for all others they set nothing, and the threshold's note says how many it misses.
             false_alarms: share of good photos that may be called anomalous, for example 0.01.
             progress: called with steps done and steps in all: a photo read, an epoch of training, a score for the
                 threshold.
@@ -170,9 +174,10 @@ class Detector(Judge):
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
         if not good:
             raise ConfigError("fit needs at least one good photo")
+        faulty = list(each_photo(defective)) if len(defective) else []
+        require_anomalies(self.method.name, len(faulty))
         if false_alarms is not None:  # before the photos are read, which takes longest
             check_rate(false_alarms, len(extra) or len(good))
-
         steps = Steps(progress, len(good) + len(extra) + self._later_steps(len(good), len(extra)))
 
         def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
@@ -180,27 +185,29 @@ class Detector(Judge):
             return self.encoder.encode_read(photo, path, reference=True)
 
         read = read_good_photos(good, extra, self.encoder.read, encode, self.entry.good_photos, steps.tick, unreadable)
-        known_bad = encode_defective(list(each_photo(defective)) if len(defective) else [], self.encode, unreadable)
-        self.good = read.entries  # only now: a photo that cannot be read leaves the detector as it was
-        copies = []
-        if (
-            read.first is not None
-            and len(read.learned) == 1
-            and not read.held_out
-            and self.entry.good_photos != "unused"
-        ):
-            copies = self.encoder.encode(altered_copies(read.first), reference=True)
+        learns = self.entry.learns_anomalies
+        known_bad, entries = encode_defective(faulty, partial(self.encode, reference=learns), unreadable)
+        say_learned(self.entry.title, len(known_bad) if learns else 0)
+        # Only now: a photo that cannot be read leaves the detector as it was.
+        self.good, self.anomalies = read.entries, entries if learns else []
         self.fit_features(
             read.learned,
             held_out=read.held_out,
-            copies=copies,
-            defective=known_bad,
+            copies=self._altered(read),
+            anomalies=known_bad if learns else (),
+            defective=() if learns else known_bad,
             false_alarms=false_alarms,
             after_epoch=lambda _epoch, _method: steps.tick(),
             after_score=steps.tick,
         )
         steps.finish()
         return self
+
+    def _altered(self, read: GoodPhotos) -> list[PhotoFeatures]:
+        """Altered copies of the only good photo, where they set the threshold."""
+        if read.alone is None or self.entry.good_photos == "unused":
+            return []
+        return self.encoder.encode(altered_copies(read.alone), reference=True)
 
     def _later_steps(self, good: int, held_out: int) -> int:
         """Steps of a fit after its photos are read, about: epochs of training, and scores that set the threshold."""
@@ -213,6 +220,7 @@ class Detector(Judge):
         *,
         held_out: Sequence[PhotoFeatures] = (),
         copies: Sequence[PhotoFeatures] = (),
+        anomalies: Sequence[PhotoFeatures] = (),
         defective: Sequence[PhotoFeatures] = (),
         false_alarms: float | None = None,
         after_epoch: EpochHook | None = None,
@@ -223,9 +231,17 @@ class Detector(Judge):
 
         Args:
             copies: altered copies of a single good photo, which then set the threshold.
+            anomalies: labelled defective photos to learn from. defective: others, of which the threshold's note tells.
             after_epoch: see the method's `fit`. after_score: called after each score for the threshold. set_threshold: off leaves the detector without threshold.
         """
-        self.method.fit([photo.features for photo in photos], after_epoch=after_epoch)
+        require_anomalies(self.method.name, len(anomalies))
+        if anomalies and not self.entry.learns_anomalies:
+            raise ConfigError(f"{self.entry.title} learns nothing from labelled defective photos; leave them out")
+        self.method.fit(
+            [photo.features for photo in photos],
+            anomalies=[photo.features for photo in anomalies],
+            after_epoch=after_epoch,
+        )
         self._fitted = True
         self.calibration = None
         evidence = choose_evidence(photos, held_out, copies, self.entry.good_photos) if set_threshold else None
@@ -282,6 +298,7 @@ class Detector(Judge):
             "version": __version__,
             # Where they only set the threshold, no score depends on them.
             "good": [] if self.entry.good_photos == "unused" else [entry.get("sha256", "array") for entry in self.good],
+            **({"anomalies": [entry.get("sha256", "array") for entry in self.anomalies]} if self.anomalies else {}),
         }
 
     @property
@@ -312,6 +329,7 @@ class Detector(Judge):
             "config": config_dict(self.config),
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
+            **({"anomalies": self.anomalies} if self.anomalies else {}),
             "trained": self.trained,
             "fitted": self._fitted,
             "words": self.words.to_dict(),
@@ -353,6 +371,7 @@ class Detector(Judge):
             # A damaged header may ask for sizes that torch cannot allocate.
             raise WeightsError(f"{shown(saved.path)}: cannot be used ({one_line(error)[:300]})") from error
         self.calibration, self.good, self._fitted = saved.calibration, saved.good, saved.fitted
+        self.anomalies = saved.anomalies
         # What was learned, without the threshold: another threshold gives the same scores.
         self.origin, self.trained = content_digest(saved.method, saved.tensors), saved.trained
         return self

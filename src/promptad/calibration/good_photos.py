@@ -38,6 +38,11 @@ class GoodPhotos:
     entries: list[dict[str, Any]] = field(default_factory=list)
     first: Photo | None = None
 
+    @property
+    def alone(self) -> Photo | None:
+        """The only photo to learn from, where no other is held out."""
+        return self.first if len(self.learned) == 1 and not self.held_out else None
+
 
 def read_good_photos(
     good: Sequence[Any],
@@ -109,13 +114,13 @@ class _Reading:
             (self.out.learned if learned else self.out.held_out).append(features)
         if learned:
             name = self.names[original] if copy is not None else None
-            self.out.entries.append(_entry(item, self.names[number], photo, name))
+            self.out.entries.append(_entry(item, self.names[number], photo.shape[:2], name))
         self.used.append(number)
 
 
-def _entry(item: Any, name: str, photo: Photo, original: str | None) -> dict[str, Any]:
+def _entry(item: Any, name: str, size: Sequence[int], original: str | None = None) -> dict[str, Any]:
     """What is kept of a good photo, see :class:`GoodPhotos`."""
-    entry: dict[str, Any] = {"name": name, "size": [int(side) for side in photo.shape[:2]]}
+    entry: dict[str, Any] = {"name": name, "size": [int(side) for side in size]}
     if isinstance(item, str | Path):
         entry["sha256"] = sha256_file(item)
     if original is not None:
@@ -125,8 +130,8 @@ def _entry(item: Any, name: str, photo: Photo, original: str | None) -> dict[str
 
 def encode_defective(
     items: Sequence[Any], encode: Callable[[Any], PhotoFeatures], unreadable: Callable[[str], None] | None = None
-) -> list[PhotoFeatures]:
-    """Features of photos that are known to be defective.
+) -> tuple[list[PhotoFeatures], list[dict[str, Any]]]:
+    """Features of photos that are known to be defective, and name, size and "sha256" of each.
 
     Args:
         items: paths, Pillow images or arrays. encode: gives the features of one.
@@ -135,17 +140,29 @@ def encode_defective(
     Raises:
         PhotoError: a photo cannot be read. DataError: none can.
     """
-    features = []
-    for item in items:
+    features, entries = list[PhotoFeatures](), list[dict[str, Any]]()
+    for number, item in enumerate(items):
         try:
-            features.append(encode(item))
+            photo = encode(item)
+            entries.append(_entry(item, _name(item, number), photo.size))
+            features.append(photo)
         except PhotoError as error:
             if unreadable is None:
                 raise
             unreadable(str(error))
     if items and not features:
         raise DataError("none of the defective photos can be read; give at least one, or leave them out")
-    return features
+    return features, entries
+
+
+def say_learned(title: str, photos: int) -> None:
+    """Says that defective photos are learned from, and so prove nothing."""
+    if not photos:
+        return
+    notice(
+        f"{title} learns from the {counted(photos).replace('good', 'defective')} that {'is' if photos == 1 else 'are'} given "
+        f"({argument('defective')}), so nothing says how many others the threshold misses"
+    )
 
 
 def _refuse_none(number: int, read: Sequence[int], good: int, total: int) -> None:

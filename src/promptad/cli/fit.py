@@ -14,7 +14,9 @@ def fit(request: FitRequest) -> None:
     with progress("learning from good photos") as update:
         detector, output = request.run(progress=update, said=warn, failed=failures)
     count = sum("copy_of" not in photo for photo in detector.good)
-    say(f"object     {detector.object}, from {count} good photo{'s' if count > 1 else ''}")
+    faulty = len(detector.anomalies)
+    labelled = f" and {faulty} defective one{'s' if faulty > 1 else ''}" if faulty else ""
+    say(f"object     {detector.object}, from {count} good photo{'s' if count > 1 else ''}{labelled}")
     say(f"method     {detector.entry.title}, preset {detector.preset}")
     say(f"backbone   {detector.backbone.identity}")
     say(f"words      {detector.words.describe()}")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promptad.errors import ConfigError
+from promptad.inputs import argument
 
-GoodPhotos = Literal["needed", "optional", "unused"]
+Role = Literal["needed", "optional", "unused"]
+GoodPhotos = Role
 Needs = Literal["masks", "labels", "nothing"]
 
 
@@ -25,6 +27,7 @@ class Facts:
             "nothing" but words; None for methods without such training.
         maps: whether it gives anomaly maps. seed: whether anything in it is drawn.
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
+        anomalies: the same as `good_photos` of labelled defective photos: whether the method learns from them.
     """
 
     title: str
@@ -33,6 +36,7 @@ class Facts:
     maps: bool = True
     seed: bool = True
     parts: tuple[str, ...] = ()
+    anomalies: Role = "unused"
 
 
 FACTS: dict[str, Facts] = {
@@ -54,11 +58,29 @@ def names(*roles: GoodPhotos) -> str:
     return ", ".join(name for name, facts in FACTS.items() if facts.good_photos in roles)
 
 
+def names_for_anomalies() -> str:
+    """The methods that learn from labelled defective photos, in words for help texts."""
+    return ", ".join(name for name, facts in FACTS.items() if facts.anomalies != "unused")
+
+
 def method_facts(name: str) -> Facts:
     """The facts of a method. Raises ConfigError naming the known ones."""
     if name not in FACTS:
         raise ConfigError(f"method {name!r} unknown; expected one of {', '.join(FACTS)}")
     return FACTS[name]
+
+
+def require_anomalies(name: str, photos: int, where: str = "defective") -> None:
+    """Raises ConfigError where a method learns from labelled defective photos and there are none.
+
+    Args:
+        photos: how many there are. where: the input that gives them, for the error.
+    """
+    facts = method_facts(name)
+    if facts.anomalies == "needed" and not photos:
+        raise ConfigError(
+            f"{facts.title} learns from labelled defective photos beside good ones; give at least one ({argument(where)})"
+        )
 
 
 def trained_facts(name: str) -> Facts:

@@ -53,8 +53,18 @@ class Method(Protocol):
     config: Any
     request: FeatureRequest
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
-        """Learns from good photos; photo i is given as the features of its views."""
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
+        """Learns from good photos; photo i is given as the features of its views.
+
+        `anomalies` are labelled defective photos, given in the same way to methods that learn from them
+        (`methods.catalogue.Facts.anomalies`) and to no others.
+        """
 
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
         """Scores views; `leave_out` is the index of a good photo that is not to be compared with itself."""

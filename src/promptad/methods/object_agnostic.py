@@ -225,7 +225,13 @@ class ObjectAgnostic(Trained):
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a batch, a scalar."""
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Nothing is learned from good photos; they only set the threshold."""
 
     def choose(self, records: Sequence[Record]) -> list[Record]:

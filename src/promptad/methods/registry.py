@@ -63,6 +63,11 @@ class Entry:
         return self.good_photos == "needed"
 
     @property
+    def learns_anomalies(self) -> bool:
+        """Whether labelled defective photos are something to learn from."""
+        return self.facts.anomalies != "unused"
+
+    @property
     def trained(self) -> bool:
         """Whether it needs prompts that were trained once (`methods.contract.Trained`), shipped or a person's own."""
         return self.facts.trained_on is not None

@@ -11,7 +11,7 @@ from promptad.annotations import Above0, Positive, Seed
 from promptad.data.files import shown
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.methods.catalogue import method_facts, names
+from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies
 from promptad.notices import notice
 from promptad.requests.asked import INPUT_RANGE, BackboneRequest, Lines, Said, add_once, asked, require_file
 from promptad.steps import Progress
@@ -38,7 +38,9 @@ class DetectorRequest(BackboneRequest):
         "Further good photos or folders that only set the threshold; repeat for more.", ()
     )
     defective: tuple[Path, ...] = asked(
-        "Photos known to be defective; they set nothing, the threshold's note says how many it misses; repeat.", ()
+        f"Photos known to be defective; repeat. {names_for_anomalies()} learn from them; for all others they set nothing, "
+        "and the threshold's note says how many it misses.",
+        (),
     )
     false_alarms: float | None = asked("Share of good photos that may be called anomalous, e.g. 0.01.", None)
     object: str = asked('What the photos show, in words: "metal nut".', "object")
@@ -83,6 +85,8 @@ class DetectorRequest(BackboneRequest):
             raise ConfigError(f"{shown(self.words)}: the word file must be a .toml file")
         if self.method is not None or self.weights is None:
             facts = method_facts(self.method or "promptad")
+            if self.good:
+                require_anomalies(self.method or "promptad", len(self.defective))
             if facts.trained_on is None and self.weights is not None:
                 raise ConfigError(
                     f"{argument('weights')}: {self.method} is not trained once, so it takes no trained prompts; leave "

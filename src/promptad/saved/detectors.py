@@ -35,6 +35,7 @@ class SavedDetector:
         trained: card of the trained prompts, for methods that are trained once. tensors: the method's state, none where
             it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
+        anomalies: the same as `good` of labelled defective photos that were learned from.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class SavedDetector:
     fitted: bool = True
     words: tuple[tuple[str, ...], str] | None = None
     decides: Mapping[str, Any] = field(default_factory=dict)
+    anomalies: list[dict[str, Any]] = field(default_factory=list)
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -141,13 +143,14 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             checked_value("object", str, header["object"]),
             find_method(method).read_config(checked_value("config", dict, header["config"])),
             known,
-            _good_photos(header["good_photos"]),
+            _photos("good_photos", header["good_photos"]),
             made_with,
             checked_value("trained", dict[str, Any] | None, header.get("trained")),
             saved.tensors,
             checked_value("fitted", bool, header.get("fitted", True)),
             _words(header["words"]) if "words" in header else None,
             checked_value("backbone", dict, header["backbone"].get("decides", {})),
+            _photos("anomalies", header.get("anomalies", [])),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
@@ -159,11 +162,11 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
 _MADE_WITH = ("name", "sha256", "precision", "activation")
 
 
-def _good_photos(entries: Any) -> list[dict[str, Any]]:
-    """Names and hashes of the good photos, every entry a table."""
+def _photos(name: str, entries: Any) -> list[dict[str, Any]]:
+    """Names and hashes of photos that were learned from, every entry a table."""
     if not isinstance(entries, list):
-        raise ConfigError(f"good_photos must be a list; got {shortened(entries)}")
-    return [checked_value("good_photos", dict, entry) for entry in entries]
+        raise ConfigError(f"{name} must be a list; got {shortened(entries)}")
+    return [checked_value(name, dict, entry) for entry in entries]
 
 
 def _words(words: Any) -> tuple[tuple[str, ...], str]:

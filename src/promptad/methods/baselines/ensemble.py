@@ -66,7 +66,13 @@ class TextEnsemble(Method):
         self._normal = ensemble_prototype(backbone.encode_texts(normal))
         self._anomalous = ensemble_prototype(backbone.encode_texts(anomalous))
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Nothing is learned; good photos only set the threshold."""
 
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:

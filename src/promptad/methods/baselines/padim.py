@@ -68,7 +68,13 @@ class PaDiM(TappedMemory):
     def _tokens(self, features: Features) -> Tensor:
         return joined_tokens(features, self.config.layers, normalise=self.config.normalise)[..., self._kept]
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Keeps the features of good photos; Gaussians follow from them when a photo is scored."""
         self._rows = torch.cat([self._tokens(view) for views in photos for view in views])
 

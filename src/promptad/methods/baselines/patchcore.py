@@ -72,7 +72,13 @@ class PatchCore(TappedMemory):
         super().__init__(backbone, config, object_name, pooling=config.pooling)
         self._rows = self._owners = torch.empty(0)
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Fills the memory with patches of good photos; with a coreset, of those that are farthest apart."""
         config = self.config
         rows, owners = [], []

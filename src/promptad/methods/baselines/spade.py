@@ -56,7 +56,13 @@ class SPADE(TappedMemory):
     def _unit(self, rows: Tensor) -> Tensor:
         return F.normalize(rows, dim=-1) if self.config.normalise else rows
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Keeps the vectors and patches of good photos."""
         views = [(number, view) for number, own in enumerate(photos) for view in own]
         device = self.backbone.device

@@ -96,7 +96,13 @@ class WinCLIP(Method):
             return ensemble_prototype(features)
         return F.normalize(features.mean(dim=0), dim=-1)
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Keeps windows and patches of good photos (section 4.3, reference association)."""
         self._memory = {
             name: build_memory(

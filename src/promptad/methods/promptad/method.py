@@ -136,7 +136,13 @@ class PromptAD(Method):
 
     # -- training (sections 4.2 and 4.3) -----------------------------------------------------------------------------------
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Builds the memory and learns both prompt sets from good photos, given as the features of their views.
 
         Args:

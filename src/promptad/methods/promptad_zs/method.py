@@ -239,7 +239,13 @@ class PromptADZeroShot(Trained):
 
     # -- scores -------------------------------------------------------------------------------------------------------
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Keeps the image features of good photos of the object (few-shot, W-16); nothing is trained.
 
         Raises:

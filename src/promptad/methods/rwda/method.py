@@ -190,7 +190,13 @@ class RWDA(Trained):
         self._trained = True
         return history
 
-    def fit(self, photos: Sequence[Sequence[Features]], *, after_epoch: EpochHook | None = None) -> None:
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
         """Remembers the embeddings of good photos, all views of each.
 
         Raises:
