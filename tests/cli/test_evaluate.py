@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import miniature_sets
 import promptad
 from promptad.cli import build
 from promptad.clip import backbone
@@ -281,3 +282,21 @@ def test_nothing_evaluated_is_an_error_in_python_too(dataset: Path) -> None:
     request = EvaluateRequest(dataset=dataset, shots=(9,), settings={"epochs": 1})
     with pytest.raises(DataError, match=r"nothing could be evaluated; .*9 good photos were asked for"):
         request.run()
+
+
+def test_logical_and_structural_anomalies_stand_apart(tmp_path: Path) -> None:
+    root = miniature_sets.loco(tmp_path / "loco")
+    arguments = [str(root), "--method", "clip", "--shots", "0", "-o", "out"]
+    plain = run(arguments)
+    assert plain.exit_code == 0, plain.output
+    assert "AU-sPRO@0.05 and AU-sPRO@0.3 skipped" in plain.output and "image AUROC, structural" in plain.output
+    assert "saturation areas are pixels of whole photos; --eval-size photo measures it" in " ".join(
+        plain.output.split()
+    )
+    whole = run([*arguments, "--eval-size", "photo"])
+    assert whole.exit_code == 0, whole.output
+    page, summary = Path("out/table.md").read_text(), Path("out/summary.csv").read_text().splitlines()
+    assert "## logical and structural" in page and "AU-sPRO@0.3, logical" in page
+    cells = dict(zip(summary[0].split(","), summary[1].split(","), strict=True))
+    both = [float(cells[f"spro_05_{kind}"]) for kind in ("logical", "structural")]
+    assert float(cells["spro_05"]) == pytest.approx(sum(both) / 2, abs=1e-6) and cells["spro_05_classes"] == "2"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from promptad import __version__
 from promptad.bench.protocol import Protocol, Unit
 from promptad.clip.backbone import Backbone
+from promptad.data.datasets.loco import config_of
 from promptad.data.files import sha256_files
 from promptad.data.parts import FileRef
 from promptad.data.records import Record
@@ -22,6 +23,8 @@ def fingerprint_of(records: Sequence[Record]) -> str:
         f"{_content((record.photo,))} {record.label} {_content(record.masks)} {record.defect_type}"
         for record in records
     )
+    configs = {config for record in records if (config := config_of(record)) is not None}  # they decide AU-sPRO
+    lines += sorted(_content((config,)) for config in configs)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptad.bench.comparison import spread
+from promptad.bench.saturated import SATURATED
 from promptad.bench.summary import Cell, Line
 from promptad.calibration.threshold import DEFAULT_RATE
 from promptad.inputs import argument
@@ -22,6 +23,7 @@ NAMES = {
     "aupro_30": "AUPRO@0.3",
     "aupro_05": "AUPRO@0.05",
     "aupro_200": "AUPRO-200",
+    **SATURATED,
 }
 F1_NOTE = "F1-max: at an oracle threshold, chosen on the test labels"
 INTERVAL_NOTE = (

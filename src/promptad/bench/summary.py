@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptad.bench.saturated import SATURATED
 from promptad.bench.uncertainty import RowScores, RunScores
 from promptad.metrics.accumulator import METRICS
 
 ALARM_COLUMNS = ("false_alarms", "found")
 """Share of normal test photos above the threshold from good photos, and share of anomalous ones."""
-COLUMNS = (*METRICS, *ALARM_COLUMNS)
+COLUMNS = (*METRICS, *ALARM_COLUMNS, *SATURATED)
 PART_WORDS = {
     "text": "prompts only",
     "memory": "memory only",
@@ -184,7 +185,7 @@ def _cell(values: Sequence[_Value], column: str) -> Cell | None:
     runs = _once(value.unit["run"] for value in values)
     by_class: dict[str, dict[int, float]] = {}
     for value in values:
-        number = value.values[column]
+        number = value.values.get(column)
         if number is not None:
             by_class.setdefault(value.class_name, {})[value.unit["run"]] = number
     whole = {name: by_run for name, by_run in by_class.items() if len(by_run) == len(runs)}

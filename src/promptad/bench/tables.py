@@ -12,6 +12,7 @@ from promptad.bench.comparison import Standing, published_rows, spread, stand
 from promptad.bench.protocol import Protocol
 from promptad.bench.published import METRICS
 from promptad.bench.run import Outcome
+from promptad.bench.saturated import SATURATED
 from promptad.bench.summary import Line, by_class, summarise
 from promptad.bench.uncertainty import Comparison, compare
 from promptad.methods.registry import find_method
@@ -153,6 +154,8 @@ def tables(report: Report, *, full: bool) -> list[Table]:
     made = [_measured("image", IMAGE_COLUMNS, report)]
     if any(line.cells[metric] for line in report.lines for metric in PIXEL_METRICS):
         made.append(_measured("pixel", PIXEL_COLUMNS, report))
+    if any(line.cells[metric] for line in report.lines for metric in SATURATED):
+        made.append(_measured("logical and structural", {name: key for key, name in SATURATED.items()}, report))
     if full or len(report.classes) > 1:
         made.append(_per_class(report, full))
     if 0 < len(report.pairs) <= _SHOWN_PAIRS:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from promptad.bench.conventions import Conventions
 from promptad.bench.masks import Mask, Masks, evaluated_box, evaluated_mask, pixel_spans, seen_box
+from promptad.bench.saturated import SaturatedSet
 from promptad.calibration.threshold import calibrate
 from promptad.clip.preprocess import View
 from promptad.clip.vision import concatenate
@@ -54,12 +55,17 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a fitted detector reached on a test set: metrics, what a threshold does, and (R,) scores in the records' order."""
+    """What a fitted detector reached on a test set: metrics, what a threshold does, and (R,) scores in the records' order.
+
+    `saturated`: of MVTec LOCO AD, the columns of `bench.saturated`; `skipped`: those of them that are missing, and why.
+    """
 
     result: Result
     alarms: Alarms | None
     scores: list[float]
     notes: tuple[str, ...] = ()
+    saturated: Mapping[str, float] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class TestSet:
@@ -216,12 +222,13 @@ class TestSet:
 
     def measure(self, detector: Detector, threshold: float | None = None, tick: Tick = no_tick) -> Measured:
         """All metrics of a fitted detector, and what a threshold does."""
-        accumulator = Accumulator()
+        accumulator, saturated = Accumulator(), SaturatedSet(self.records, self.conventions)
         normal: list[float] = []
         anomalous: list[float] = []
         scores: list[float] = []
         for record, score, anomaly_map in self.scores(detector, tick=tick):
             accumulator.add(record.label, score, anomaly_map, self.mask(record), name=str(record.photo))
+            saturated.add(record, score, anomaly_map)
             scores.append(score)
             if record.label is not None:
                 (anomalous if record.label else normal).append(score)
@@ -230,7 +237,8 @@ class TestSet:
             above = [sum(score > threshold for score in group) for group in (normal, anomalous)]
             alarms = Alarms(threshold, above[0], len(normal), above[1], len(anomalous))
         result = accumulator.compute()
-        return Measured(result, alarms, scores, self._unseen() if result.n_maps else ())
+        unseen = self._unseen() if result.n_maps else ()
+        return Measured(result, alarms, scores, unseen, saturated.compute(), saturated.skipped)
 
     def _unseen(self) -> tuple[str, ...]:
         """What is counted though no view looked at it."""

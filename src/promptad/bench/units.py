@@ -48,7 +48,8 @@ def _row(
     with scoring_parts(detector.method, parts), oracle.best(parts) if oracle else nullcontext():
         threshold = threshold_from(detector, good)
         measured = tests.measure(detector, threshold, tick)
-    content, names = asdict(measured.result), measured.result.values()
+    content, names = asdict(measured.result), {**measured.result.values(), **measured.saturated}
+    content["skipped"] |= measured.skipped
     content["notes"] = [*content["notes"], *measured.notes]
     return {
         "parts": parts,

@@ -174,6 +174,18 @@ def read_mask_pixels(path: FileRef) -> Mask:
     return _one_mask(path, None, MAX_PIXELS)
 
 
+def read_mask_value(path: Path) -> float:
+    """The largest grey value in a mask file: the number of its defect's kind in MVTec LOCO AD.
+
+    Raises:
+        PhotoError: as :func:`read_photo`.
+    """
+    with opened(path, MAX_PIXELS) as (image, file, zero_is_white):
+        source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
+        decode(image, file, source.name, source.place)
+        return float(grey_values(image, source).max())
+
+
 def _one_mask(ref: FileRef, size: tuple[int, ...] | None, max_pixels: int) -> Mask:
     part = ref if isinstance(ref, FilePart) else FilePart(ref.path if isinstance(ref, FileView) else Path(ref))
     if isinstance(ref, MaskView):

@@ -7,8 +7,8 @@
     <class>/ground_truth/<type>/000/000.png, 001.png     one file a defect, its pixels the number of its kind
     <class>/defects_config.json                          what area of each kind of defect has to be found
 
-The mask of a photo is the union of its files. The metric sPRO, which takes each file as one region and lets it be found once a
-saturation area of it is, is not computed yet; :func:`read_saturations` reads what it needs.
+The mask of a photo is the union of its files. The metric sPRO takes each file as one region and lets it be found once a
+saturation area of it is (:mod:`promptad.bench.saturated`); :func:`read_saturations` reads what it needs.
 
 Bergmann et al., "Beyond Dents and Scratches: Logical Constraints in Unsupervised Anomaly Detection and Localization",
 IJCV 130, 2022.
@@ -79,6 +79,16 @@ def read_saturations(path: Path) -> Mapping[int, Saturation]:
             f"{shown(path)}: is not a list of defects with saturations ({error}); fetch it again"
         ) from error
     return kinds
+
+
+def config_of(record: Record) -> Path | None:
+    """The `defects_config.json` of a defect photo's class, None where its masks do not lie in this layout or there is no such
+    file."""
+    mask = record.masks[0] if record.masks else None
+    if not isinstance(mask, Path) or len(mask.parents) < 4:
+        return None
+    config = mask.parents[3] / CONFIG  # <class>/ground_truth/<type>/<stem>/000.png
+    return config if config.is_file() else None
 
 
 def _evidence(root: Path) -> str | None:
