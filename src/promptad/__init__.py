@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from promptad.requests.detecting import FitRequest as FitRequest
     from promptad.requests.detecting import InspectRequest as InspectRequest
     from promptad.requests.evaluating import EvaluateRequest as EvaluateRequest
+    from promptad.requests.submitting import SubmitRequest as SubmitRequest
     from promptad.requests.training import TrainRequest as TrainRequest
 
 _PUBLIC = {
@@ -32,6 +33,7 @@ _PUBLIC = {
     "FitRequest": "promptad.requests.detecting",
     "InspectRequest": "promptad.requests.detecting",
     "Prediction": "promptad.prediction",
+    "SubmitRequest": "promptad.requests.submitting",
     "TrainRequest": "promptad.requests.training",
     "WriteRequest": "promptad.requests.datasets",
     "load": "promptad.detector",
@@ -44,6 +46,7 @@ __all__ = [  # noqa: RUF022 - the version last
     "FitRequest",
     "InspectRequest",
     "Prediction",
+    "SubmitRequest",
     "TrainRequest",
     "WriteRequest",
     "load",

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from miniature_sets import SETS
 from promptad import CheckRequest, WriteRequest
 from promptad.cli import build
+from promptad.clip import backbone
 from promptad.data.datasets import load_dataset
 from promptad.data.datasets.facts import all_facts
 from promptad.errors import ConfigError, DataError
 from promptad.notices import PromptadNotice
+from tiny import tiny_backbone
 
 run = functools.partial(CliRunner().invoke, build())
 
@@ -146,3 +148,13 @@ def test_data_runs_without_torch(job: tuple[str, ...], tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_submit_writes_the_archive_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "load_backbone", lambda *_, **__: tiny_backbone())
+    root = SETS["ad2"][0](tmp_path / "ad2")
+    result = run(["data", "submit", str(root), str(tmp_path / "mine.tar.gz"), "--method", "clip"])
+    assert result.exit_code == 0, result.output
+    assert "maps       32\n" in result.stdout and (tmp_path / "mine.tar.gz").stat().st_size > 0
+    refused = run(["data", "submit", str(root), str(tmp_path / "mine.zip"), "--method", "clip"])
+    assert refused.exit_code == 2 and "NAME.tar.gz" in refused.output and "Traceback" not in refused.output

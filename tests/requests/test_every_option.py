@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import tarfile
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import miniature_sets
 from drawn_data import make_class
 from promptad import (
     CheckRequest,
@@ -29,6 +31,7 @@ from promptad import (
     EvaluateRequest,
     FitRequest,
     InspectRequest,
+    SubmitRequest,
     TrainRequest,
     WriteRequest,
 )
@@ -57,6 +60,8 @@ INPUTS = (
     "set",
     "other",
     "shipped",
+    "server",
+    "server-one",
     "mine.safetensors",
     "model.safetensors",
     "loaded.txt",
@@ -77,6 +82,8 @@ def template(tmp_path_factory) -> Path:
     for name in ("nut", "cup"):
         make_class(root / "set", name, train=4, good=2, bad=2)
     (root / "set/nut/test/good").rename(root / "set/nut/test/fine")
+    miniature_sets.ad2(root / "server")
+    miniature_sets.ad2(root / "server-one", private=1)
     make_class(root / "other", "tile", train=2, good=1, bad=1)
     (root / "words.toml").write_text('[states]\nall = ["dirty [c]"]\n')
     shots = {name: [["train/good/002.png"], ["train/good/003.png"]] for name in ("nut", "cup")}
@@ -204,6 +211,13 @@ def write(request: WriteRequest) -> Any:
     return file.name, photos, file.read_text("utf-8")
 
 
+def submit(request: SubmitRequest) -> Any:
+    file, maps = request.run()
+    with tarfile.open(file) as archive:
+        members = {one.name: archive.extractfile(one).read() for one in archive.getmembers()}  # type: ignore[union-attr]
+    return file.name, maps, {name: _digest(content) for name, content in members.items()}
+
+
 def _given(request: Request) -> dict[str, Any]:
     return {entry.name: getattr(request, entry.name) for entry in fields(request)}
 
@@ -299,6 +313,19 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
     },
     CheckRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "whole": True},
     WriteRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "output": "another.json", "classes": "cup"},
+    SubmitRequest: {
+        **ABOUT_WEIGHTS,
+        "dataset": "server-one",
+        "output": "another.tar.gz",
+        "method": "clip",
+        "preset": "paper",
+        "weights": "mine.safetensors",
+        "shots": 1,
+        "seed": 7,
+        "deviations": 0.5,
+        "no_masks": True,
+        "settings": {"smoothing": 9},
+    },
 }
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
@@ -308,6 +335,7 @@ RUNS: dict[type[Request], Callable[[Any], Any]] = {
     DamageRequest: damage,
     CheckRequest: check,
     WriteRequest: write,
+    SubmitRequest: submit,
 }
 
 
@@ -340,6 +368,10 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         "damage": (DamageRequest, {"good": ["good"], "count": 2}),
         "data check": (CheckRequest, {"dataset": "set"}),
         "data write": (WriteRequest, {"dataset": "set", "output": "list.json"}),
+        "data submit": (
+            SubmitRequest,
+            {"dataset": "server", "output": "a.tar.gz", "method": "winclip", "settings": {"windows": [2]}},
+        ),
     }
 
 
@@ -368,6 +400,7 @@ REFUSALS = {
     ("train anomalyclip", "preset"),
     *((name, "layout") for name in ("train anomalyclip", "evaluate promptad", "evaluate clip", "evaluate rwda")),
     *((name, "layout") for name in ("data check", "data write")),
+    *(("data submit", option) for option in ("weights", "seed")),
     *(("evaluate promptad", option) for option in ("weights", "object")),
     *(("evaluate clip", option) for option in ("weights", "object", "parts", "shots_from", "oracle_test")),
     *(("evaluate rwda", option) for option in ("preset", "object", "parts", "eval_size", "convention", "oracle_test")),

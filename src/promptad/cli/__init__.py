@@ -45,7 +45,7 @@ def build() -> typer.Typer:
     app.command("evaluate")(evaluate.evaluate)
     app.command("damage")(damage.damage)
     app.command("demo")(demo.demo)
-    app.add_typer(data.app, name="data", help="Look through a data set, and write it as a list.")
+    app.add_typer(data.app, name="data", help="Look through a data set, write it as a list or for a server.")
     app.add_typer(models.app, name="models", help="List, pull and check CLIP weights.")
     return app
 

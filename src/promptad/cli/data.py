@@ -1,4 +1,4 @@
-"""`promptad data`: look through a data set before anything is measured on it, and write it as a list."""
+"""`promptad data`: look through a data set before anything is measured on it, write it as a list, write maps for its server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from promptad.cli.console import Failures, progress, say
 from promptad.cli.takes import takes
 from promptad.requests.datasets import CheckRequest, WriteRequest
+from promptad.requests.submitting import SubmitRequest
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,3 +38,19 @@ def write(request: WriteRequest) -> None:
     say(f"photos     {photos}")
     say(f"saved      {file}")
     say(f"next       promptad evaluate {file} -o out/")
+
+
+@app.command("submit")
+@takes(SubmitRequest, arguments=("dataset", "output"), required=("dataset", "output"))
+def submit(request: SubmitRequest) -> None:
+    """Write the archive that MVTec AD 2's evaluation server takes: a method's maps of the private photos, as 16-bit floats, and
+    binary ones.
+
+    The method learns each of the eight objects from its good training photos; its validation photos set the threshold of the
+    binary maps. A photo that cannot be read ends it, since the server takes all maps or none.
+    """
+    with progress("mapping (photos)") as update:
+        file, maps = request.run(progress=update)
+    say(f"maps       {maps}")
+    say(f"saved      {file}")
+    say("next       hand it to the evaluation server of MVTec AD 2, from the data set's page")
