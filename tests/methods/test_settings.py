@@ -209,6 +209,7 @@ def test_a_config_refuses_what_its_annotations_do_not_allow_however_it_is_made(m
             "state_bank",
             "definition",
             "prefix_init",
+            "context_words",
             "normal_words",
             "anomalous_words",
         }

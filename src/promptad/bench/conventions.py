@@ -73,6 +73,15 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
     ("faprompt", "release"): _SCRIPTS_518,
     ("anomalyclip", "paper"): _SCRIPTS_518,
     ("anomalyclip", "release"): _SCRIPTS_518,
+    **{
+        (method, preset): _SCRIPTS_518
+        for method, presets in {
+            "coop": ("paper", "release"),
+            "cocoop": ("paper", "release", "vv"),
+            "tcp": ("paper", "release", "v1", "v2"),
+        }.items()
+        for preset in presets
+    },
     ("clip", "paper"): _CENTRE_CROP,
     ("patchcore", "paper"): _CENTRE_CROP,
     ("patchcore", "release"): _CENTRE_CROP,

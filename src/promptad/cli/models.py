@@ -107,6 +107,7 @@ def trained_prompts(
     as_json: AsJson = False,
 ) -> None:
     """Show what trained prompts were trained on, under which licence and with which command."""
+    from promptad.methods.catalogue import FACTS
     from promptad.saved.prompts import SHIPPED, read_learned, source_words
 
     files = [read_learned(path) for path in ([file] if file else sorted(SHIPPED.glob("*.safetensors")))]
@@ -137,6 +138,11 @@ def trained_prompts(
         if losses:
             say(f"  loss      {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
         say(f"  command   {card['command']}")
+    without = [
+        name for name, facts in FACTS.items() if facts.trained_on and name not in {card["method"] for card in cards}
+    ]
+    if file is None and without:
+        say(f"not in the package: {', '.join(without)}; `promptad train {without[0]} --on DATASET -o FILE` makes them")
 
 
 @app.command("import")

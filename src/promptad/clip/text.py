@@ -60,6 +60,25 @@ class PrefixTree:
         return work(nodes, nodes) < work(len(self.ends) * length, length)
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Tokens of each prompt's own that are mixed into positions 1..m before a block (TCP, Yao et al., CVPR 2024).
+
+    Attributes:
+        block: which one, counted from 1. tokens: (P, m, t). weight: 1 overwrites what is there, 0 leaves it.
+    """
+
+    block: int
+    tokens: Tensor
+    weight: float = 1.0
+
+    def into(self, x: Tensor) -> Tensor:
+        """(P, n, t) with the tokens mixed in; n is larger than m."""
+        end = 1 + self.tokens.shape[1]
+        mixed = self.weight * self.tokens.to(x.dtype) + (1 - self.weight) * x[:, 1:end]
+        return torch.cat([x[:, :1], mixed, x[:, end:]], dim=1)
+
+
 class TextTower(nn.Module):
     """CLIP's causal text transformer. All outputs are float32 whatever the dtype of the weights."""
 
@@ -107,7 +126,9 @@ class TextTower(nn.Module):
             x = x + block.mlp(x)
         return cast(Tensor, self.projection(self.ln_final(x[0, ends]))).float()
 
-    def encode_embeddings(self, embeddings: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+    def encode_embeddings(
+        self, embeddings: Tensor, eot: Tensor, deep: Sequence[Tensor] = (), blend: Blend | None = None
+    ) -> Tensor:
         """Encodes assembled token embeddings, with gradients.
 
         Args:
@@ -116,6 +137,7 @@ class TextTower(nn.Module):
             eot: (P,) int64, index of the end-of-text token of every row, smaller than n and the context length.
             deep: sets of (m, t) deep tokens; set i overwrites positions 1..m before block i + 2 (AnomalyCLIP, ICLR
                 2024; FAPrompt, ICCV 2025, flag F-21).
+            blend: tokens of each prompt's own that enter before one block.
 
         Returns:
             (P, E) float32 features at the end-of-text token, after LN and projection, not normalised.
@@ -127,6 +149,8 @@ class TextTower(nn.Module):
         self._check(length, deep)
         x = embeddings[:, :length].to(self.position_embedding.dtype) + self.position_embedding[:length]
         for index, block in enumerate(cast(Iterable[Block], self.blocks)):
+            if blend is not None and blend.block == index + 1:
+                x = blend.into(x)
             x = block(_overwrite(x, deep, index), causal=True)
         return self._read(x, eot)
 

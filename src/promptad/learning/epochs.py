@@ -32,6 +32,8 @@ class Recipe:
     Attributes:
         optimiser: "adam", "adamw" or "sgd" (momentum is the first beta). epochs, lr, betas, weight_decay: its settings.
         decay_every: epochs after which lr is multiplied by `decay`, again and again; 0 keeps it.
+        cosine: lr follows a half cosine from `lr` towards 0, a step an epoch, instead.
+        warm_lr: of the first epoch alone, before everything else; 0 has no such epoch.
         seed: of everything that is random in an epoch.
     """
 
@@ -42,7 +44,18 @@ class Recipe:
     weight_decay: float = 0.0
     decay_every: int = 0
     decay: float = 0.1
+    cosine: bool = False
+    warm_lr: float = 0.0
     seed: int = 111
+
+    def rate(self, epoch: int) -> float:
+        """lr of an epoch, counted from 1."""
+        if self.warm_lr and epoch == 1:
+            return self.warm_lr
+        if self.cosine:
+            done = epoch - (2 if self.warm_lr else 1)
+            return self.lr * (1 + math.cos(math.pi * done / self.epochs)) / 2
+        return self.lr * (self.decay ** ((epoch - 1) // self.decay_every) if self.decay_every else 1)
 
 
 @dataclass(frozen=True)
@@ -88,9 +101,8 @@ def train_epochs(
     optimiser = _optimiser(parameters.values(), recipe)
     history = _restore(checkpoint, module, optimiser, parameters) if checkpoint else []
     for epoch in range(len(history) + 1, recipe.epochs + 1):
-        rate = recipe.lr * (recipe.decay ** ((epoch - 1) // recipe.decay_every) if recipe.decay_every else 1)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = recipe.rate(epoch)
         generator = epoch_generator(recipe.seed, epoch)
         batches = plan(generator)
         if not batches:

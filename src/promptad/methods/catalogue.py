@@ -48,6 +48,9 @@ FACTS: dict[str, Facts] = {
     "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed"),
     "spade": Facts("SPADE (2020) on CLIP", "needed", seed=False),
     "clip": Facts("CLIP text ensemble, untrained", "unused", seed=False),
+    "coop": Facts("CoOp (IJCV 2022), zero-shot", "unused", "labels"),
+    "cocoop": Facts("CoCoOp (CVPR 2022), zero-shot", "unused", "labels"),
+    "tcp": Facts("TCP (CVPR 2024), zero-shot", "unused", "labels"),
     "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
     "rwda": Facts("RWDA (BMVC 2023)", "optional", "nothing", maps=False, parts=("guided", "classifier", "sum")),
 }

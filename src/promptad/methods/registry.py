@@ -9,7 +9,7 @@ from typing import Any
 from promptad.clip.backbone import Backbone
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
-from promptad.methods.baselines import ensemble, padim, patchcore, spade, winclip
+from promptad.methods.baselines import cocoop, coop, ensemble, padim, patchcore, spade, tcp, winclip
 from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
@@ -158,6 +158,27 @@ METHODS: dict[str, Entry] = {
         ensemble.EnsembleConfig,
         ensemble.PRESETS,
         FACTS["clip"],
+        score_kind="probability",
+    ),
+    "coop": Entry(
+        coop.CoOp,
+        coop.CoOpConfig,
+        coop.PRESETS,
+        FACTS["coop"],
+        score_kind="probability",
+    ),
+    "cocoop": Entry(
+        cocoop.CoCoOp,
+        cocoop.CoCoOpConfig,
+        cocoop.PRESETS,
+        FACTS["cocoop"],
+        score_kind="probability",
+    ),
+    "tcp": Entry(
+        tcp.TCP,
+        tcp.TCPConfig,
+        tcp.PRESETS,
+        FACTS["tcp"],
         score_kind="probability",
     ),
     "promptad-zs": Entry(

@@ -29,7 +29,9 @@ Watched = tuple[Progress | None, Progress | None]
 class TrainRequest(FeaturesRequest):
     """Prompts trained once, on labelled data sets or on nothing but words."""
 
-    method: str = asked("faprompt, anomalyclip, promptad-zs, or rwda (which needs no photo).", "", place="argument")
+    method: str = asked(
+        "faprompt, anomalyclip, promptad-zs, coop, cocoop, tcp, or rwda (which needs no photo).", "", place="argument"
+    )
     output: Path = asked("The trained prompts, one small .safetensors file.", Path("prompts"), option="-o --output")
     on: tuple[Path, ...] = asked("Labelled data set: its folder, or a meta.json; repeat for more.", ())
     licence: tuple[str, ...] = asked(
@@ -134,7 +136,7 @@ class TrainRequest(FeaturesRequest):
         if facts.trained_on == "masks" and not any(record.mask is not None for record in records):
             raise DataError(
                 f"{where}: no photo has a mask, and {facts.title} is trained on masks; add them, or train a method that "
-                "needs labels alone (promptad-zs)"
+                "needs labels alone (promptad-zs, coop, cocoop, tcp)"
             )
 
     def outputs(self, first_seed: int) -> list[Path]:

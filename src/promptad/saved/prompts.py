@@ -27,7 +27,7 @@ from promptad.notices import notice
 from promptad.saved.compact import pack, unpack
 
 SHIPPED = Path(__file__).resolve().parents[1] / "methods" / "shipped"
-"""Folder of the trained prompts in the package, one `<method>.safetensors` a method, for the starter backbone."""
+"""Folder of the trained prompts in the package, one `<method>.safetensors` a method (not of all), for the starter backbone."""
 
 
 @dataclass(frozen=True, eq=False)

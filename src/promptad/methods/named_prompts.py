@@ -1,0 +1,311 @@
+"""What CoOp, CoCoOp and TCP share here: one learnable context in front of the object's name, trained once on other objects.
+
+The papers on zero-shot detection compare with them as two-class prompts, "V1..Vn normal [c]." and "V1..Vn anomalous [c].", learned
+from the labels of another data set's photos and read with the name of the object that is judged. Both towers stay frozen.
+What is left to a method is how an object's two prompts become features.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
+from promptad.clip.backbone import Backbone
+from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
+from promptad.data.records import Record
+from promptad.errors import ConfigError, DataError
+from promptad.inputs import argument, setting
+from promptad.learning.auxiliary import AuxiliarySet, Batch
+from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
+from promptad.methods.catalogue import Needs
+from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
+from promptad.methods.object_agnostic import OBJECT, anomalous_logit
+from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import ScoringConfig
+from promptad.methods.state import saved_tensor
+from promptad.notices import notice
+from promptad.prompts.layout import PromptSet, Slot
+from promptad.prompts.words import object_words
+
+STATES = ("normal", "anomalous")
+"""The words in front of the object's name, the two classes."""
+
+
+@dataclass(frozen=True)
+class NamedPromptsConfig(ScoringConfig):
+    """Settings that CoOp, CoCoOp and TCP have, besides those of every method; defect words do not change their scores."""
+
+    # Learnable tokens in front of "normal [c]." and "anomalous [c].", one context for both and for every object.
+    context_tokens: Positive = 12
+    # Words whose embeddings the learnable tokens begin with, as many as there are tokens; "" draws them.
+    context_words: str = ""
+    # Sigma of learnable tokens that are drawn.
+    init_std: Weight = 0.02
+    # Inverse temperature of loss and scores.
+    scale: Above0 = 100.0
+    # Patch features of the maps, which training never looks at: "qk" are the ordinary patch tokens.
+    local: LocalAttention = "vv"
+    # First block of the local stream.
+    local_start: Count = 1
+    # How CLIP's position table is brought to another grid: as OpenCLIP does, or bilinear.
+    positions: PositionResize = "bicubic"
+    # Who updates the learnable values.
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    # Passes over all photos.
+    epochs: Positive = 7
+    # Photos of a batch.
+    batch_size: Positive = 8
+    # Learning rate, which falls by half a cosine, one step an epoch.
+    lr: Above0 = 0.002
+    # Learning rate of the first epoch alone; 0 has no such epoch.
+    warm_lr: Weight = 1e-5
+    # Of SGD; the first beta of Adam.
+    momentum: Share = 0.9
+    # L2 penalty of the learnable values.
+    weight_decay: Weight = 5e-4
+    # Of the first values and of the order of photos.
+    seed: Seed = 111
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrompts:
+    """The two prompts of each of C objects, compiled once.
+
+    Attributes:
+        words: the objects. prompts: 2C prompts, the normal one of each object before its anomalous one.
+        frozen: (2C, E) unit vectors of hand-written sentences of the same objects and states, for a method that has some.
+    """
+
+    words: tuple[str, ...]
+    prompts: PromptSet
+    frozen: Tensor | None = None
+
+    def index(self, words: Iterable[str], device: torch.device) -> Tensor:
+        """(B,) int64 places of the objects."""
+        places = {name: place for place, name in enumerate(self.words)}
+        return torch.tensor([places[name] for name in words], device=device)
+
+
+class LearnedContext(nn.Module):
+    """Everything that is learned: the context (1, n, t), and a network that a method adds, or None."""
+
+    def __init__(self, context: Tensor, meta: nn.Module | None) -> None:
+        super().__init__()
+        self.context = nn.Parameter(context)
+        self.meta = meta
+
+
+class NamedPrompts(Trained):
+    """Base of the three methods for one object.
+
+    Args:
+        backbone: frozen CLIP. config: of the method. object_name: what the prompts name, in words or as a data set has it.
+
+    Raises:
+        ConfigError, TextError: words or layers that do not exist, prompts that are too long.
+    """
+
+    needs: ClassVar[Needs] = "labels"
+
+    def __init__(self, backbone: Backbone, config: NamedPromptsConfig, object_name: str = OBJECT) -> None:
+        self.backbone, self.config = backbone, config
+        self.request = FeatureRequest(local=LocalStream(config.local_start, config.local), positions=config.positions)
+        self._own = self._compile([object_words(object_name)])
+        self._training: ClassPrompts | None = None
+        self._ranked = RankedWords(backbone, config, object_name)
+        self.module = self._start()
+        self._trained = False
+
+    # -- prompts ------------------------------------------------------------------------------------------------------
+
+    def _compile(self, words: Sequence[str]) -> ClassPrompts:
+        layouts = [(Slot("context"), f"{state} {name}.") for name in words for state in STATES]
+        return ClassPrompts(
+            tuple(words), PromptSet(layouts, {"context": (1, self.config.context_tokens)}, self.backbone)
+        )
+
+    def _start(self) -> LearnedContext:
+        """All learnable values as the seed draws them."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            module = LearnedContext(self._context(), self._meta_net())
+        return module.to(self.backbone.device)
+
+    def _context(self) -> Tensor:
+        config, text = self.config, self.backbone.text
+        if not config.context_words:
+            return torch.randn(1, config.context_tokens, text.sizes.width) * config.init_std
+        ids = self.backbone.tokenizer.words(config.context_words)
+        if len(ids) != config.context_tokens:
+            raise ConfigError(
+                f"the words {config.context_words!r} are {len(ids)} tokens, and {config.context_tokens} are to begin with them; "
+                f"give {setting('context_tokens', str(len(ids)))}, or leave the words out ({setting('context_words', '')})"
+            )
+        with torch.no_grad():
+            table: Tensor = text.token_embedding.weight
+            return table[torch.tensor(ids, device=table.device)].float().cpu()[None]
+
+    def _meta_net(self) -> nn.Module | None:
+        """What a method learns besides the context."""
+        return None
+
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @abstractmethod
+    def encode(self, table: ClassPrompts, classes: Tensor, features: Features) -> Tensor:
+        """Features of the prompts of each view's object, with gradients, not normalised.
+
+        Args:
+            table: compiled prompts. classes: (B,) which of its objects each view shows. features: of the B views.
+
+        Returns:
+            (B, 2, E) float32: the normal and the anomalous prompt.
+        """
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
+        """Nothing is learned from good photos; they only set the threshold."""
+
+    def choose(self, records: Sequence[Record]) -> list[Record]:
+        """The labelled photos of the test split, good and anomalous, of all data sets given.
+
+        Raises:
+            DataError: there is none.
+        """
+        chosen = [record for record in records if record.split == "test" and record.label is not None]
+        if not chosen:
+            raise DataError(
+                f"none of {len(records)} photos is a labelled one of a test split, which {self.name} trains on; give a "
+                "data set with a test folder of good and anomalous photos"
+            )
+        return chosen
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the class tokens against the two prompts of each photo's own object, a scalar."""
+        table = self._table(batch.class_names)
+        classes = table.index(map(class_words, batch.class_names), batch.labels.device)
+        return self._cross_entropy(self.encode(table, classes, batch.features), batch)
+
+    def _cross_entropy(self, prompts: Tensor, batch: Batch) -> Tensor:
+        images, prompts = F.normalize(batch.features.image, dim=-1), F.normalize(prompts, dim=-1)
+        return F.cross_entropy(self.config.scale * torch.einsum("be,bke->bk", images, prompts), batch.labels)
+
+    def _table(self, names: Iterable[str]) -> ClassPrompts:
+        words = list(dict.fromkeys(map(class_words, names)))
+        if self._training is None or not set(words) <= set(self._training.words):
+            self._training = self._compile(words)
+        return self._training
+
+    def train(
+        self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
+    ) -> list[float]:
+        """Learns anew from labelled photos; gives the mean loss of every epoch.
+
+        Raises:
+            ConfigError: no data, training diverged, or the checkpoint is of another training. TextError: the name of a
+                class is too long. WeightsError: the checkpoint is damaged.
+        """
+        if data is None:
+            raise ConfigError(f"{self.name} trains on labelled photos; give a data set ({argument('on')})")
+        config = self.config
+        nameless = sum(not record.class_name for record in data.records)
+        if nameless:
+            notice(
+                f'{nameless} training photos are of no named class; their prompts say "{OBJECT}"; folders named after what the '
+                "photos show give better words"
+            )
+        self.module, self._trained = self._start(), False
+        self._table(sorted({record.class_name for record in data.records}))
+        recipe = Recipe(
+            config.optimiser,
+            config.epochs,
+            config.lr,
+            (config.momentum, 0.999),
+            config.weight_decay,
+            cosine=True,
+            warm_lr=config.warm_lr,
+            seed=config.seed,
+        )
+        history = train_epochs(
+            self.module,
+            lambda generator: data.shuffled(generator, config.batch_size),
+            lambda rows: self.loss(data.batch(rows)),
+            recipe,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        self._training, self._trained = None, True
+        return history
+
+    # -- scores -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
+        """Image scores (B,) and patch maps (B, h, w), both in [0, 1]; `parts` has "text".
+
+        Raises:
+            ConfigError: nothing was trained or loaded yet.
+        """
+        self._require()
+        assert features.patches is not None  # `request` asks for them
+        classes = torch.zeros(len(features), dtype=torch.long, device=features.image.device)
+        normal, anomalous = self.encode(self._own, classes, features).unbind(1)
+        image, patches = (
+            anomalous_logit(F.normalize(rows, dim=-1), normal, anomalous, self.config.scale).sigmoid()
+            for rows in (features.image, features.patches)
+        )
+        return Scores(image, patches.view(len(features), *features.grid), {"text": image})
+
+    def words(self, features: Features) -> WordScores | None:
+        """Probability of every defect state for views and patches, from CLIP's own words."""
+        return self._ranked(features)
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def _require(self) -> None:
+        if not self._trained:
+            raise ConfigError(
+                f"{self.name}: its prompts are not trained yet; train them with `promptad train {self.name}`, or load a "
+                f"file of trained prompts ({argument('weights')})"
+            )
+
+    def learned(self) -> dict[str, Tensor]:
+        """All learned values. Raises ConfigError before training."""
+        self._require()
+        return {name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()}
+
+    def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
+        expected = self.module.state_dict()
+        given = {name: saved_tensor(tensors, name, own.shape, self.name) for name, own in expected.items()}
+        self.module.load_state_dict(given)
+        self._trained = True
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned: good photos add nothing to it."""
+        return self.learned()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`state`."""
+        self.load_learned(state)
+
+
+def class_words(name: str) -> str:
+    """A training class in words; "object" where it has no name."""
+    return object_words(name) if name else OBJECT
