@@ -50,3 +50,20 @@ def deviation_loss(
     dev = (scores - mean) / deviation
     anomalous = labels.to(dev.dtype)
     return ((1 - anomalous) * (margin + dev).clamp(min=0) + anomalous * (margin - dev).clamp(min=0)).mean()
+
+
+def prior_deviation_loss(scores: Tensor, labels: Tensor, prior: Tensor, *, margin: float = 5.0) -> Tensor:
+    """DevNet's deviation loss: normal scores at the mean of a prior, anomalous ones `margin` deviations above it.
+
+    Pang et al., KDD 2019; also the loss of all heads of DRA (CVPR 2022): (1 - y) |dev| + y max(0, a - dev) with
+    dev = (S - mean of the prior) / its standard deviation.
+
+    Args:
+        scores: (B,) larger = more anomalous. labels: (B,) of 0 and 1. prior: (n,) draws of N(0, 1), 5000 in both codes.
+
+    Returns:
+        Scalar, the mean over the batch.
+    """
+    dev = (scores - prior.mean()) / prior.std()
+    anomalous = labels.to(dev.dtype)
+    return ((1 - anomalous) * dev.abs() + anomalous * (margin - dev).clamp(min=0)).mean()

@@ -34,6 +34,8 @@ class Recipe:
         decay_every: epochs after which lr is multiplied by `decay`, again and again; 0 keeps it.
         cosine: lr follows a half cosine from `lr` towards 0, a step an epoch, instead.
         warm_lr: of the first epoch alone, before everything else; 0 has no such epoch.
+        decay_ahead: epochs by which each of these changes comes earlier, as where a schedule is stepped before its epoch.
+        clip: largest norm of the gradient, which is shortened to it; 0 leaves it.
         seed: of everything that is random in an epoch.
     """
 
@@ -46,6 +48,8 @@ class Recipe:
     decay: float = 0.1
     cosine: bool = False
     warm_lr: float = 0.0
+    decay_ahead: int = 0
+    clip: float = 0.0
     seed: int = 111
 
     def rate(self, epoch: int) -> float:
@@ -55,7 +59,7 @@ class Recipe:
         if self.cosine:
             done = epoch - (2 if self.warm_lr else 1)
             return self.lr * (1 + math.cos(math.pi * done / self.epochs)) / 2
-        return self.lr * (self.decay ** ((epoch - 1) // self.decay_every) if self.decay_every else 1)
+        return self.lr * (self.decay ** ((epoch - 1 + self.decay_ahead) // self.decay_every) if self.decay_every else 1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def train_epochs(
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Minimises the mean of `loss` over batches; gives the mean loss of every epoch.
 
@@ -92,6 +97,7 @@ def train_epochs(
         loss: scalar of one batch, with the module in train mode.
         checkpoint: where to keep and find the state after each epoch; None keeps nothing.
         progress: called with batches done and batches in all (of epochs that are as long as the present one).
+        after_epoch: called with the number of each epoch that is done, from 1, with the module in eval mode.
 
     Raises:
         ConfigError: the loss is not finite, an epoch without batches, or the checkpoint is of another training.
@@ -115,6 +121,8 @@ def train_epochs(
                 optimiser.zero_grad(set_to_none=True)
                 value = loss(batch)
                 value.backward()
+                if recipe.clip:
+                    torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
                 optimiser.step()
                 total += float(value.detach())
                 if not math.isfinite(total):
@@ -129,6 +137,8 @@ def train_epochs(
             raise ConfigError(f"training diverged in epoch {epoch}; use a smaller lr than {recipe.lr}")
         if checkpoint is not None:
             _keep(checkpoint, module, optimiser, parameters, history)
+        if after_epoch is not None:
+            after_epoch(epoch)
     module.eval()
     return history
 

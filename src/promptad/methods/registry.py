@@ -9,7 +9,19 @@ from typing import Any
 from promptad.clip.backbone import Backbone
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
-from promptad.methods.baselines import cocoop, coop, ensemble, padim, patchcore, spade, tcp, winclip
+from promptad.methods.baselines import (
+    cocoop,
+    coop,
+    devnet,
+    dra,
+    ensemble,
+    mlep_proxy,
+    padim,
+    patchcore,
+    spade,
+    tcp,
+    winclip,
+)
 from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
@@ -152,6 +164,28 @@ METHODS: dict[str, Entry] = {
         FACTS["spade"],
         score_kind="distance",
         map_bounds=(0.0, 2.0),
+    ),
+    "devnet": Entry(
+        devnet.DevNet,
+        devnet.DevNetConfig,
+        devnet.PRESETS,
+        FACTS["devnet"],
+        map_range=(0.0, 5.0),
+        map_bounds=(0.0, 50.0),
+    ),
+    "dra": Entry(
+        dra.DRA,
+        dra.DRAConfig,
+        dra.PRESETS,
+        FACTS["dra"],
+        map_range=(0.0, 15.0),
+        map_bounds=(0.0, 100.0),
+    ),
+    "mlep-proxy": Entry(
+        mlep_proxy.MLEPProxy,
+        mlep_proxy.MLEPProxyConfig,
+        mlep_proxy.PRESETS,
+        FACTS["mlep-proxy"],
     ),
     "clip": Entry(
         ensemble.TextEnsemble,
