@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptad.bench.summary import COLUMNS, Line
+from promptad.bench.summary import COLUMNS, Line, labelled_words
 from promptad.bench.tables import Report, markdown, selected
 from promptad.data.files import write_atomic
 
-_ROW = ["method", "preset", "trained", "parts", "shots", "runs", "selection"]
+_ROW = ["method", "preset", "trained", "anomalies", "parts", "shots", "runs", "selection"]
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
@@ -57,9 +57,16 @@ def scores_csv(units: Sequence[Mapping[str, Any]]) -> str:
         for row in unit["rows"]:
             for photo, score in zip(unit["test"], row["scores"], strict=True):
                 label = "" if photo["label"] is None else photo["label"]
-                where = [row["parts"], unit["shots"], unit["run"] + 1, unit["seed"], row["selection"]]
+                where = [
+                    labelled_words(unit),
+                    row["parts"],
+                    unit["shots"],
+                    unit["run"] + 1,
+                    unit["seed"],
+                    row["selection"],
+                ]
                 rows.append([*what, *where, photo["file"], label, repr(score)])
-    columns = ["class", "method", "preset", "trained", "parts", "shots", "run", "seed", "selection"]
+    columns = ["class", "method", "preset", "trained", "anomalies", "parts", "shots", "run", "seed", "selection"]
     return _csv([*columns, "photo", "label", "score"], rows)
 
 
@@ -74,7 +81,16 @@ def comparisons_csv(report: Report) -> str:
 
 
 def _row(line: Line) -> list[Any]:
-    return [line.method, line.preset, line.name, line.parts, line.shots, len(line.seeds), selected(line)]
+    return [
+        line.method,
+        line.preset,
+        line.name,
+        line.anomalies,
+        line.parts,
+        line.shots,
+        len(line.seeds),
+        selected(line),
+    ]
 
 
 def _csv_name(column: str) -> str:

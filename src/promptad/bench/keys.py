@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from promptad import __version__
 from promptad.bench.protocol import Protocol, Unit
@@ -35,11 +36,19 @@ def _content(paths: tuple[FileRef, ...]) -> str:
         return "unreadable"
 
 
-def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence[str], fingerprint: str) -> str:
+def unit_key(
+    unit: Unit,
+    protocol: Protocol,
+    backbone: Backbone,
+    shots: Sequence[str],
+    fingerprint: str,
+    anomalies: Mapping[str, Any] | None = None,
+) -> str:
     """24 hexadecimal digits from all that a unit's result depends on.
 
     Args:
         shots: SHA-256 of the good photos in the order of the draw. fingerprint: of test photos and masks.
+        anomalies: labelled ones, see `DrawnAnomalies.key`; None for methods that learn from none, whose keys are as ever.
     """
     config = unit.variant.config(protocol.seed(unit.run), unit.run, unit.class_name)
     learned = unit.variant.weights(unit.run, unit.class_name)
@@ -57,5 +66,6 @@ def unit_key(unit: Unit, protocol: Protocol, backbone: Backbone, shots: Sequence
         "test": fingerprint,
         "conventions": protocol.measured_by(unit.variant).as_dict(),
         "backbone": backbone.fingerprint,
+        **({"anomalies": anomalies} if anomalies is not None else {}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

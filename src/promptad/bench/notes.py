@@ -160,6 +160,21 @@ def contaminated_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(out)
 
 
+def anomaly_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which anomalies the test sets lost to methods that learn from some."""
+    out: dict[str, None] = {}
+    for unit in units:
+        drawn = unit.get("anomalies")
+        if drawn is None:
+            continue
+        kind = f", all of type {drawn['type']}" if drawn["type"] else ""
+        out[
+            f"{unit['class']}, run {unit['run'] + 1}: {len(drawn['removed'])} anomalous photos are not in the test of methods "
+            f"that learn from labelled anomalies ({drawn['draw']} draw{kind}): {', '.join(drawn['removed'])}"
+        ] = None
+    return list(out)
+
+
 def limit_note(limit: int) -> list[str]:
     """That this is a first look."""
     if not limit:

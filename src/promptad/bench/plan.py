@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from promptad.bench.anomalies import DrawnAnomalies, draw_anomalies
 from promptad.bench.draw import draw_order, take_shots
 from promptad.bench.keys import fingerprint_of, unit_key
 from promptad.bench.protocol import Protocol, Unit
@@ -25,6 +26,7 @@ class PlannedUnit:
     """One unit: its key, its good photos, a line for each that was passed over, and test photos that are among them.
 
     `learned_from` names test photos with the same content as a good photo of this unit: (test photo, good photo).
+    `anomalies` are the labelled ones of methods that learn from them.
     """
 
     unit: Unit
@@ -32,6 +34,7 @@ class PlannedUnit:
     shots: list[Record]
     problems: list[str]
     learned_from: tuple[tuple[PhotoRef, PhotoRef], ...]
+    anomalies: DrawnAnomalies | None = None
 
 
 @dataclass
@@ -107,14 +110,17 @@ def plan_class(
         try:
             shots, problems = _draw(unit, records, protocol, files)
             digests = [files.hash(shot.photo) for shot in shots]
-            key = unit_key(unit, protocol, backbone, digests, plan.fingerprint)
+            anomalies = _draw_anomalies(unit, records, protocol, files)
+            described = anomalies.key(files.hash) if anomalies is not None else None
+            key = unit_key(unit, protocol, backbone, digests, plan.fingerprint, described)
         except (ConfigError, DataError) as error:
             plan.failures.append(str(error))
             continue
         hashes = dict(zip(digests, (shot.photo for shot in shots), strict=True))
         twice = [(test.photo, hashes.get(files.hash_or_none(test.photo) or "")) for test in tests] if shots else []
         learned_from = tuple((test, shot) for test, shot in twice if shot is not None)
-        plan.planned.append(PlannedUnit(unit, key, shots, problems, learned_from))
+        problems = [*problems, *(anomalies.problems if anomalies is not None else ())]
+        plan.planned.append(PlannedUnit(unit, key, shots, problems, learned_from, anomalies))
         content = read_unit(unit_path(finished_in, key), key) if finished_in is not None else None
         if content is not None:
             plan.finished[key] = content
@@ -131,6 +137,15 @@ def limited(tests: Sequence[Record], limit: int) -> list[Record]:
         number = min(limit, len(places))
         kept.update(places[i * len(places) // number] for i in range(number))
     return [record for place, record in enumerate(tests) if place in kept]
+
+
+def _draw_anomalies(
+    unit: Unit, records: Sequence[Record], protocol: Protocol, files: PhotoFiles
+) -> DrawnAnomalies | None:
+    if not unit.anomalies:
+        return None
+    seed, most = protocol.seed(unit.run), max(protocol.anomalies)
+    return draw_anomalies(records, unit.anomalies, most, protocol.anomaly_draw, seed, files.why_unreadable)
 
 
 def _draw(

@@ -12,21 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptad.bench.anomalies import AnomalyDraw
 from promptad.bench.conventions import Conventions, conventions_of
 from promptad.bench.draw import GivenShots
 from promptad.bench.variants import DEFAULT_SEED, Variant
 from promptad.errors import ConfigError
 from promptad.inputs import argument
+from promptad.methods.catalogue import require_anomalies
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One fit: `shots` good photos of a class, drawn in run `run`; 0 shots for methods that need none."""
+    """One fit: `shots` good photos of a class, drawn in run `run`; 0 shots for methods that need none. `anomalies` is the
+    number of labelled anomalies, 0 for methods that learn from none."""
 
     variant: Variant
     class_name: str
     shots: int
     run: int
+    anomalies: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Protocol:
         conventions: fields of `Conventions` that hold for every variant, instead of those of its preset.
         objects: class -> words for it, where the class name is not to be used.
         given: the good photos of every class, instead of a draw; see `bench.given_shots`.
+        anomalies: numbers of labelled anomalies, a row each, of methods that learn from them. anomaly_draw: how they are drawn,
+            see `bench.anomalies`.
         limit: at most so many normal and so many anomalous test photos of a class, for a first look; 0 takes all.
 
     Raises:
@@ -54,6 +60,8 @@ class Protocol:
     objects: Mapping[str, str] = field(default_factory=dict)
     given: GivenShots | None = None
     limit: int = 0
+    anomalies: tuple[int, ...] = ()
+    anomaly_draw: AnomalyDraw = "general"
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -69,7 +77,10 @@ class Protocol:
             )
         if self.limit < 0:
             raise ConfigError(f"the limit is {self.limit} test photos; expected at least 1, or 0 for all")
+        if self.anomalies and min(self.anomalies) < 1:
+            raise ConfigError(f"numbers of labelled anomalies must be at least 1, such as 1,10; got {self.anomalies}")
         for variant in self.variants:
+            require_anomalies(variant.method, len(self.anomalies), "anomalies")
             self.measured_by(variant)  # raises
 
     def measured_by(self, variant: Variant) -> Conventions:
@@ -96,5 +107,6 @@ class Protocol:
             for k in dict.fromkeys(self.shots if use != "unused" else (0,)):
                 if k or use != "needed":
                     runs = self.runs if k else max(1, len(variant.seeds))
-                    units += [Unit(variant, class_name, k, run) for run in range(runs)]
+                    counts = dict.fromkeys(self.anomalies) if variant.entry.learns_anomalies else (0,)
+                    units += [Unit(variant, class_name, k, run, count) for count in counts for run in range(runs)]
         return units

@@ -45,6 +45,7 @@ class Line:
         classes: all classes that have units in this row. trained_on: those of them whose photos its prompts were trained
             on; no mean counts them.
         seeds: of its runs. config: the method's, of one unit. scores: of every photo, for intervals and tests.
+        anomalies: how many labelled ones were learned from and how they were drawn, "10 anomalies (general)"; "" for none.
     """
 
     method: str
@@ -60,11 +61,12 @@ class Line:
     seeds: tuple[int, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     scores: RowScores = field(default_factory=lambda: RowScores({}))
+    anomalies: str = ""
 
     @property
     def label(self) -> str:
-        """The row's name: method, preset, trained prompts, parts."""
-        words = (f"{self.method} {self.preset}", self.name, PART_WORDS.get(self.parts, self.parts))
+        """The row's name: method, preset, trained prompts, labelled anomalies, parts."""
+        words = (f"{self.method} {self.preset}", self.name, self.anomalies, PART_WORDS.get(self.parts, self.parts))
         return ", ".join(word for word in words if word)
 
     @property
@@ -82,6 +84,8 @@ class _Key:
     name: str
     parts: str
     selection: str
+    anomalies: int = 0
+    labelled: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,18 @@ def _values(units: Sequence[Mapping[str, Any]]) -> list[_Value]:
         method, preset, name = unit["method"], unit["preset"], unit["name"]
         order = variants.index((method, preset, name))
         for row in unit["rows"]:
-            key = _Key(unit["shots"], order, method, preset, name, row["parts"], row["selection"])
+            drawn = unit["anomalies"]["number"] if "anomalies" in unit else 0, labelled_words(unit)
+            key = _Key(unit["shots"], order, method, preset, name, row["parts"], row["selection"], *drawn)
             out.append(_Value(key, unit, row, {**row["metrics"], **_rates(row["threshold"])}))
     return out
+
+
+def labelled_words(unit: Mapping[str, Any]) -> str:
+    """How many labelled anomalies a unit learned from and how they were drawn, "10 anomalies (general)"; "" for none."""
+    if "anomalies" not in unit:
+        return ""
+    number = unit["anomalies"]["number"]
+    return f"{number} anomal{'y' if number == 1 else 'ies'} ({unit['anomalies']['draw']})"
 
 
 def _rates(threshold: Mapping[str, Any] | None) -> dict[str, float | None]:
@@ -142,7 +155,7 @@ def _lines(values: Sequence[_Value], name_of: Callable[[_Value], str]) -> list[L
     def order(group: tuple[_Key, str]) -> tuple[Any, ...]:
         # By shots, then variants and parts in the order that was asked for, the last epoch before the oracle's.
         key = group[0]
-        return key.shots, key.variant, parts.index(key.parts), key.selection != "last"
+        return key.shots, key.variant, key.anomalies, parts.index(key.parts), key.selection != "last"
 
     return [_line(key, name, groups[key, name]) for key, name in sorted(groups, key=order)]
 
@@ -163,6 +176,7 @@ def _line(key: _Key, class_name: str, members: Sequence[_Value]) -> Line:
         _once(value.unit["seed"] for value in members),
         members[0].unit["config"],
         _scores(counted),
+        key.labelled,
     )
 
 

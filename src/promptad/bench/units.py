@@ -22,13 +22,19 @@ FORMAT = "promptad unit 3"
 
 
 def measure_unit(
-    detector: Detector, variant: Variant, good: Sequence[PhotoFeatures], tests: TestSet, oracle: bool, tick: Tick
+    detector: Detector,
+    variant: Variant,
+    good: Sequence[PhotoFeatures],
+    tests: TestSet,
+    oracle: bool,
+    tick: Tick,
+    anomalies: Sequence[PhotoFeatures] = (),
 ) -> dict[str, Any]:
     """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
     began = time.perf_counter()
     selection = OracleSelection(detector, tests, variant.parts, tick) if oracle else None
     if good:
-        detector.fit_features(good, after_epoch=selection, set_threshold=False)
+        detector.fit_features(good, anomalies=anomalies, after_epoch=selection, set_threshold=False)
     fitted = time.perf_counter()
     rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
     if selection is not None:

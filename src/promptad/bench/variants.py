@@ -83,8 +83,8 @@ class Variant:
 
     @property
     def fitted_in_epochs(self) -> bool:
-        """Whether a fit on good photos has epochs to choose from."""
-        return self.entry.needs_good_photos and "epochs" in self.entry.setting_names
+        """Whether a fit on good photos has epochs to choose from, and can go back to one."""
+        return self.entry.needs_good_photos and hasattr(self.entry.build, "snapshot")
 
 
 def make_variants(

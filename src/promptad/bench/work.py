@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from promptad import __version__
+from promptad.bench.anomalies import DrawnAnomalies
 from promptad.bench.masks import Masks
 from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit
 from promptad.bench.protocol import Protocol, Unit
@@ -97,6 +98,15 @@ class _Encoded:
             self._copies[path] = self.tests.copies_of(path, photo)
         return self._copies[path]
 
+    def anomalies(self, drawn: DrawnAnomalies | None) -> tuple[list[PhotoFeatures], dict[PhotoRef, PhotoRef]]:
+        """Labelled anomalies as photos to learn from; and what the test set loses for them, copies of them too."""
+        if drawn is None:
+            return [], {}
+        removed = {record.photo: record.photo for record in drawn.removed}
+        for record in drawn.learned:
+            removed |= dict.fromkeys(self.copies(record.photo), record.photo)
+        return [self.good(record.photo) for record in drawn.learned], removed
+
 
 class ClassWork:
     """What computes units, class by class.
@@ -165,8 +175,9 @@ class ClassWork:
                     learned_from |= {
                         test: shot.photo for test in encoded.copies(shot.photo) if test not in learned_from
                     }
-                left = encoded.tests.under(conventions).without(learned_from)
-                content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self.tick)
+                faulty, removed = encoded.anomalies(planned.anomalies)
+                left = encoded.tests.under(conventions).without({**learned_from, **removed})
+                content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self.tick, faulty)
             except PromptadError as error:
                 problems.append(str(error) if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
@@ -209,6 +220,7 @@ class ClassWork:
             "test": [{"file": _name(record.photo, root), "label": record.label} for record in tests.records],
             **content,
             "problems": [*planned.problems, *tests.problems],
+            **({"anomalies": planned.anomalies.described(lambda p: _name(p, root))} if planned.anomalies else {}),
             "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in learned_from.items()],
             "seen_in_training": self._seen(planned.unit, plan.records),
             **self._made_with(),

@@ -133,14 +133,18 @@ def train_epochs(
                     progress((epoch - 1) * len(batches) + number, recipe.epochs * len(batches))
         module.eval()
         history.append(total / len(batches))
-        if not all(bool(torch.isfinite(value).all()) for value in parameters.values()):
-            raise ConfigError(f"training diverged in epoch {epoch}; use a smaller lr than {recipe.lr}")
+        _require_finite(parameters, epoch, recipe.lr)
         if checkpoint is not None:
             _keep(checkpoint, module, optimiser, parameters, history)
         if after_epoch is not None:
             after_epoch(epoch)
     module.eval()
     return history
+
+
+def _require_finite(parameters: Mapping[str, Tensor], epoch: int, lr: float) -> None:
+    if not all(bool(torch.isfinite(value).all()) for value in parameters.values()):
+        raise ConfigError(f"training diverged in epoch {epoch}; use a smaller lr than {lr}")
 
 
 def _optimiser(parameters: Any, recipe: Recipe) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
-from promptad.methods.catalogue import Facts, method_facts
+from promptad.methods.catalogue import Facts, method_facts, names_for_anomalies, require_anomalies
 from promptad.notices import notice
 from promptad.requests.asked import INPUT_RANGE, LAYOUT, FeaturesRequest, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
@@ -52,6 +52,15 @@ class EvaluateRequest(FeaturesRequest):
     )
     shots: tuple[Count, ...] = asked(
         "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
+    )
+    anomalies: tuple[Positive, ...] = asked(
+        f"Numbers of labelled anomalies that {names_for_anomalies()} learn from, with commas, e.g. 1,10; they leave the test.",
+        (),
+        commas=True,
+    )
+    anomaly_draw: Literal["general", "hard"] = asked(
+        "How they are drawn: general, of all types of damage; hard, of one type, of which no photo stays in the test.",
+        "general",
     )
     seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
     parts: tuple[str, ...] = asked(
@@ -112,6 +121,12 @@ class EvaluateRequest(FeaturesRequest):
             raise ConfigError(
                 f"{self.method[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
             )
+        for name in self.method:
+            require_anomalies(name, len(self.anomalies), "anomalies")
+        if not self.anomalies:
+            self.refuse(
+                ["anomaly_draw"], f"no labelled anomalies are drawn; give their number ({argument('anomalies')})"
+            )
         if facts:
             self._refuse_without_effect(facts)
 
@@ -122,6 +137,11 @@ class EvaluateRequest(FeaturesRequest):
         if oracle and "promptad" not in self.method:
             raise ConfigError(
                 f"{argument('oracle_test')} chooses an epoch of promptad's fit; add {argument('method', 'promptad')}"
+            )
+        if all(entry.anomalies == "unused" for entry in facts):
+            self.refuse(
+                ["anomalies"],
+                f"{named} learns nothing from labelled anomalies; leave it out, or add {argument('method', 'devnet')}",
             )
         for part in self.parts:
             known = {part for entry in METHOD_FACTS.values() for part in entry.parts}
@@ -187,10 +207,11 @@ class EvaluateRequest(FeaturesRequest):
 
         shots, measured = tuple(dict.fromkeys(self.shots)), self._conventions()
         plain = plain_variants(list(self.method), list(self.preset or ("clean",)))
-        Protocol(plain, shots, self.seeds, conventions=measured, limit=self.limit)  # before weights are loaded
+        draws: dict[str, Any] = {"limit": self.limit, "anomalies": self.anomalies, "anomaly_draw": self.anomaly_draw}
+        Protocol(plain, shots, self.seeds, conventions=measured, **draws)  # before weights are loaded
         given = read_given_shots(list(self.shots_from), records) if self.shots_from else None
         variants, base_seed, clip = self._variants()
-        protocol = Protocol(variants, shots, self.seeds, base_seed, measured, objects, given, self.limit)
+        protocol = Protocol(variants, shots, self.seeds, base_seed, measured, objects, given, **draws)
         root = self.dataset.resolve() if self.dataset.is_dir() else self.dataset.resolve().parent
         out = self.output or Path(f"evaluate-{root.name}")
         keep = int(self.feature_memory * GIB)
