@@ -287,6 +287,8 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "preset": "paper",
         "weights": ["mine.safetensors"],
         "shots": "2",
+        "anomalies": "1",
+        "anomaly_draw": "hard",
         "seeds": 1,
         "parts": "memory",
         "classes": "cup",
@@ -405,6 +407,12 @@ REFUSALS = {
     *(("evaluate clip", option) for option in ("weights", "object", "parts", "shots_from", "oracle_test")),
     *(("evaluate rwda", option) for option in ("preset", "object", "parts", "eval_size", "convention", "oracle_test")),
     ("evaluate rwda", "settings"),
+    # What they do where a method learns from labelled anomalies, `tests/bench/test_anomalies.py` shows.
+    *(
+        (f"evaluate {name}", option)
+        for name in ("promptad", "clip", "rwda")
+        for option in ("anomalies", "anomaly_draw")
+    ),
 }
 # Words of a refusal or a line that does not call the option by its name.
 WORDS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -120,10 +120,7 @@ def train_epochs(
             for number, batch in enumerate(batches, 1):
                 optimiser.zero_grad(set_to_none=True)
                 value = loss(batch)
-                value.backward()
-                if recipe.clip:
-                    torch.nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
-                optimiser.step()
+                _step(optimiser, value, parameters.values(), recipe.clip)
                 total += float(value.detach())
                 if not math.isfinite(total):
                     raise ConfigError(
@@ -140,6 +137,13 @@ def train_epochs(
             after_epoch(epoch)
     module.eval()
     return history
+
+
+def _step(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: Iterable[Tensor], clip: float) -> None:
+    loss.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_(list(parameters), clip)
+    optimiser.step()
 
 
 def _require_finite(parameters: Mapping[str, Tensor], epoch: int, lr: float) -> None:
