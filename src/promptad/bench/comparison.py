@@ -89,7 +89,7 @@ def _why_incomparable(known: Published, counts: Mapping[str, tuple[int, int, int
 
 def _beside(line: Line, known: Published, backbone: str) -> list[Beside]:
     pairs = []
-    for number in known.counterparts(line.method, line.parts, line.shots, line.config):
+    for number in known.counterparts(line.method, line.parts, line.shots, line.config, backbone):
         cell = line.cells[number.column]
         if cell is not None and known.complete(cell.classes):
             same = number.backbone == backbone
@@ -110,7 +110,8 @@ def published_rows(known: Published, shots: Sequence[int]) -> tuple[tuple[str, .
             for metric in metrics:
                 number = next((n for n in own if n.metric == metric), None)
                 cells.append("–" if number is None else spread(number.mean, number.std))
-            rows.append((method, str(k), *cells, f"{source}; {backbone}"))
+            only = ", published only" if any(number.published_only for number in own) else ""
+            rows.append((f"{method}{only}", str(k), *cells, f"{source}; {backbone}"))
     return ("method", "shots", *(METRICS[metric] for metric in metrics), "source"), rows
 
 

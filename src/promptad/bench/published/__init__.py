@@ -58,7 +58,8 @@ _FREE = ("seed", "parts")
 class Ours:
     """Whose row of an evaluation a number belongs to: method, part, and settings on top of one of the presets.
 
-    `free` are settings that may be any, because they do not touch this row.
+    `free` are settings that may be any, because they do not touch this row. `backbone` is how the name of a backbone begins that the
+    number is of, where its paper varies it; "" for any.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Ours:
     settings: Mapping[str, Any] = field(default_factory=dict)
     presets: tuple[str, ...] = ("paper", "release")
     free: tuple[str, ...] = ()
+    backbone: str = ""
 
     def configs(self) -> list[dict[str, Any]]:
         """The configs that belong to it. Raises ConfigError for settings that do not exist."""
@@ -89,7 +91,7 @@ class Number:
         shots: k; 0 for none, -1 for all training photos. mean, std: in percent; std None where none is printed.
         table: where it is printed. source, backbone: in which paper, and what it was measured with.
         listed: whether it belongs to the paper's main tables; rows of ablations do not.
-        ours: whose row it is compared with, or None.
+        ours: whose row it is compared with, or None. published_only: whether the system is in these tables alone and no method here.
     """
 
     method: str
@@ -103,6 +105,7 @@ class Number:
     backbone: str
     listed: bool
     ours: Ours | None
+    published_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,12 +175,16 @@ class Published:
             if number.metric == metric and shots in (None, number.shots) and method in (None, number.method)
         )
 
-    def counterparts(self, method: str, parts: str, shots: int, config: Mapping[str, Any]) -> list[Number]:
-        """The numbers, one or none a metric and paper, of the row of ours with this config."""
+    def counterparts(
+        self, method: str, parts: str, shots: int, config: Mapping[str, Any], backbone: str = ""
+    ) -> list[Number]:
+        """The numbers, one or none a metric and paper, of the row of ours with this config; those of towers that a paper varies
+        only where `backbone`, the name of ours, is that one."""
         fitting: dict[int, bool] = {}
         for number in self.numbers:
             if number.ours is not None and id(number.ours) not in fitting:
-                fitting[id(number.ours)] = number.ours.fits(method, parts, config)
+                same_tower = backbone.startswith(number.ours.backbone)
+                fitting[id(number.ours)] = same_tower and number.ours.fits(method, parts, config)
         return [number for number in self.numbers if number.shots == shots and fitting.get(id(number.ours), False)]
 
     def differing_counts(self, counts: Mapping[str, tuple[int, int, int]]) -> list[str]:
@@ -276,6 +283,7 @@ def _numbers(row: Mapping[str, Any], paper: Mapping[str, Any]) -> list[Number]:
                     row.get("backbone", paper["backbone"]),
                     row.get("listed", True),
                     ours,
+                    row.get("published_only", False),
                 )
             )
     return numbers
@@ -284,7 +292,12 @@ def _numbers(row: Mapping[str, Any], paper: Mapping[str, Any]) -> list[Number]:
 def _ours(entry: Mapping[str, Any]) -> Ours:
     presets = tuple(entry.get("presets", ("paper", "release")))
     return Ours(
-        entry["method"], entry.get("parts", ""), entry.get("settings", {}), presets, tuple(entry.get("free", ()))
+        entry["method"],
+        entry.get("parts", ""),
+        entry.get("settings", {}),
+        presets,
+        tuple(entry.get("free", ())),
+        entry.get("backbone", ""),
     )
 
 
