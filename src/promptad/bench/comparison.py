@@ -34,11 +34,11 @@ class Standing:
     notes: tuple[str, ...]
 
 
-def stand(units: Sequence[Mapping[str, Any]], lines: Sequence[Line], backbone: str) -> Standing:
+def stand(units: Sequence[Mapping[str, Any]], lines: Sequence[Line], backbone: str = "") -> Standing:
     """Compares finished units with what is published.
 
     Args:
-        lines: means over classes. backbone: the name of ours.
+        lines: means over classes. backbone: the name of ours; "" where each line has its own.
     """
     counts: dict[str, tuple[int, int, int]] = {}
     for unit in units:
@@ -50,12 +50,13 @@ def stand(units: Sequence[Mapping[str, Any]], lines: Sequence[Line], backbone: s
     reason = _why_incomparable(known, counts)
     if reason:
         return Standing(None, (), (f"no published numbers: {reason}",))
-    beside = tuple(pair for line in lines for pair in _beside(line, known, backbone))
+    beside = tuple(pair for line in lines for pair in _beside(line, known, backbone or line.backbone))
     shots = {line.shots for line in lines}
+    here = backbone or ", ".join(dict.fromkeys(line.backbone for line in lines))
     methods = {number.method for number in known.numbers if number.shots in shots}
     notes = [
         f"published: means over all {len(known.classes)} classes of {known.name}, in percent; each number's source and "
-        f"backbone stand beside it, here it is {backbone}"
+        f"backbone stand beside it, here it is {here}"
     ]
     alone = [line.label for line in lines if not any(pair.line is line for pair in beside)]
     if alone:

@@ -70,8 +70,12 @@ class Protocol:
             raise ConfigError(f"runs must be at least 1 and the seed at least 0; got {self.runs} and {self.base_seed}")
         if not self.shots or min(self.shots) < 0:
             raise ConfigError(f"shots must be numbers of at least 0, such as 0,1,2,4; got {self.shots}")
-        needing = [variant.method for variant in self.variants if variant.entry.needs_good_photos]
-        if needing and not any(self.shots):
+        needing = [
+            variant.method
+            for variant in self.variants
+            if variant.entry.needs_good_photos and not any(self.shots if variant.shots is None else variant.shots)
+        ]
+        if needing:
             raise ConfigError(
                 f"{needing[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
             )
@@ -85,7 +89,8 @@ class Protocol:
 
     def measured_by(self, variant: Variant) -> Conventions:
         """The conventions of a variant: its preset's, as far as none are given for all."""
-        return conventions_of(variant.method, variant.preset).changed(self.conventions)
+        own = conventions_of(variant.method, variant.preset)
+        return own.changed(self.conventions).changed(dict(variant.conventions))
 
     def oracle(self, variant: Variant) -> bool:
         """Whether the epoch is also chosen on the test set (flag F-7)."""
@@ -104,9 +109,10 @@ class Protocol:
         units = []
         for variant in self.variants:
             use = variant.entry.good_photos
-            for k in dict.fromkeys(self.shots if use != "unused" else (0,)):
+            shots = self.shots if variant.shots is None else variant.shots
+            for k in dict.fromkeys(shots if use != "unused" else (0,)):
                 if k or use != "needed":
-                    runs = self.runs if k else max(1, len(variant.seeds))
+                    runs = (variant.runs or self.runs) if k else max(1, len(variant.seeds))
                     counts = dict.fromkeys(self.anomalies) if variant.entry.learns_anomalies else (0,)
                     units += [Unit(variant, class_name, k, run, count) for count in counts for run in range(runs)]
         return units

@@ -26,12 +26,13 @@ PART_WORDS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean in [0, 1] and its sample standard deviation over runs (None for one run)."""
+    """A mean in [0, 1], its sample standard deviation over runs (None for one run), and the mean of each run."""
 
     mean: float
     std: float | None
     runs: int
     classes: tuple[str, ...]
+    by_run: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Line:
         cells: column -> cell, or None where it does not exist. class_name: "" for the mean over classes.
         classes: all classes that have units in this row. trained_on: those of them whose photos its prompts were trained
             on; no mean counts them.
-        seeds: of its runs. config: the method's, of one unit. scores: of every photo, for intervals and tests.
+        backbone: its name. seeds: of its runs. config: the method's, of one unit. scores: of every photo, for intervals and tests.
         anomalies: how many labelled ones were learned from and how they were drawn, "10 anomalies (general)"; "" for none.
     """
 
@@ -58,6 +59,7 @@ class Line:
     classes: tuple[str, ...] = ()
     name: str = ""
     trained_on: tuple[str, ...] = ()
+    backbone: str = ""
     seeds: tuple[int, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     scores: RowScores = field(default_factory=lambda: RowScores({}))
@@ -173,6 +175,7 @@ def _line(key: _Key, class_name: str, members: Sequence[_Value]) -> Line:
         _once(value.class_name for value in members),
         key.name,
         _once(value.class_name for value in members if value.contaminated),
+        str(members[0].unit.get("backbone", {}).get("name", "")),
         _once(value.unit["seed"] for value in members),
         members[0].unit["config"],
         _scores(counted),
@@ -207,7 +210,7 @@ def _cell(values: Sequence[_Value], column: str) -> Cell | None:
         return None
     means = [statistics.fmean(by_run[run] for by_run in whole.values()) for run in runs]
     std = statistics.stdev(means) if len(means) > 1 else None
-    return Cell(statistics.fmean(means), std, len(means), tuple(whole))
+    return Cell(statistics.fmean(means), std, len(means), tuple(whole), tuple(means))
 
 
 def _once(items: Iterable[Any]) -> tuple[Any, ...]:

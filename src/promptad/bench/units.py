@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from promptad.bench.pictures import save_pictures
 from promptad.bench.selection import OracleSelection
 from promptad.bench.testset import TestSet, Tick, scoring_parts, threshold_from
 from promptad.bench.variants import Variant
@@ -18,7 +19,7 @@ from promptad.learning.features import PhotoFeatures
 from promptad.methods.settings import config_dict
 from promptad.saved.prompts import Learned
 
-FORMAT = "promptad unit 3"
+FORMAT = "promptad unit 4"
 
 
 def measure_unit(
@@ -29,8 +30,13 @@ def measure_unit(
     oracle: bool,
     tick: Tick,
     anomalies: Sequence[PhotoFeatures] = (),
+    pictures: Path | None = None,
 ) -> dict[str, Any]:
-    """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds."""
+    """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds.
+
+    Args:
+        pictures: gets the maps of a few photos, see `bench.pictures`.
+    """
     began = time.perf_counter()
     selection = OracleSelection(detector, tests, variant.parts, tick) if oracle else None
     if good:
@@ -39,6 +45,8 @@ def measure_unit(
     rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
     if selection is not None:
         rows += [_row(detector, good, tests, parts, selection, tick) for parts in selection.parts]
+    if pictures is not None:
+        save_pictures(pictures, detector, tests, variant.parts)
     seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
     return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
 
@@ -78,6 +86,11 @@ def trained_on(learned: Learned | None) -> dict[str, Any] | None:
 def unit_path(folder: Path, key: str) -> Path:
     """The file of a finished unit in the folder of an evaluation."""
     return folder / "units" / f"{key}.json"
+
+
+def picture_path(folder: Path, key: str) -> Path:
+    """The file with the maps of a few photos of a unit."""
+    return folder / "maps" / f"{key}.npz"
 
 
 def read_unit(path: Path, key: str) -> dict[str, Any] | None:

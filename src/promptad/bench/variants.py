@@ -26,7 +26,9 @@ class Variant:
         method, preset: names. settings: overrides of the preset, as (key, value) pairs.
         parts: the rows that one fit gives: "text", "memory", "fused"; ("",) for methods that have no parts.
         learned: trained prompts of a method that is trained once, alike but for their seed; run r uses the r-th.
-        name: tells trained prompts of one method and preset apart; "" where there is nothing to tell apart.
+        name: tells rows of one method and preset apart: trained prompts, or settings; "" where there is nothing to tell apart.
+        shots, runs: its own, instead of the protocol's; None takes those. conventions: how this row is measured, as (key, value)
+            pairs on top of the protocol's.
     """
 
     method: str = "promptad"
@@ -35,6 +37,9 @@ class Variant:
     parts: tuple[str, ...] = ("fused",)
     learned: tuple[Learned, ...] = ()
     name: str = ""
+    shots: tuple[int, ...] | None = None
+    runs: int | None = None
+    conventions: tuple[tuple[str, Any], ...] = ()
 
     @property
     def entry(self) -> Entry:

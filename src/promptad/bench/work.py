@@ -20,11 +20,12 @@ import torch
 
 from promptad import __version__
 from promptad.bench.anomalies import DrawnAnomalies
+from promptad.bench.hardware import hardware
 from promptad.bench.masks import Masks
 from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit
 from promptad.bench.protocol import Protocol, Unit
 from promptad.bench.testset import KEEP_BYTES, TestSet, Tick, no_tick
-from promptad.bench.units import FORMAT, measure_unit, read_unit, trained_on, unit_path
+from promptad.bench.units import FORMAT, measure_unit, picture_path, read_unit, trained_on, unit_path
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
@@ -50,7 +51,7 @@ class Evaluation:
             every unit.
         root: folder of the data set, for the names in results. cache: keeps features on disk between runs.
         keep_bytes: features of one class that are kept in memory.
-        fresh: compute every unit again. progress: called with photos done and photos in all.
+        fresh: compute every unit again. pictures: keep maps of a few photos of every row's first run, in ``maps/<key>.npz``. progress: called with photos done and photos in all.
     """
 
     protocol: Protocol
@@ -62,6 +63,7 @@ class Evaluation:
     keep_bytes: int = KEEP_BYTES
     fresh: bool = False
     progress: Progress | None = None
+    pictures: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class ClassWork:
 
     Args:
         evaluation: whose units they are. files: what is known of its photo files.
-        tick: told how many photos more are encoded or scored.
+        tick: told how many photos more are encoded or scored. layouts: as another one found them.
 
     Attributes:
         layouts: how the photos of each variant of the protocol are encoded.
@@ -122,11 +124,15 @@ class ClassWork:
         ConfigError, TextError: settings that no unit can be made with.
     """
 
-    def __init__(self, evaluation: Evaluation, files: PhotoFiles, tick: Tick = no_tick) -> None:
+    def __init__(
+        self, evaluation: Evaluation, files: PhotoFiles, tick: Tick = no_tick, *, layouts: Sequence[Layout] = ()
+    ) -> None:
         self.evaluation, self.files, self.tick = evaluation, files, tick
         self.protocol, self.backbone = evaluation.protocol, evaluation.backbone
         # Settings that fail would fail in every unit: making the detectors says it once, before any work.
-        self.layouts = shared_layouts([self._detector(Unit(variant, "", 0, 0)) for variant in self.protocol.variants])
+        self.layouts = list(layouts) or shared_layouts(
+            [self._detector(Unit(variant, "", 0, 0)) for variant in self.protocol.variants]
+        )
 
     def photos(self, plan: ClassPlan) -> int:
         """Photos of a class that are still to be encoded or scored, every pass counted."""
@@ -177,13 +183,27 @@ class ClassWork:
                     }
                 faulty, removed = encoded.anomalies(planned.anomalies)
                 left = encoded.tests.under(conventions).without({**learned_from, **removed})
-                content = measure_unit(detector, variant, shots, left, self.protocol.oracle(variant), self.tick, faulty)
+                content = measure_unit(
+                    detector,
+                    variant,
+                    shots,
+                    left,
+                    self.protocol.oracle(variant),
+                    self.tick,
+                    faulty,
+                    self._pictures(planned),
+                )
             except PromptadError as error:
                 problems.append(str(error) if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
             plan.finished[planned.key] = self._write(plan, planned, content, left, learned_from)
             scored += 1
         return scored, problems
+
+    def _pictures(self, planned: PlannedUnit) -> Path | None:
+        """Where the maps of a few photos of a unit go; None where none are kept."""
+        keep = self.evaluation.pictures and planned.unit.run == 0 and planned.unit.variant.entry.facts.maps
+        return picture_path(self.evaluation.out, planned.key) if keep else None
 
     def layout(self, unit: Unit) -> Layout:
         """How the photos of a unit are encoded."""
@@ -287,6 +307,7 @@ class ClassWork:
                 "python": platform.python_version(),
             },
             "device": str(self.backbone.device),
+            "hardware": hardware(self.backbone.device),
         }
 
     def _seen(self, unit: Unit, records: Sequence[Record]) -> int:

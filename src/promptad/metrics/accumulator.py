@@ -45,6 +45,7 @@ class Result:
             anomalous.
         n_normal, n_anomalous: photos behind the image metrics.
         n_maps, n_pixels, n_regions: maps, pixels and defect regions behind the pixel metrics.
+        pro_curve: (FPR, PRO) at equal steps of the FPR up to 0.3; () where AUPRO does not exist.
         map_sizes: the distinct (height, width) of these maps, ascending: the evaluation size to report.
     """
 
@@ -67,6 +68,7 @@ class Result:
     n_pixels: int
     n_regions: int
     map_sizes: tuple[tuple[int, int], ...]
+    pro_curve: tuple[tuple[float, float], ...] = ()
 
     def values(self) -> dict[str, float | None]:
         """The nine metrics by name, in the order of :data:`METRICS`."""
@@ -245,6 +247,7 @@ class Accumulator:
             n_pixels=pixel.n_normal + pixel.n_anomalous,
             n_regions=self._counts.regions,
             map_sizes=tuple(sorted(self._sizes)),
+            pro_curve=regions.curve(),
         )
 
     def _why_no_image_metrics(self, n_normal: int, n_anomalous: int) -> str:

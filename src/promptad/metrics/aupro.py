@@ -89,6 +89,31 @@ class PooledRegions:
         value = float(ranked.weight @ area) / (self.n_regions * limit)
         return min(value, 1.0)  # the weights sum to n_regions only up to rounding
 
+    def curve(self, limit: float = 0.3, points: int = 61) -> tuple[tuple[float, float], ...]:
+        """(FPR, PRO) at equal steps of the FPR from 0 to `limit`, of the curve whose area :meth:`aupro` is; () if undefined.
+
+        Where PRO rises at one FPR, its upper end counts.
+        """
+        _check_limit(limit)
+        ranked = self.ranked
+        if not ranked.defined:
+            return ()
+        # From the largest score down: PRO after each distinct score, and the FPR at which its rise begins and ends.
+        pro = np.cumsum(ranked.weight[::-1]) / self.n_regions
+        low, high = ranked.fp_above[::-1] / ranked.n_normal, ranked.fp[::-1] / ranked.n_normal
+        before = np.concatenate([[0.0], pro[:-1]])
+        rates = np.linspace(0, limit, points)
+        values = []
+        for rate in rates:
+            place = int(np.searchsorted(high, rate, "right")) - 1  # rises that are complete at this rate
+            reached = float(pro[place]) if place >= 0 else 0.0
+            following = place + 1
+            if following < len(pro) and low[following] < rate < high[following]:
+                part = (rate - low[following]) / (high[following] - low[following])
+                reached = float(before[following] + part * (pro[following] - before[following]))
+            values.append((float(rate), min(reached, 1.0)))
+        return tuple(values)
+
     def aupro_200(self, limit: float = 0.3) -> float:
         """The 200-threshold variant, see :func:`aupro_200`."""
         _check_limit(limit)

@@ -1,0 +1,1 @@
+"""Whole benchmarks: methods on many data sets, trainings included, over several processes, and the papers' tables and figures."""

@@ -1,0 +1,371 @@
+"""Runs a benchmark: opens sets and backbones, trains, computes units over processes, and collects what every set gave.
+
+Everything that is finished lies on disk under what decides it: a benchmark that was stopped at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from promptad.bench.plan import ClassPlan, PhotoFiles
+from promptad.bench.protocol import Protocol
+from promptad.bench.run import Outcome, plan_classes
+from promptad.bench.units import read_unit, unit_path
+from promptad.bench.variants import Variant, make_variants
+from promptad.bench.work import ClassWork, Evaluation, Layout
+from promptad.clip.backbone import Backbone, load_backbone
+from promptad.data.datasets import DataSet, open_dataset
+from promptad.data.files import one_line, shown
+from promptad.data.lock import only_one
+from promptad.errors import ConfigError, DataError, PromptadError
+from promptad.learning.features import GIB, FeatureStore
+from promptad.methods.registry import find_method
+from promptad.methods.settings import config_dict
+from promptad.saved.prompts import Learned, find_learned, read_learned
+from promptad.suite.plan import Plan, RowPlan, SetPlan, row_label
+from promptad.suite.processes import Context, Job, Tick, run_jobs
+from promptad.suite.trainings import TrainingJob, training_jobs
+
+Watch = Callable[[str, int, int], None]
+"""Called with a stage ("training", "measuring"), what is done and what there is in all."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a benchmark is run; nothing here changes a number.
+
+    Attributes:
+        out: folder of the results. store: keeps features on disk. keep_bytes: features of a class that are kept in memory.
+        processes: how many work at once. devices: where they run, in turn. precision: of the towers. fresh: compute all anew.
+        weights: name of a backbone in the plan -> the name, file or folder to take for it.
+    """
+
+    out: Path
+    store: FeatureStore | None = None
+    keep_bytes: int = 2 * GIB
+    processes: int = 1
+    devices: tuple[str, ...] = ()
+    precision: Any = "fp32"
+    fresh: bool = False
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class SetResult:
+    """What was measured on one data set.
+
+    Attributes:
+        plan, data: the set. outcome: its units, in the order of the plan's rows. protocols: one a backbone.
+    """
+
+    plan: SetPlan
+    data: DataSet
+    outcome: Outcome = field(default_factory=Outcome)
+    protocols: list[tuple[Protocol, Backbone]] = field(default_factory=list)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The means that it counts in."""
+        facts = self.data.facts
+        return self.plan.groups or ((facts.domain,) if facts is not None and facts.domain != "other" else ())
+
+
+@dataclass
+class SuiteResult:
+    """What a benchmark gave: each set's results, lines on what could not be done, and how many trainings and units were made."""
+
+    plan: Plan
+    sets: list[SetResult] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    trained: int = 0
+    scored: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One set under one backbone; `make` gives the evaluation with that backbone as another process has it."""
+
+    result: SetResult
+    make: Callable[..., Evaluation]
+    evaluation: Evaluation
+    layouts: list[Layout]
+    plans: list[ClassPlan]
+
+
+@dataclass(frozen=True)
+class UnitsJob:
+    """Some pending units of one class; see `processes.Job`."""
+
+    title: str
+    part: int
+    plan: ClassPlan
+    first: int
+    cost: int
+
+    def run(self, context: Context, tick: Tick) -> tuple[int, list[str]]:
+        """Computes them; how many, and a line for each that could not be."""
+        evaluation, layouts, backbone = context.shared[self.part]
+        work = ClassWork(evaluation(backbone=context.backbone(backbone)), PhotoFiles(), tick, layouts=layouts)
+        return work.compute(self.plan, first=self.first)
+
+
+def run_suite(plan: Plan, options: Options, watch: Watch | None = None) -> SuiteResult:
+    """Runs a benchmark to its end, or goes on with it.
+
+    Raises:
+        ConfigError: settings that no row can have. DataError: another run is at work in the folder, it cannot be written, or no
+            set can be read. WeightsError: a backbone that is not there.
+    """
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{shown(options.out)}: cannot be made a folder ({one_line(error)}); choose another") from error
+    with only_one(options.out):
+        return _SuiteRun(plan, options, watch or (lambda *_: None)).execute()
+
+
+class _SuiteRun:
+    """The state of one run."""
+
+    def __init__(self, plan: Plan, options: Options, watch: Watch) -> None:
+        self.plan, self.options, self.watch = plan, options, watch
+        self.result = SuiteResult(plan)
+        self.sets: dict[str, DataSet] = {}
+        self.backbones: dict[str, Backbone] = {}
+
+    def execute(self) -> SuiteResult:
+        check_rows(self.plan)  # before anything is loaded
+        self._open()
+        files = self._train()
+        parts = self._parts(files)
+        self._measure(parts)
+        self._collect(parts)
+        return self.result
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        for entry in self.plan.sets:
+            try:
+                data = open_dataset(entry.path, entry.layout, entry.normal)
+                self.sets[entry.title] = _of_classes(data, entry)
+            except PromptadError as error:
+                self._problem(f"{entry.title}: not measured: {error}")
+        if not self.sets:
+            raise DataError(f"no data set can be read; first: {self.result.problems[0]}")
+        for name in dict.fromkeys(self.plan.backbone_of(row) for row in self.plan.rows):
+            device = self.options.devices[0] if self.options.devices else "cpu"
+            place = self.options.weights.get(name, self.options.weights.get("*", name))
+            self.backbones[name] = load_backbone(place, precision=self.options.precision, device=device)
+
+    def _problem(self, line: str) -> None:
+        if line not in self.result.problems:
+            self.result.problems.append(line)
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def _train(self) -> dict[tuple[int, str], list[TrainingJob]]:
+        """Trains what rows need; (number of the row, set) -> its trainings."""
+        needed: dict[tuple[int, str], list[TrainingJob]] = {}
+        folder = self.options.out / "trained"
+        for number, row in enumerate(self.plan.rows):
+            for name in self._sets_of(row) if row.train is not None else ():
+                backbone = self.plan.backbone_of(row)
+                own = (backbone, self.backbones[backbone])
+                try:
+                    needed[number, name] = training_jobs(row, name, self.sets, own, folder, self.options.store)
+                except (ConfigError, DataError, KeyError) as error:
+                    reason = f"the set {error} cannot be read" if isinstance(error, KeyError) else str(error)
+                    self._problem(f"{name}: {row_label(row)} not measured: {reason}")
+        jobs = {job.path: job for of_row in needed.values() for job in of_row}
+        if jobs:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.result.trained = sum(not path.exists() for path in jobs)
+            for done in self._run(list(jobs.values()), {}, "training"):
+                for line in done.result or []:
+                    self._problem(f"{done.job.title}: left out: {line}")
+                if done.error:
+                    self._problem(f"{done.job.title}: {done.error}")
+        return needed
+
+    def _sets_of(self, row: RowPlan) -> list[str]:
+        return [name for name in self.sets if not row.sets or name in row.sets]
+
+    def _run(self, jobs: Sequence[Job], shared: Any, stage: str) -> list[Any]:
+        total, done = sum(job.cost for job in jobs), 0
+
+        def tick(more: int) -> None:
+            nonlocal done
+            done = min(total, done + more)
+            self.watch(stage, done, total)
+
+        context = Context(dict(self.backbones), shared)
+        return run_jobs(jobs, context, processes=self.options.processes, devices=self.options.devices, tick=tick)
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def _parts(self, files: Mapping[tuple[int, str], list[TrainingJob]]) -> list[_Part]:
+        parts = []
+        for entry in self.plan.sets:
+            if entry.title not in self.sets:
+                continue
+            result = SetResult(entry, self.sets[entry.title])
+            self.result.sets.append(result)
+            for name, backbone in self.backbones.items():
+                variants = self._variants(entry.title, name, files)
+                if not variants:
+                    continue
+                protocol = self._protocol(entry, result.data, variants)
+                result.protocols.append((protocol, backbone))
+                parts.append(self._part(result, protocol, backbone))
+        return parts
+
+    def _variants(
+        self, set_name: str, backbone: str, files: Mapping[tuple[int, str], list[TrainingJob]]
+    ) -> tuple[Variant, ...]:
+        """The rows of a set under one backbone."""
+        variants: list[Variant] = []
+        for number, row in enumerate(self.plan.rows):
+            if self.plan.backbone_of(row) != backbone or set_name not in self._sets_of(row):
+                continue
+            try:
+                learned = self._learned(row, backbone, files.get((number, set_name)))
+                several = len(self.backbones) > 1
+                variants += row_variants(row, learned, f"on {self.backbones[backbone].name}" if several else "")
+            except PromptadError as error:
+                self._problem(f"{set_name}: {row_label(row)} not measured: {error}")
+        return tuple(variants)
+
+    def _learned(self, row: RowPlan, backbone: str, jobs: list[TrainingJob] | None) -> list[Learned]:
+        entry = find_method(row.method)
+        if not entry.trained:
+            return []
+        if row.train is not None:
+            missing = [job for job in jobs or () if not job.path.exists()]
+            if not jobs or missing:
+                raise DataError(f"{missing[0].title if missing else 'its training'} did not end well")
+            return [read_learned(job.path) for job in jobs]
+        if row.weights:
+            return [read_learned(path) for path in row.weights]
+        return [find_learned(row.method, self.backbones[backbone])]
+
+    def _protocol(self, entry: SetPlan, data: DataSet, variants: tuple[Variant, ...]) -> Protocol:
+        plan, classes = self.plan, {record.class_name for record in data.records}
+        objects = dict.fromkeys(classes, entry.object) if entry.object else {}
+        return Protocol(variants, plan.shots, plan.seeds, plan.seed, plan.convention, objects, None, plan.limit)
+
+    def _part(self, result: SetResult, protocol: Protocol, backbone: Backbone) -> _Part:
+        options, data = self.options, result.data
+        make = partial(
+            Evaluation,
+            protocol,
+            data.records,
+            out=options.out,
+            root=data.root,
+            cache=options.store,
+            keep_bytes=options.keep_bytes,
+            fresh=options.fresh,
+            pictures=True,
+        )
+        evaluation = make(backbone=backbone)
+        work = ClassWork(evaluation, PhotoFiles())
+        return _Part(result, make, evaluation, work.layouts, plan_classes(evaluation, work.files, result.outcome))
+
+    def _measure(self, parts: Sequence[_Part]) -> None:
+        names = {id(backbone): name for name, backbone in self.backbones.items()}
+        shared = [(part.make, part.layouts, names[id(part.evaluation.backbone)]) for part in parts]
+        jobs: list[UnitsJob] = []
+        for number, part in enumerate(parts):
+            work = ClassWork(part.evaluation, PhotoFiles(), layouts=part.layouts)
+            for plan in part.plans:
+                jobs += self._jobs(number, part, plan, work)
+        for done in self._run(jobs, shared, "measuring"):
+            part = parts[done.job.part]
+            scored, lines = done.result or (0, [done.error])
+            self.result.scored += scored
+            for line in lines:
+                part.result.outcome.fail(done.job.plan.name, line)
+
+    def _jobs(self, number: int, part: _Part, plan: ClassPlan, work: ClassWork) -> list[UnitsJob]:
+        """The pending units of a class, one job for each layout: its photos are encoded once. Several processes share a
+        layout where each photo is encoded by one of them and read from the disk by the others."""
+        by_layout: dict[Layout, list[Any]] = {}
+        for planned in plan.pending:
+            by_layout.setdefault(work.layout(planned.unit), []).append(planned)
+        jobs = []
+        for units in by_layout.values():
+            share = self.options.store is not None and self.options.processes > 1
+            pieces = min(len(units), self.options.processes) if share else 1
+            for piece in range(pieces):
+                own = replace(plan, planned=units[piece::pieces], finished={}, failures=[])
+                title = f"{part.result.plan.title}, {plan.name}"
+                jobs.append(UnitsJob(title, number, own, piece * len(plan.tests) // pieces, work.photos(own)))
+        return jobs
+
+    def _collect(self, parts: Sequence[_Part]) -> None:
+        """Reads the finished units of every set, in the order of the plan's rows."""
+        order = [label for row in self.plan.rows for label in [row_label(row)]]
+        for part in parts:
+            for plan in part.plans:
+                for planned in plan.planned:
+                    content = read_unit(unit_path(self.options.out, planned.key), planned.key)
+                    if content is not None:
+                        plan.finished[planned.key] = content
+            part.result.outcome.collect(part.plans)
+        for result in self.result.sets:
+            self.result.reused += result.outcome.reused
+            classes = list(dict.fromkeys(record.class_name for record in result.data.records))
+            result.outcome.units.sort(key=lambda unit: (_row_number(unit, order), classes.index(unit["class"])))
+
+
+def _row_number(unit: Mapping[str, Any], order: Sequence[str]) -> int:
+    name = str(unit["name"]).removesuffix(f"on {unit['backbone']['name']}").rstrip(", ")
+    label = f"{unit['method']} {unit['preset']}{f', {name}' if name else ''}"
+    return order.index(label) if label in order else len(order)
+
+
+def _of_classes(data: DataSet, entry: SetPlan) -> DataSet:
+    """A set with the classes that are asked for. Raises DataError for one that it has not."""
+    known = {record.class_name for record in data.records}
+    for name in entry.classes:
+        if name not in known:
+            raise DataError(f"the set has no class {name!r}; it has {', '.join(sorted(known))}")
+    kept = tuple(record for record in data.records if not entry.classes or record.class_name in entry.classes)
+    return replace(data, records=kept)
+
+
+def check_rows(plan: Plan) -> None:
+    """Refuses settings of rows before anything is loaded. Raises ConfigError, which names the row."""
+    for row in plan.rows:
+        try:
+            find_method(row.method).make_config(row.preset, **row.settings)
+            [variant, *_] = make_variants([row.method], [row.preset], row.settings, row.parts) or [None]
+            if variant is not None:
+                Protocol((replace(variant, **_own(row)),), plan.shots, plan.seeds, conventions=plan.convention)
+        except ConfigError as error:
+            raise ConfigError(f"{plan.source}: {row_label(row)}: {error}") from error
+
+
+def _own(row: RowPlan) -> dict[str, Any]:
+    return {"shots": row.shots, "runs": row.seeds, "conventions": tuple(row.convention.items())}
+
+
+def row_variants(row: RowPlan, learned: Sequence[Learned], suffix: str = "") -> list[Variant]:
+    """A row as an evaluation takes it. `suffix` is added to its name."""
+    settings = dict(row.settings)
+    if row.train is not None and learned:
+        # Trainings are shared by rows that differ in what may be chosen afterwards; each row has its own choice.
+        entry, file = find_method(row.method), learned[0]
+        own, there = (config_dict(c) for c in (entry.make_config(row.preset, **settings), file.make_config({})))
+        settings |= {key: own[key] for key in entry.free if key in own and own[key] != there[key]}
+        settings.pop("seed", None)
+    variants = make_variants([row.method], [row.preset], settings, row.parts, learned)
+    return [
+        replace(variant, name=", ".join(word for word in (row.name, variant.name, suffix) if word), **_own(row))
+        for variant in variants
+    ]
