@@ -263,14 +263,15 @@ def selected(line: Line) -> str:
 
 def text(report: Report) -> str:
     """The report for a terminal: aligned columns, no drawing."""
-    lines = [report.title, *_aligned([(name, words) for name, words in report.header])]
+    lines = [report.title, *aligned([(name, words) for name, words in report.header])]
     for table in tables(report, full=False):
         short = tuple(name.replace(F1, "F1-max*") for name in table.columns)
-        lines += ["", table.title, *_aligned([short, *table.rows])]
+        lines += ["", table.title, *aligned([short, *table.rows])]
     return "\n".join([*lines, "", *("* " + line if line == notes.F1_NOTE else "- " + line for line in report.footer)])
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines whose columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -283,15 +284,14 @@ def markdown(report: Report) -> str:
         *(f"- {name}: {_escape(words)}" for name, words in report.header),
     ]
     for table in tables(report, full=True):
-        lines += [
-            "",
-            f"## {_escape(table.title)}",
-            "",
-            _row(table.columns),
-            _row(["---"] * len(table.columns)),
-        ]
-        lines += [_row(row) for row in table.rows]
+        lines += ["", *markdown_table(table)]
     return "\n".join([*lines, "", "## Notes", "", *(f"- {_escape(line)}" for line in report.footer), ""])
+
+
+def markdown_table(table: Table) -> list[str]:
+    """The lines of one table under its title."""
+    rows = [_row(row) for row in (table.columns, ["---"] * len(table.columns), *table.rows)]
+    return [f"## {_escape(table.title)}", "", *rows]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -237,11 +237,11 @@ class ClassWork:
             "good_photos": self._manifest(planned, root),
             "photos": self._counts(plan),
             "limit": self.protocol.limit,
-            "test": [{"file": _name(record.photo, root), "label": record.label} for record in tests.records],
+            "test": [{"file": photo_name(record.photo, root), "label": record.label} for record in tests.records],
             **content,
             "problems": [*planned.problems, *tests.problems],
-            **({"anomalies": planned.anomalies.described(lambda p: _name(p, root))} if planned.anomalies else {}),
-            "learned_from": [[_name(test, root), _name(shot, root)] for test, shot in learned_from.items()],
+            **({"anomalies": planned.anomalies.described(lambda p: photo_name(p, root))} if planned.anomalies else {}),
+            "learned_from": [[photo_name(test, root), photo_name(shot, root)] for test, shot in learned_from.items()],
             "seen_in_training": self._seen(planned.unit, plan.records),
             **self._made_with(),
         }
@@ -317,10 +317,10 @@ class ClassWork:
         return sum(self.files.hash_or_none(record.photo) in known for record in records) if known else 0
 
 
-def _name(photo: PhotoRef, root: Path | None) -> str:
+def photo_name(photo: PhotoRef, root: Path | None) -> str:
     """A photo's name in results: inside the data set's folder, else its whole path; of a part with ``#`` and its rule."""
     if isinstance(photo, FilePart):
-        return f"{_name(photo.path, root)}#{photo.rule}"
+        return f"{photo_name(photo.path, root)}#{photo.rule}"
     absolute = Path(os.path.abspath(photo))
     return (absolute.relative_to(root) if root is not None and absolute.is_relative_to(root) else absolute).as_posix()
 

@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
     import typer
 
-    from promptad.cli import damage, data, demo, evaluate, fit, inspect, models, train
+    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, train
 
     app = typer.Typer(
         name="promptad",
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     app.command("inspect")(inspect.inspect)
     app.command("train")(train.train)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("bench")(bench.bench)
     app.command("damage")(damage.damage)
     app.command("demo")(demo.demo)
     app.add_typer(data.app, name="data", help="Look through a data set, write it as a list or for a server.")

@@ -17,7 +17,8 @@ from promptad.bench.run import Outcome, plan_classes
 from promptad.bench.units import read_unit, unit_path
 from promptad.bench.variants import Variant, make_variants
 from promptad.bench.work import ClassWork, Evaluation, Layout
-from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.architecture import Activation
+from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.data.datasets import DataSet, open_dataset
 from promptad.data.files import one_line, shown
 from promptad.data.lock import only_one
@@ -40,7 +41,7 @@ class Options:
 
     Attributes:
         out: folder of the results. store: keeps features on disk. keep_bytes: features of a class that are kept in memory.
-        processes: how many work at once. devices: where they run, in turn. precision: of the towers. fresh: compute all anew.
+        processes: how many work at once. devices: where they run, in turn. precision, activation: of the towers. fresh: compute all anew.
         weights: name of a backbone in the plan -> the name, file or folder to take for it.
     """
 
@@ -49,7 +50,8 @@ class Options:
     keep_bytes: int = 2 * GIB
     processes: int = 1
     devices: tuple[str, ...] = ()
-    precision: Any = "fp32"
+    precision: Precision = "fp32"
+    activation: Activation | None = None
     fresh: bool = False
     weights: Mapping[str, str] = field(default_factory=dict)
 
@@ -161,7 +163,9 @@ class _SuiteRun:
         for name in dict.fromkeys(self.plan.backbone_of(row) for row in self.plan.rows):
             device = self.options.devices[0] if self.options.devices else "cpu"
             place = self.options.weights.get(name, self.options.weights.get("*", name))
-            self.backbones[name] = load_backbone(place, precision=self.options.precision, device=device)
+            self.backbones[name] = load_backbone(
+                place, precision=self.options.precision, device=device, activation=self.options.activation
+            )
 
     def _problem(self, line: str) -> None:
         if line not in self.result.problems:

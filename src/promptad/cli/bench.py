@@ -1,0 +1,41 @@
+"""`promptad bench`: methods on many data sets, trainings included, over several processes."""
+
+from __future__ import annotations
+
+from promptad.cli.console import Failures, progress_stages, say
+from promptad.cli.takes import takes
+from promptad.requests.benchmarking import BenchRequest
+
+
+@takes(BenchRequest, arguments=("plan",))
+def bench(request: BenchRequest) -> None:
+    """Measure many methods on many data sets in one run, with tables over all of them.
+
+    Features of a photo are computed once for all methods that share them. What is finished is kept: after Ctrl-C, a crash
+    or a power cut, the same command goes on where it stopped and gives the same tables.
+    """
+    if request.dry_run:
+        from promptad.suite.dry import dry_lines
+
+        for line in dry_lines(request.read_plan()):
+            say(line)
+        return
+    failures = Failures()
+    with progress_stages("training", "measuring (photos)") as (training, measuring):
+
+        def watch(stage: str, done: int, total: int) -> None:
+            (training if stage == "training" else measuring)(done, total)
+
+        made = request.run(watch=watch)
+    for line in made.lines:
+        failures(line)
+    from promptad.suite.overview import overview_tables, plain_text
+
+    for table in overview_tables(made.result, ("image_auroc", "pixel_auroc")):
+        say(plain_text(table))
+        say()
+    result = made.result
+    say(f"trained    {result.trained} prompts")
+    say(f"units      {result.scored} computed, {result.reused} from an earlier run, in {request.out / 'units'}")
+    say(f"files      {', '.join(str(path) for path in made.files)}")
+    failures.end()

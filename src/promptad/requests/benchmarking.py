@@ -1,0 +1,144 @@
+"""A request to run a whole benchmark: `promptad bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptad.annotations import Count, Positive
+from promptad.errors import ConfigError
+from promptad.inputs import argument
+from promptad.methods.catalogue import FACTS, method_facts
+from promptad.requests.asked import FeaturesRequest, asked, require_file
+
+if TYPE_CHECKING:
+    from promptad.suite.plan import Plan
+    from promptad.suite.run import SuiteResult
+
+_OF_FLAGS = ("on", "method", "preset", "shots", "seeds", "limit", "convention")
+
+
+@dataclass(frozen=True)
+class BenchRequest(FeaturesRequest):
+    """Methods on many data sets, in one run that can be stopped at any moment."""
+
+    plan: Path | None = asked(
+        "TOML file that names sets and rows (docs, Benchmarks of many sets), instead of the options for them.",
+        None,
+        place="argument",
+    )
+    on: tuple[Path, ...] = asked("Data set: its folder, or a list; repeat for more.", ())
+    method: tuple[str, ...] = asked(f"{', '.join(FACTS)}; several with commas.", (), commas=True)
+    preset: tuple[str, ...] = asked("Presets of each method, with commas.", ("clean",), commas=True)
+    shots: tuple[Count, ...] = asked(
+        "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
+    )
+    seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
+    limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
+    convention: Mapping[str, Any] = asked(
+        "How all rows are measured, as in promptad evaluate: eval_size=400, masks=nearest, ...; repeat for more.", {}
+    )
+    weights: tuple[str, ...] = asked(
+        "Where the weights of a backbone of the plan lie, NAME=PATH; one PATH alone is taken for all; repeat for more.",
+        (),
+    )
+    processes: Positive = asked("How many processes work at once; of several devices (--device cuda:0,cuda:1) each takes one in turn.", 1)
+    output: Path | None = asked("Folder for all results. Default: ./bench-PLAN.", None, option="-o --output")
+    fresh: bool = asked("Compute everything again, whatever an earlier run left.", False)
+    dry_run: bool = asked("Say what would be trained and measured, and stop.", False)
+    command: str = asked("For the page.", "", place="hidden")
+
+    def check(self) -> None:
+        """Either a file or options say what is measured."""
+        super().check()
+        if self.plan is not None:
+            self.refuse(_OF_FLAGS, f"the plan {self.plan} says what is measured; change it there, or leave it out")
+        elif not self.on or not self.method:
+            raise ConfigError(
+                f"nothing to measure; give a plan, or data sets ({argument('on')}) and methods ({argument('method')})"
+            )
+        for name in self.method:
+            method_facts(name)
+        self._weights()
+
+    def _weights(self) -> dict[str, str]:
+        """Name of a backbone -> what is taken for it; "*" for all others."""
+        places: dict[str, str] = {}
+        for given in self.weights:
+            name, equals, place = given.partition("=")
+            key = name if equals else "*"
+            if key in places or (equals and not place):
+                raise ConfigError(f"{argument('weights', given)}: expected NAME=PATH, each name once")
+            places[key] = place if equals else given
+        return places
+
+    def read_plan(self) -> Plan:
+        """What is measured. Raises ConfigError where the file, or a row, cannot be."""
+        from promptad.suite.plan import plan_of_flags, read_plan
+
+        if self.plan is not None:
+            require_file(self.plan, "plan")
+            plan = read_plan(self.plan)
+        else:
+            common = {name: getattr(self, name) for name in ("shots", "seeds", "limit", "convention")}
+            title = ", ".join(path.resolve().name for path in self.on)
+            plan = plan_of_flags(title, self.on, self.method, self.preset, **common)
+        return replace(plan, backbone=self.backbone) if self.backbone is not None else plan
+
+    @property
+    def out(self) -> Path:
+        """Folder of the results."""
+        name = self.plan.stem if self.plan is not None else "-".join(path.resolve().name for path in self.on)
+        return self.output or Path(f"bench-{name}")
+
+    def run(self, *, watch: Callable[[str, int, int], None] | None = None) -> Benchmarked:
+        """Runs the benchmark, or goes on with it, and writes all its files.
+
+        Args:
+            watch: called with a stage ("training", "measuring"), what is done and what there is in all.
+
+        Raises:
+            PromptadError: whatever stops the run.
+        """
+        from promptad.data.lock import prepared_folder
+        from promptad.learning.features import GIB
+
+        plan = self.read_plan()
+        from promptad.suite.files import write_suite
+        from promptad.suite.run import Options, check_rows, run_suite
+
+        check_rows(plan)
+        options = Options(
+            self.out,
+            self.feature_store(),
+            int(self.feature_memory * GIB),
+            self.processes,
+            tuple(name.strip() for name in self.device.split(",")),
+            self.precision or "fp32",
+            self.activation,
+            self.fresh,
+            self._weights(),
+        )
+        with prepared_folder(self.out):
+            result = run_suite(plan, options, watch)
+            return Benchmarked(result, write_suite(result, self.out, self.command))
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """What a benchmark gave, and its files."""
+
+    result: SuiteResult
+    files: list[Path]
+
+    @property
+    def lines(self) -> list[str]:
+        """One for everything that could not be measured, and every photo that could not be used."""
+        failures = [
+            f"{of_set.plan.title}: {line}"
+            for of_set in self.result.sets
+            for line in [*(failure.reason for failure in of_set.outcome.failures), *of_set.outcome.problems]
+        ]
+        return [*self.result.problems, *failures]

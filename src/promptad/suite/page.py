@@ -1,0 +1,183 @@
+"""One self-contained HTML page for a benchmark: tables, histograms of scores, ROC and PRO curves, and maps side by side."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from promptad import __version__
+from promptad.bench.pictures import read_pictures
+from promptad.bench.summary import PART_WORDS
+from promptad.bench.tables import Report, Table, tables
+from promptad.bench.units import picture_path
+from promptad.bench.work import photo_name
+from promptad.data.files import write_atomic
+from promptad.data.photos import read_mask, read_photo
+from promptad.data.records import Record
+from promptad.errors import PromptadError
+from promptad.report.heatmap import overlay
+from promptad.report.histogram import histogram_svg
+from promptad.report.thumbnails import small, thumbnail
+from promptad.suite import plots
+from promptad.suite.run import SetResult, SuiteResult
+
+_EDGE = 150
+# Rows whose curves and histograms are drawn, of one set and one k; more make neither readable.
+_DRAWN = 24
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One photo with its mask and its maps: (caption, data URI) each."""
+
+    name: str
+    pictures: tuple[tuple[str, str], ...]
+
+
+def write_page(
+    result: SuiteResult, over: Sequence[Table], reports: Mapping[str, Report], out: Path, command: str = ""
+) -> Path:
+    """Writes ``report.html``. Raises DataError where it cannot be written."""
+    sections = [
+        _section(of_set, reports[of_set.plan.title], out) for of_set in result.sets if of_set.plan.title in reports
+    ]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = files("promptad.suite").joinpath("page.html.j2").read_text(encoding="utf-8")
+    style = files("promptad.suite").joinpath("page.css").read_text(encoding="utf-8")
+    page = environment.from_string(source).render(
+        title=result.plan.title,
+        version=__version__,
+        command=command,
+        style=Markup(style),
+        overview=over,
+        sections=sections,
+        problems=result.problems,
+    )
+    write_atomic(out / "report.html", page)
+    return out / "report.html"
+
+
+def _section(of_set: SetResult, report: Report, out: Path) -> dict[str, Any]:
+    drawn = plots.available()
+    return {
+        "title": report.title,
+        "header": report.header,
+        "tables": tables(report, full=True),
+        "footer": report.footer,
+        "histograms": list(_histograms(of_set)),
+        "curves": [Markup(svg) for svg in _curves(of_set)] if drawn else [],
+        "strips": list(_strips(of_set, out)),
+    }
+
+
+def _named(of_set: SetResult) -> Iterator[tuple[str, int, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]]:
+    """Each row of a set: its label, k, and (unit, row) of its classes and runs; the last epoch alone."""
+    groups: dict[tuple[str, int], list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
+    for unit in of_set.outcome.units:
+        for row in unit["rows"]:
+            if row["selection"] == "last":
+                words = (f"{unit['method']} {unit['preset']}", unit["name"], PART_WORDS.get(row["parts"], row["parts"]))
+                label = ", ".join(word for word in words if word)
+                groups.setdefault((label, unit["shots"]), []).append((unit, row))
+    for (label, shots), members in groups.items():
+        yield label, shots, members
+
+
+def _histograms(of_set: SetResult) -> Iterator[tuple[str, Markup]]:
+    """Scores of the first run, all classes together, of each row."""
+    for label, shots, members in list(_named(of_set))[:_DRAWN]:
+        scores, labels = [], []
+        for unit, row in members:
+            if unit["run"] == 0:
+                scores += row["scores"]
+                labels += [photo["label"] for photo in unit["test"]]
+        if scores:
+            yield f"{label}, {shots} shots", Markup(histogram_svg(scores, labels))
+
+
+def _curves(of_set: SetResult) -> Iterator[str]:
+    """ROC of image scores and PRO over the false-positive rate of pixels, mean over classes and runs, one figure each k."""
+    rows = list(_named(of_set))
+    for shots in dict.fromkeys(k for _, k, _ in rows):
+        roc: dict[str, plots.Points] = {}
+        pro: dict[str, plots.Points] = {}
+        for label, k, members in rows:
+            if k != shots:
+                continue
+            image = [curve for unit, row in members if (curve := _roc(unit, row))]
+            region = [row["pro_curve"] for _, row in members if row["pro_curve"]]
+            if image and len(roc) < _DRAWN:
+                roc[label] = plots.mean_curve(image)
+            if region and len(pro) < _DRAWN:
+                pro[label] = plots.mean_curve(region, 61)
+        where = f"{of_set.plan.title}, {shots} shots"
+        if roc:
+            yield plots.lines_svg(roc, "false alarm rate", "share found", f"ROC of photos: {where}", limits=(0, 1))
+        if pro:
+            name = f"Per-region overlap: {where}"
+            yield plots.lines_svg(pro, "false-positive rate of pixels", "PRO", name, limits=(0, 0.3))
+
+
+def _roc(unit: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[float, float]]:
+    pairs = [(p["label"], s) for p, s in zip(unit["test"], row["scores"], strict=True) if p["label"] is not None]
+    labels = [label for label, _ in pairs]
+    return plots.roc_points(labels, [score for _, score in pairs]) if len(set(labels)) == 2 else []
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+
+def _strips(of_set: SetResult, out: Path) -> Iterator[Strip]:
+    """Photo, mask and each row's map, of a few photos a class."""
+    root = of_set.data.root.resolve()
+    root = root if root.is_dir() else root.parent
+    known = {photo_name(record.photo, root): record for record in of_set.data.records}
+    maps: dict[str, list[tuple[str, NDArray[np.float32], tuple[float, float]]]] = {}
+    for label, shots, members in _named(of_set):
+        for unit, row in members:
+            if unit["run"] != 0:
+                continue
+            stored = read_pictures(picture_path(out, unit["key"]))
+            own = {number: values for (parts, number), values in stored.items() if parts == row["parts"]}
+            scale = _scale(list(own.values()))
+            for number, values in own.items():
+                maps.setdefault(unit["test"][number]["file"], []).append((f"{label}, {shots} shots", values, scale))
+    for name, drawn in maps.items():
+        if name in known:
+            try:
+                yield Strip(name, tuple(_pictures(known[name], drawn)))
+            except PromptadError:
+                continue  # it was read for the numbers, and lies there no more
+
+
+def _scale(values: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Where the colours of one row's maps begin and end: the median and the maximum of the shown photos of a class."""
+    if not values:
+        return 0.0, 1.0
+    low = statistics.median(float(np.median(v)) for v in values)
+    high = max(float(v.max()) for v in values)
+    return (low, high) if high > low else (low, low + 1e-6 + abs(low) * 1e-3)
+
+
+def _pictures(
+    record: Record, drawn: Sequence[tuple[str, NDArray[np.float32], tuple[float, float]]]
+) -> Iterator[tuple[str, str]]:
+    photo = small(read_photo(record.photo), _EDGE)
+    size = photo.shape[:2]
+    yield ("good" if record.label == 0 else record.defect_type or "anomalous"), thumbnail(photo).uri
+    if record.mask is not None:
+        mask = Image.fromarray(read_mask(record.mask)).convert("L").resize(size[::-1], Image.Resampling.NEAREST)
+        yield "mask", thumbnail(np.repeat((np.asarray(mask) > 0)[..., None] * np.uint8(255), 3, axis=2)).uri
+    for label, values, (low, high) in drawn:
+        large = Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR)
+        yield label, thumbnail(overlay(photo, np.asarray(large), low, high, desaturate=0.7)).uri
