@@ -44,7 +44,9 @@ class BenchRequest(FeaturesRequest):
         "Where the weights of a backbone of the plan lie, NAME=PATH; one PATH alone is taken for all; repeat for more.",
         (),
     )
-    processes: Positive = asked("How many processes work at once; of several devices (--device cuda:0,cuda:1) each takes one in turn.", 1)
+    processes: Positive = asked(
+        "How many processes work at once; of several devices (--device cuda:0,cuda:1) each takes one in turn.", 1
+    )
     output: Path | None = asked("Folder for all results. Default: ./bench-PLAN.", None, option="-o --output")
     fresh: bool = asked("Compute everything again, whatever an earlier run left.", False)
     dry_run: bool = asked("Say what would be trained and measured, and stop.", False)

@@ -1,0 +1,227 @@
+"""Whole benchmarks: the same numbers as an evaluation, over processes, after kills, with trainings, and what cannot be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from promptad.bench.protocol import Protocol
+from promptad.bench.run import Evaluation, run
+from promptad.bench.variants import make_variants
+from promptad.clip.backbone import load_backbone
+from promptad.data.datasets import load_dataset
+from promptad.errors import ConfigError, DataError
+from promptad.learning.features import FeatureStore
+from promptad.suite.dry import dry_lines
+from promptad.suite.files import write_suite
+from promptad.suite.plan import Plan, read_plan
+from promptad.suite.run import Options, SuiteResult, run_suite
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def bench(plan: Plan, out: Path, weights: Path, **more: object) -> SuiteResult:
+    options = Options(
+        out, FeatureStore(out.parent / "features"), activation="quick_gelu", weights={"tiny": str(weights)}
+    )
+    return run_suite(plan, replace(options, **more))  # type: ignore[arg-type]
+
+
+def numbers(result: SuiteResult) -> dict[tuple, dict]:
+    return {
+        (of_set.plan.title, u["method"], u["name"], u["class"], u["shots"], u["run"]): u["rows"][0]["metrics"]
+        for of_set in result.sets
+        for u in of_set.outcome.units
+    }
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench") / "out"
+
+
+@pytest.fixture(scope="module")
+def result(plan_file: Path, out: Path, weights: Path) -> SuiteResult:
+    """The plan, run once; what other tests find in `out`."""
+    return bench(read_plan(plan_file), out, weights)
+
+
+def test_every_row_is_measured_on_every_set(result: SuiteResult):
+    assert result.problems == [] and not any(of_set.outcome.failures for of_set in result.sets)
+    rows = {(u[1], u[2], u[4]) for u in numbers(result)}
+    assert rows == {
+        ("clip", "", 0),
+        ("padim", "", 2),
+        ("promptad", "", 2),
+        ("promptad", "w/o EAM", 2),
+        ("anomalyclip", "", 0),
+    }
+    # clip and anomalyclip once a class, padim and promptad two runs, the row with its own seeds one: three classes.
+    assert len(numbers(result)) == 3 * (1 + 2 + 2 + 1 + 1) == result.scored
+    assert result.trained == 2  # one for each measured set
+
+
+def test_the_auxiliary_set_is_never_the_measured_one(result: SuiteResult):
+    for of_set in result.sets:
+        [trained] = {u["trained"]["data"][0]["name"] for u in of_set.outcome.units if u["trained"]}
+        assert trained != of_set.plan.title
+        assert all(u["seen_in_training"] == 0 for u in of_set.outcome.units)
+
+
+def test_the_numbers_are_those_of_an_evaluation(result: SuiteResult, sets: Path, tmp_path: Path, weights: Path):
+    settings = {"layers": [1, 3], "map_size": 48, "smoothing": 1.0}
+    protocol = Protocol(make_variants(["padim"], settings=settings), (2,), 2, conventions={"eval_size": 24})
+    backbone = load_backbone(weights, activation="quick_gelu")
+    root = sets / "kitchen"
+    alone = run(Evaluation(protocol, load_dataset(root), backbone, tmp_path / "alone", root)).units
+    together = numbers(result)
+    for unit in alone:
+        key = ("kitchen", "padim", "", unit["class"], 2, unit["run"])
+        assert together[key] == unit["rows"][0]["metrics"]
+
+
+def test_two_processes_give_the_same_numbers(result: SuiteResult, plan_file: Path, tmp_path: Path, weights: Path):
+    plan = read_plan(plan_file)
+    other = bench(plan, tmp_path / "two", weights, processes=2, store=FeatureStore(tmp_path / "other"))
+    assert other.problems == [] and numbers(other) == numbers(result)
+
+
+def test_a_second_run_computes_nothing_and_fresh_all(result: SuiteResult, plan_file: Path, out: Path, weights: Path):
+    plan = read_plan(plan_file)
+    again = bench(plan, out, weights)
+    assert (again.scored, again.reused, again.trained) == (0, result.scored, 0) and numbers(again) == numbers(result)
+    few = replace(plan, rows=plan.rows[:1])
+    assert bench(few, out, weights, fresh=True).scored == 3
+
+
+def test_a_row_of_the_same_settings_is_computed_once(plan_file: Path, tmp_path: Path, weights: Path):
+    plan = read_plan(plan_file)
+    twins = (plan.rows[1], replace(plan.rows[1], name="again"))
+    made = bench(replace(plan, rows=twins), tmp_path / "out", weights)
+    assert made.scored == 6 and len(numbers(made)) == 12
+    units = numbers(made)
+    assert all(units[key] == units[(*key[:2], "again", *key[3:])] for key in units if key[2] == "")
+
+
+def test_a_set_that_cannot_be_read_is_a_line_and_the_others_are_measured(
+    plan_file: Path, tmp_path: Path, weights: Path
+):
+    plan = read_plan(plan_file)
+    broken = replace(plan.sets[1], path=tmp_path / "nowhere")
+    made = bench(replace(plan, sets=(plan.sets[0], broken), rows=plan.rows[:1]), tmp_path / "out", weights)
+    assert len(made.problems) == 1 and "nowhere" in made.problems[0] and len(numbers(made)) == 2
+    with pytest.raises(DataError, match="no data set can be read"):
+        bench(replace(plan, sets=(broken,), rows=plan.rows[:1]), tmp_path / "out", weights)
+
+
+def test_a_training_that_cannot_be_costs_its_row_alone(plan_file: Path, tmp_path: Path, weights: Path):
+    plan = read_plan(plan_file)
+    trained = plan.rows[-1]
+    assert trained.train is not None
+    wrong = replace(trained, train=replace(trained.train, classes=("no such class",)))
+    made = bench(replace(plan, rows=(plan.rows[0], wrong)), tmp_path / "out", weights)
+    assert {key[1] for key in numbers(made)} == {"clip"} and made.problems
+
+
+def test_leaving_each_class_out_trains_once_for_each(plan_file: Path, tmp_path: Path, weights: Path):
+    plan = read_plan(plan_file)
+    row = plan.rows[-1]
+    assert row.train is not None
+    left = replace(row, train=replace(row.train, on=(), auxiliary={}, leave_class_out=True, seeds=2), sets=("kitchen",))
+    made = bench(replace(plan, rows=(left,)), tmp_path / "out", weights)
+    assert made.problems == [] and made.trained == 4
+    units = made.sets[0].outcome.units
+    assert len(units) == 4 and all(u["class"] not in u["trained"]["data"][0]["classes"] for u in units)
+
+
+def test_a_dry_run_counts_what_a_run_does(result: SuiteResult, plan_file: Path, weights: Path):
+    lines = dry_lines(replace(read_plan(plan_file), backbone=str(weights)))
+    assert f"in all     {result.scored} units, 2 trainings at most" in lines[-1]
+    missing = [line for line in dry_lines(read_plan(plan_file)) if line.startswith("missing")]
+    assert len(missing) == 1 and "tiny" in missing[0]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_tables_are_those_of_one_run(
+    result: SuiteResult, plan_file: Path, tmp_path: Path, out: Path, weights: Path
+):
+    write_suite(result, out)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "promptad",
+        "bench",
+        str(plan_file),
+        "-o",
+        str(tmp_path / "killed"),
+    ]
+    command += ["--weights", f"tiny={weights}", "--activation", "quick_gelu", "--processes", "2"]
+    environment = {**os.environ, "PROMPTAD_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    random.seed(0)
+    done, kills = set(), 0
+    for _ in range(10):
+        running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Killed a moment after one more unit than before lies there, so that every kill meets a run at work.
+        began = time.monotonic()
+        while running.poll() is None and time.monotonic() - began < 120:
+            there = set((tmp_path / "killed/units").glob("*.json")) | set((tmp_path / "killed/trained").glob("*"))
+            if there - done:
+                break
+            time.sleep(0.01)
+        time.sleep(random.random() * 0.3)
+        if running.poll() is None:
+            kills += 1
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        done = set((tmp_path / "killed/units").glob("*.json")) | set((tmp_path / "killed/trained").glob("*"))
+    assert kills >= 5
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    for name in ("tables.md", "tables.tex", "overview.csv"):
+        assert (tmp_path / "killed" / name).read_text() == (out / name).read_text()
+
+
+def test_the_files_of_a_benchmark(result: SuiteResult, out: Path):
+    files = write_suite(result, out, "promptad bench drawn.toml")
+    assert all(path.stat().st_size for path in files)
+    units = [json.loads(line) for line in (out / "units.jsonl").read_text().splitlines()]
+    assert len(units) == result.scored and all("scores" not in row for unit in units for row in unit["rows"])
+    assert {unit["set"] for unit in units} == {"kitchen", "garden"}
+    needed = {
+        "settings",
+        "config",
+        "backbone",
+        "good_photos",
+        "photos",
+        "conventions",
+        "versions",
+        "hardware",
+        "seconds",
+    }
+    assert all(needed <= set(unit) and unit["hardware"]["peak_memory_mb"] > 0 for unit in units)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    # A strip a shown photo: the maps of every row of the first run beside photo and mask.
+    assert page.count('class="strip"') == 3 * 4 and "ROC of photos: kitchen, 2 shots" in page
+    assert "Per-region overlap: garden" in page
+    assert not re.search(r"(src|href)=.https?:", page) and "promptad bench drawn.toml" in page
+    latex = (out / "tables.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") > 6 and r"95 \%" in latex
+
+
+def test_rows_are_refused_before_anything_is_loaded(plan_file: Path, tmp_path: Path):
+    plan = read_plan(plan_file)
+    row = replace(plan.rows[0], settings={"no_such_setting": 1})
+    with pytest.raises(ConfigError, match=r"clip clean: .*no_such_setting"):
+        run_suite(replace(plan, rows=(row,)), Options(tmp_path / "out", weights={"*": "nowhere"}))
