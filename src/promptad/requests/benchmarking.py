@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from promptad.annotations import Count, Positive
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.methods.catalogue import FACTS, method_facts
+from promptad.methods.catalogue import FACTS, method_facts, names_for_anomalies
 from promptad.requests.asked import FeaturesRequest, asked, require_file
 
 if TYPE_CHECKING:
     from promptad.suite.plan import Plan
     from promptad.suite.run import SuiteResult
 
-_OF_FLAGS = ("on", "method", "preset", "shots", "seeds", "limit", "convention")
+_OF_FLAGS = ("on", "method", "preset", "shots", "anomalies", "anomaly_draw", "seeds", "limit", "convention")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ class BenchRequest(FeaturesRequest):
     preset: tuple[str, ...] = asked("Presets of each method, with commas.", ("clean",), commas=True)
     shots: tuple[Count, ...] = asked(
         "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
+    )
+    anomalies: tuple[Positive, ...] = asked(
+        f"Numbers of labelled anomalies that {names_for_anomalies()} learn from, with commas, e.g. 1,10; they leave the test.",
+        (),
+        commas=True,
+    )
+    anomaly_draw: Literal["general", "hard"] = asked(
+        "How they are drawn: general, of all types of damage; hard, of one type, of which no photo stays in the test.",
+        "general",
     )
     seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
     limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
@@ -84,7 +93,7 @@ class BenchRequest(FeaturesRequest):
             require_file(self.plan, "plan")
             plan = read_plan(self.plan)
         else:
-            common = {name: getattr(self, name) for name in ("shots", "seeds", "limit", "convention")}
+            common = {name: getattr(self, name) for name in _OF_FLAGS[3:]}
             title = ", ".join(path.resolve().name for path in self.on)
             plan = plan_of_flags(title, self.on, self.method, self.preset, **common)
         return replace(plan, backbone=self.backbone) if self.backbone is not None else plan

@@ -56,7 +56,8 @@ def units_of(plan: Plan, row: RowPlan) -> int:
     use = find_method(row.method).good_photos
     shots = dict.fromkeys((plan.shots if row.shots is None else row.shots) if use != "unused" else (0,))
     zero = row.train.seeds if row.train is not None else max(1, len(row.weights))
-    return sum((row.seeds or plan.seeds) if k else zero for k in shots if k or use != "needed")
+    counts = len(set(plan.anomalies)) if find_method(row.method).learns_anomalies else 1
+    return counts * sum((row.seeds or plan.seeds) if k else zero for k in shots if k or use != "needed")
 
 
 def _trainings(row: RowPlan, classes: int) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from promptad import __version__
 from promptad.bench.pictures import read_pictures
-from promptad.bench.summary import PART_WORDS
+from promptad.bench.summary import PART_WORDS, labelled_words
 from promptad.bench.tables import Report, Table, tables
 from promptad.bench.units import picture_path
 from promptad.bench.work import photo_name
@@ -86,7 +86,8 @@ def _named(of_set: SetResult) -> Iterator[tuple[str, int, list[tuple[Mapping[str
     for unit in of_set.outcome.units:
         for row in unit["rows"]:
             if row["selection"] == "last":
-                words = (f"{unit['method']} {unit['preset']}", unit["name"], PART_WORDS.get(row["parts"], row["parts"]))
+                part = PART_WORDS.get(row["parts"], row["parts"])
+                words = (f"{unit['method']} {unit['preset']}", unit["name"], labelled_words(unit), part)
                 label = ", ".join(word for word in words if word)
                 groups.setdefault((label, unit["shots"]), []).append((unit, row))
     for (label, shots), members in groups.items():

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from promptad.annotations import Count, Positive, Seed, checked_value, field_types
+from promptad.bench.anomalies import AnomalyDraw
 from promptad.bench.variants import DEFAULT_SEED
 from promptad.data.files import one_line, shown
 from promptad.errors import ConfigError
@@ -111,7 +112,7 @@ class Plan:
     """A benchmark.
 
     Attributes:
-        title: of its pages. sets, rows: what is measured on what. shots, seeds, seed, limit, backbone: as `promptad evaluate`
+        title: of its pages. sets, rows: what is measured on what. shots, seeds, seed, limit, anomalies, anomaly_draw, backbone: as `promptad evaluate`
             has them. convention: how all rows are measured. source: the file that it is from, for messages.
     """
 
@@ -122,6 +123,8 @@ class Plan:
     seeds: Positive = 5
     seed: Seed = DEFAULT_SEED
     limit: Count = 0
+    anomalies: tuple[Positive, ...] = ()
+    anomaly_draw: AnomalyDraw = "general"
     backbone: str = "starter"
     convention: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""

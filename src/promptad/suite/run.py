@@ -261,7 +261,8 @@ class _SuiteRun:
     def _protocol(self, entry: SetPlan, data: DataSet, variants: tuple[Variant, ...]) -> Protocol:
         plan, classes = self.plan, {record.class_name for record in data.records}
         objects = dict.fromkeys(classes, entry.object) if entry.object else {}
-        return Protocol(variants, plan.shots, plan.seeds, plan.seed, plan.convention, objects, None, plan.limit)
+        common = (variants, plan.shots, plan.seeds, plan.seed, plan.convention, objects)
+        return Protocol(*common, **_draws(plan))
 
     def _part(self, result: SetResult, protocol: Protocol, backbone: Backbone) -> _Part:
         options, data = self.options, result.data
@@ -350,9 +351,19 @@ def check_rows(plan: Plan) -> None:
             find_method(row.method).make_config(row.preset, **row.settings)
             [variant, *_] = make_variants([row.method], [row.preset], row.settings, row.parts) or [None]
             if variant is not None:
-                Protocol((replace(variant, **_own(row)),), plan.shots, plan.seeds, conventions=plan.convention)
+                Protocol(
+                    (replace(variant, **_own(row)),),
+                    plan.shots,
+                    plan.seeds,
+                    conventions=plan.convention,
+                    **_draws(plan),
+                )
         except ConfigError as error:
             raise ConfigError(f"{plan.source}: {row_label(row)}: {error}") from error
+
+
+def _draws(plan: Plan) -> dict[str, Any]:
+    return {"limit": plan.limit, "anomalies": plan.anomalies, "anomaly_draw": plan.anomaly_draw}
 
 
 def _own(row: RowPlan) -> dict[str, Any]:
