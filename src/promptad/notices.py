@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _collectors: list[list[str]] = []
+_gatherers: list[dict[str, dict[str, str]]] = []
 
 
 class PromptadNotice(UserWarning):
@@ -29,6 +30,33 @@ def notice(text: str) -> None:
         if line not in collector:
             collector.append(line)
     warnings.warn(line, PromptadNotice, stacklevel=3)
+
+
+def notice_about(subject: str, one: str, many: str) -> None:
+    """Says one line about one subject of several; inside :func:`gathered_notices` one line about all of them.
+
+    Args:
+        subject: what the line is about, such as the name of an object.
+        one: the line about it alone. many: the line about several, with "{}" for their names, the same text for all.
+    """
+    if not _gatherers:
+        notice(one)
+        return
+    lines = _gatherers[-1].setdefault(many, {})
+    lines.setdefault(subject, one)
+
+
+@contextmanager
+def gathered_notices() -> Iterator[None]:
+    """Inside, lines of :func:`notice_about` wait, and are said at the end: one for all subjects of which it says the same."""
+    gathered: dict[str, dict[str, str]] = {}
+    _gatherers.append(gathered)
+    try:
+        yield
+    finally:
+        _gatherers[:] = [other for other in _gatherers if other is not gathered]
+        for many, lines in gathered.items():
+            notice(next(iter(lines.values())) if len(lines) == 1 else many.format(", ".join(lines)))
 
 
 @contextmanager

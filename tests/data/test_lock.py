@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from promptad.data.lock import LOCK_NAME, only_one, require_free
+from promptad.data import lock
+from promptad.data.lock import LOCK_NAME, only_one, only_writer, require_free
 from promptad.errors import DataError
 from promptad.notices import PromptadNotice
 
@@ -92,3 +93,31 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 def test_a_folder_that_is_not_there_gives_one_line(tmp_path):
     with pytest.raises(DataError, match="choose another folder"), only_one(tmp_path / "none"):
         pass
+
+
+def test_a_file_has_one_writer_and_files_of_one_folder_do_not_hinder_each_other(tmp_path):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    for _ in range(2):
+        with only_writer(first), only_writer(second):
+            with pytest.raises(DataError, match=f"process {os.getpid()} on ") as refused, only_writer(first):
+                pass
+            assert "choose another file" in str(refused.value)
+        assert list(tmp_path.iterdir()) == []
+    with only_writer(None):
+        pass
+
+
+def test_a_lock_that_its_last_holder_removed_is_not_taken_for_held(tmp_path, monkeypatch):
+    """Between opening and locking the holder before removes the file: a third process would lock another one."""
+    whole, removed = lock._lock, []
+
+    def late(file):
+        whole(file)
+        if not removed:
+            removed.append((tmp_path / ".a.lock").unlink())
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with only_writer(tmp_path / "a"):
+        assert (tmp_path / ".a.lock").exists()
+        with pytest.raises(DataError, match="another run"), only_writer(tmp_path / "a"):
+            pass

@@ -39,26 +39,42 @@ def only_one(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); choose another folder") from error
     with file:
-        try:
-            _lock(file)
-        except OSError as error:
-            if error.errno in _REFUSALS:
-                raise DataError(
-                    f"{shown(folder)}: another run is at work here ({_holder(file)}); wait until it ends, or choose "
-                    "another folder"
-                ) from None
-            notice(
-                f"{shown(folder)}: this file system knows no locks ({one_line(error)}); take care that no second run "
-                "writes into the folder"
-            )
-        file.truncate(0)
-        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        file.write(json.dumps(holder).encode())
-        file.flush()
+        _hold(file, folder, "another folder")
         try:
             yield
         finally:
             file.truncate(0)
+
+
+@contextmanager
+def only_writer(output: Path | None) -> Iterator[None]:
+    """Inside, no other process and no other thread makes the same file. The lock lies beside it and goes when it is done.
+
+    Args:
+        output: the file; its folder exists and can be written. None for a job that writes none.
+
+    Raises:
+        DataError: another one makes it; the line says which process on which machine, and since when.
+    """
+    if output is None:
+        yield
+        return
+    path = output.with_name(f".{output.name}.lock")
+    while True:
+        try:
+            file = open(path, "a+b")  # noqa: SIM115 - closed below, which lets the lock go
+        except OSError as error:
+            raise DataError(f"{shown(path)}: cannot be written ({one_line(error)}); choose another folder") from error
+        with file:
+            _hold(file, output, "another file")
+            if not _is_same(file, path):  # its last holder removed it between our opening and our locking
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no open file; an unlocked one does no harm
+                    path.unlink()
+            return
 
 
 def require_free(folder: Path) -> None:
@@ -90,6 +106,36 @@ def prepared_folder(folder: Path | None) -> Iterator[None]:
                     (place / LOCK_NAME).unlink()
                 place.rmdir()
         raise
+
+
+def _hold(file: BinaryIO, what: Path, else_where: str) -> None:
+    """Locks an open file and writes into it who holds it; where there are no locks, a line says so.
+
+    Raises:
+        DataError: it is locked.
+    """
+    try:
+        _lock(file)
+    except OSError as error:
+        if error.errno in _REFUSALS:
+            raise DataError(
+                f"{shown(what)}: another run is at work here ({_holder(file)}); wait until it ends, or choose {else_where}"
+            ) from None
+        notice(
+            f"{shown(what)}: this file system knows no locks ({one_line(error)}); take care that no second run writes here"
+        )
+    file.truncate(0)
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    file.write(json.dumps(holder).encode())
+    file.flush()
+
+
+def _is_same(file: BinaryIO, path: Path) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(file: BinaryIO) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
-from promptad.notices import notice
+from promptad.notices import notice_about
 from promptad.prompts.word_file import (
     INLINE,
     OBJECT,
@@ -234,9 +234,12 @@ def _say_added(object_name: str, source: str, groups: Sequence[tuple[str, Sequen
     """A notice for words that nobody asked for by name: those of a data set that knows an object of this name."""
     for origin, states in groups if source == "auto" else ():
         if origin in _DATASET_BANKS.values():
-            notice(
+            way_out = f"{setting('state_bank', 'none')} leaves them out"
+            notice_about(
+                repr(object_name),
                 f"{object_name!r} is an object of {origin}, so the defect words of that data set are used too: "
-                f"{', '.join(dict.fromkeys(map(defect_words, states)))}; {setting('state_bank', 'none')} leaves them out"
+                f"{', '.join(dict.fromkeys(map(defect_words, states)))}; {way_out}",
+                f"{{}} are objects of {origin}, so the defect words that belong to each there are used too; {way_out}",
             )
 
 
@@ -302,9 +305,12 @@ def _say_types(object_name: str, source: str, classes: Sequence[tuple[str, Seque
     for origin, types in classes if source == "auto" else ():
         if origin == _TYPES:
             names = ", ".join(defect_words(name.replace("_", " ")) for name in types)
-            notice(
+            way_out = f"{setting('state_bank', 'none')} leaves them out"
+            notice_about(
+                repr(object_name),
                 f"{object_name!r} is an object of a public data set, so the types of damage there are named in its prompt: "
-                f"{names}; {setting('state_bank', 'none')} leaves them out"
+                f"{names}; {way_out}",
+                f"{{}} are objects of a public data set, so the types of damage there are named in their prompts; {way_out}",
             )
     _say_added(object_name, source, classes)
 

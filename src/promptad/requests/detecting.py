@@ -240,12 +240,12 @@ class FitRequest(DetectorRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
-        from promptad.data.lock import prepared_folder
+        from promptad.data.lock import only_writer, prepared_folder
 
         output = self.output
         if output is not None and output.suffix != ".safetensors":
             output = output.with_name(output.name + ".safetensors")
-        with prepared_folder(output.parent if output is not None else None):
+        with prepared_folder(output.parent if output is not None else None), only_writer(output):
             detector = self.fitted_detector(progress, Lines(said, failed))
             if output is not None:
                 detector.save(output)

@@ -13,7 +13,7 @@ from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
 from promptad.methods.catalogue import Facts, method_facts, names_for_anomalies, require_anomalies
-from promptad.notices import notice
+from promptad.notices import gathered_notices, notice
 from promptad.requests.asked import INPUT_RANGE, LAYOUT, FeaturesRequest, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
@@ -215,7 +215,7 @@ class EvaluateRequest(FeaturesRequest):
         root = self.dataset.resolve() if self.dataset.is_dir() else self.dataset.resolve().parent
         out = self.output or Path(f"evaluate-{root.name}")
         keep = int(self.feature_memory * GIB)
-        with prepared_folder(out):
+        with prepared_folder(out), gathered_notices():
             store = self.feature_store()
             outcome = run(Evaluation(protocol, records, clip, out, root, store, keep, self.fresh, progress))
         if not outcome.units:
