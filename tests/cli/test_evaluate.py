@@ -18,7 +18,7 @@ import promptad
 from promptad.cli import build
 from promptad.clip import backbone
 from promptad.errors import DataError
-from promptad.notices import PromptadNotice
+from promptad.notices import PromptadNotice, collected_notices
 from promptad.requests.evaluating import EvaluateRequest
 from promptad.training import train_prompts
 from tiny import tiny_backbone
@@ -300,3 +300,12 @@ def test_logical_and_structural_anomalies_stand_apart(tmp_path: Path) -> None:
     cells = dict(zip(summary[0].split(","), summary[1].split(","), strict=True))
     both = [float(cells[f"spro_05_{kind}"]) for kind in ("logical", "structural")]
     assert float(cells["spro_05"]) == pytest.approx(sum(both) / 2, abs=1e-6) and cells["spro_05_classes"] == "2"
+
+
+def test_words_of_a_benchmark_are_one_line_for_all_its_objects(dataset: Path) -> None:
+    (dataset / "red").rename(dataset / "bottle")
+    (dataset / "blue").rename(dataset / "cable")
+    with collected_notices() as lines:
+        good(run([str(dataset), "--method", "promptad", "--shots", "1", *QUICK]))
+    notes = [line for line in lines if "of MVTec AD" in line]
+    assert len(notes) == 1 and "'bottle', 'cable' are objects of MVTec AD" in notes[0]

@@ -29,6 +29,7 @@ from promptad.cli.console import show_notices
 from promptad.cli.takes import argument_option
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Precision
+from promptad.data.lock import only_writer
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.learning.features import FeatureStore
@@ -367,3 +368,24 @@ def test_a_name_for_what_the_photos_show_is_assumed_with_a_line(monkeypatch):
     with collected_notices() as lines:
         FitRequest(good="good", object="nut").new_detector()
     assert lines == []
+
+
+@pytest.mark.parametrize("kind", ["fit", "train"])
+def test_two_that_make_the_same_file_are_told_and_others_in_the_folder_go_on(kind, folder, monkeypatch):
+    monkeypatch.setattr("promptad.requests.asked.FeaturesRequest.open_backbone", lambda self: tiny_backbone())
+
+    def request(name):
+        if kind == "train":
+            settings = {"epochs": 1}
+            return TrainRequest(method="rwda", output=folder / "o" / name, settings=settings)
+        return FitRequest(good=folder / "good", object="nut", settings=SETTINGS, output=folder / "o" / name)
+
+    (folder / "o").mkdir()
+    with only_writer(folder / "o" / "a.safetensors"):
+        with pytest.raises(DataError, match="another run is at work here"):
+            request("a").run()
+        assert not (folder / "o" / "a.safetensors").exists()
+        request("b").run()
+    request("a").run()
+    assert {path.name for path in (folder / "o").iterdir()} >= {"a.safetensors", "b.safetensors"}
+    assert not list((folder / "o").glob(".*.lock"))

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_cases import draw, results
+from run_cases import draw, fitted, results, run
+
+from promptad.report.log import ResultLog
+from promptad.run.unfinished import Unfinished
 
 CHILD = """
 import sys
@@ -82,3 +85,58 @@ def test_kills_at_random_moments_lose_nothing(seed, tmp_path):
     for path in pictures:
         if path.suffix in (".jpg", ".npy"):
             assert (tmp_path / "out" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+
+
+class Killed(BaseException):
+    """Ends a run as a signal does that nobody catches."""
+
+
+@pytest.mark.parametrize("changed", ["detector", "content"])
+@pytest.mark.parametrize(
+    "options", [{"maps": "npy"}, {"heatmaps": "png", "maps": "png"}, {"heatmaps": "none", "maps": "npy"}]
+)
+def test_a_kill_between_pictures_and_line_leaves_no_picture_for_another_result(changed, options, tmp_path, monkeypatch):
+    """The pictures of another detector, or of another photo under the same name, are not those of the older result."""
+    photos, out = draw(tmp_path / "photos", ["a.png", "b.png"]), tmp_path / "out"
+    first, other = fitted(), fitted(seed=3) if changed == "detector" else fitted()
+    run(first, photos, out, **options)
+    before = {path: path.read_bytes() for kind in ("heatmaps", "maps") for path in (out / kind).glob("*.*")}
+    original = (photos / "a.png").read_bytes()
+    if changed == "content":
+        draw(photos, ["a.png"], first=77)
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultLog, "append", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run(other, photos, out, **options)
+    assert any(path.read_bytes() != data for path, data in before.items())  # the kill came behind the pictures
+    (photos / "a.png").write_bytes(original)
+    run(first, photos, out, **options)
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        ".promptad.lock",
+        "results.jsonl",
+        "results.csv",
+        "report.html",
+        *(["earlier.jsonl"] if (out / "earlier.jsonl").exists() else []),
+    }
+
+
+def test_a_kill_behind_the_line_loses_nothing(tmp_path, monkeypatch):
+    photos, out, detector = draw(tmp_path / "photos", ["a.png"]), tmp_path / "out", fitted()
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, "done", lambda self: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run(detector, photos, out)
+    assert run(detector, photos, out).reused == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"place": 3, "files": 4}', '{"place": ["a", "b", "c"], "files": ["../x.png", "/x"]}']
+)
+def test_what_stands_in_the_file_of_the_unfinished_photo_cannot_harm(text, tmp_path):
+    photos, out = draw(tmp_path / "photos", ["a.png"]), tmp_path / "out"
+    (tmp_path / "x.png").write_bytes(b"mine")
+    out.mkdir()
+    (out / ".promptad.at").write_text(text)
+    assert [row.score is not None for row in run(fitted(), photos, out).rows] == [True]
+    assert (tmp_path / "x.png").exists() and not (out / ".promptad.at").exists()

@@ -95,6 +95,10 @@ class ResultLog:
         """
         return self._rows.get((photo, sha256)) or self._by_content.get(sha256)
 
+    def owner(self, file: str) -> tuple[str, str | None, str | None] | None:
+        """Path, content and run key of the photo that the last line is about that names a picture; None without one."""
+        return self._claims.get(file)
+
     def append(self, row: Row) -> None:
         """Add a result and hand it to the operating system at once; a line that stands there already is not repeated.
 

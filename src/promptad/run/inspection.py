@@ -21,6 +21,7 @@ from promptad.report.table import write_csv
 from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge
 from promptad.run.naming import common_folder, picture_names, relative_path
 from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_about_good_photos, remarks_of
+from promptad.run.unfinished import Unfinished
 
 LeftOut = Sequence[tuple[Path, str]]
 """Paths that no photo came of, with the reason for each."""
@@ -114,6 +115,7 @@ def inspect(
         if output.fresh or seen is not None:
             run.forget()
         with ResultLog(run.report.log, run.key, earlier=run.earlier) as log:
+            run.unfinished.clear(log.owner)
             run.judge_all(log, photos, skipped, unreadable, progress)
             run.finish(log, notices, metrics)
     return run.report
@@ -135,6 +137,7 @@ class _Run:
         self.detector, self.output, self.labels, self.seen, self.failed = detector, output, labels, seen, failed
         self.report = Report([], folder / "results.csv", folder / "results.jsonl", folder / "report.html")
         self.earlier = folder / "earlier.jsonl"
+        self.unfinished = Unfinished(folder)
         self.key = run_key(detector.identity())
         self.folder = common_folder(photos)
         self.root = relative_path(self.folder, folder)
@@ -210,6 +213,7 @@ class _Run:
         row = None if self.seen is not None else log.find(place, known["sha256"])
         if row is not None and self._fits(row, files):
             return self._taken_over(row, known)
+        self.unfinished.begin((place, known["sha256"], self.key), files.written)
         row = judge(self.detector, path, files, known, pictured=self._pictured, seen=self.seen)
         return self._said(replace(row, remarks=(*self._remarks(row), *row.remarks)))
 
@@ -246,6 +250,7 @@ class _Run:
     def _add(self, log: ResultLog, row: Row) -> None:
         """Puts a row into the log, and what table and page need of it into the report."""
         log.append(row)
+        self.unfinished.done()
         if row.defects and not self.words:
             self.words = tuple(sorted((word.words for word in row.defects), key=str.lower))
         rows = self.report.rows

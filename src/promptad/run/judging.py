@@ -54,6 +54,12 @@ class Files:
         """Path of the raw map below the folder; None when none is wanted."""
         return None if self.maps == "none" else f"maps/{self.name}.{self.maps}"
 
+    @property
+    def written(self) -> list[str]:
+        """All paths below the folder that are written or may be: a heat map too long for JPEG is a PNG file."""
+        paths = [self.heatmap, self.map_file, f"heatmaps/{self.name}.png" if self.heatmaps == "jpg" else None]
+        return [path for path in paths if path is not None]
+
 
 def judge(
     detector: Detector,
