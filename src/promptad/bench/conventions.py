@@ -89,6 +89,10 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
     ("padim", "release"): _CENTRE_CROP,
     ("spade", "paper"): _CENTRE_CROP,
     ("spade", "release"): _CENTRE_CROP,
+    ("fastrecon", "paper"): _CENTRE_CROP,
+    ("fastrecon", "release"): _CENTRE_CROP,
+    ("simplenet", "paper"): _CENTRE_CROP,
+    ("simplenet", "release"): _CENTRE_CROP,
 }
 """(method, preset) -> its conventions, where they are not the plain ones: 400 x 400, nearest neighbour, whole photos, the
 last epoch, sorted names."""

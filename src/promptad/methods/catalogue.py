@@ -47,6 +47,8 @@ FACTS: dict[str, Facts] = {
     "patchcore": Facts("PatchCore (CVPR 2022) on CLIP", "needed"),
     "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed"),
     "spade": Facts("SPADE (2020) on CLIP", "needed", seed=False),
+    "fastrecon": Facts("FastRecon (ICCV 2023) on CLIP", "needed"),
+    "simplenet": Facts("SimpleNet (CVPR 2023) on CLIP", "needed"),
     "devnet": Facts("DevNet (KDD 2019) on CLIP", "needed", anomalies="needed"),
     "dra": Facts("DRA (CVPR 2022) on CLIP", "needed", anomalies="needed"),
     "mlep-proxy": Facts("stand-in for MLEP (IJCAI 2019) on CLIP", "needed", maps=False, anomalies="needed"),
