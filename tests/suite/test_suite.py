@@ -167,7 +167,7 @@ def test_killed_at_random_moments_the_tables_are_those_of_one_run(
         "-o",
         str(tmp_path / "killed"),
     ]
-    command += ["--weights", f"tiny={weights}", "--activation", "quick_gelu", "--processes", "2"]
+    command += ["--weights", f"tiny={weights}", "--activation", "quick_gelu"]
     environment = {**os.environ, "PROMPTAD_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     random.seed(0)
     done, kills = set(), 0
