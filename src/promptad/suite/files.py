@@ -12,7 +12,7 @@ from promptad import __version__
 from promptad.bench.files import write_report
 from promptad.bench.tables import Report, Table, markdown, markdown_table, tables
 from promptad.data.files import write_atomic
-from promptad.suite.overview import overview_csv, overview_tables, set_report
+from promptad.suite.overview import heading, overview_csv, overview_tables, set_report
 from promptad.suite.page import write_page
 from promptad.suite.run import SuiteResult
 
@@ -30,7 +30,7 @@ def write_suite(result: SuiteResult, out: Path, command: str = "") -> list[Path]
         "units.jsonl": units_jsonl(result),
         "overview.csv": overview_csv(result),
         "tables.md": suite_markdown(result, over, reports),
-        "tables.tex": latex(result.plan.title, every),
+        "tables.tex": latex(heading(result), every),
     }
     for name, content in contents.items():
         write_atomic(out / name, content)
@@ -62,7 +62,7 @@ def units_jsonl(result: SuiteResult) -> str:
 
 def suite_markdown(result: SuiteResult, over: Sequence[Table], reports: dict[str, Report]) -> str:
     """All tables as one Markdown page."""
-    head = [f"# {result.plan.title}", "", f"- promptad: {__version__}"]
+    head = [f"# {heading(result)}", "", f"- promptad: {__version__}"]
     head += [f"- {name}: {words}" for name, words in _facts(result)]
     body = [line for table in over for line in ("", *markdown_table(table))]
     lines = [*head, "", "Numbers are percent: means over classes, ± sample standard deviation over runs.", *body, ""]

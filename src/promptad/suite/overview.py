@@ -54,6 +54,12 @@ class Row:
         return Cell(statistics.fmean(means), std, len(means), tuple(sets), tuple(means))
 
 
+def heading(result: SuiteResult) -> str:
+    """The benchmark's title; a first look says that it is one."""
+    limit = result.plan.limit
+    return f"{result.plan.title} (first look, {limit} photos a class and label)" if limit else result.plan.title
+
+
 def set_report(result: SetResult) -> Report:
     """The report on one set, as `promptad evaluate` makes it."""
     protocols = [protocol for protocol, _ in result.protocols]

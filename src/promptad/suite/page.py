@@ -29,6 +29,7 @@ from promptad.report.heatmap import overlay
 from promptad.report.histogram import histogram_svg
 from promptad.report.thumbnails import small, thumbnail
 from promptad.suite import plots
+from promptad.suite.overview import heading
 from promptad.suite.run import SetResult, SuiteResult
 
 _EDGE = 150
@@ -55,7 +56,7 @@ def write_page(
     source = files("promptad.suite").joinpath("page.html.j2").read_text(encoding="utf-8")
     style = files("promptad.suite").joinpath("page.css").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        title=result.plan.title,
+        title=heading(result),
         version=__version__,
         command=command,
         style=Markup(style),

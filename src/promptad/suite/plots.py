@@ -63,7 +63,7 @@ def lines_svg(
     """Named lines as an ``<svg>`` element.
 
     Args:
-        curves: name -> points. limits: of the x axis. marks: a dot at each point. errors: name -> half length of the bars.
+        curves: name -> points. limits: of the x axis of curves of rates, whose y axis then goes from 0 to 1. marks: a dot at each point. errors: name -> half length of the bars.
     """
     figure, axes = _figure()
     for name, points in curves.items():
@@ -74,6 +74,7 @@ def lines_svg(
             axes.plot(xs, ys, label=name, linewidth=1.4, marker="o" if marks else None)
     if limits is not None:
         axes.set_xlim(*limits)
+        axes.set_ylim(0, 1.02)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
