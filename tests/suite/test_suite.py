@@ -24,6 +24,7 @@ from promptad.errors import ConfigError, DataError
 from promptad.learning.features import FeatureStore
 from promptad.suite.dry import dry_lines
 from promptad.suite.files import write_suite
+from promptad.suite.overview import overview_tables
 from promptad.suite.plan import Plan, read_plan
 from promptad.suite.run import Options, SuiteResult, run_suite
 
@@ -155,7 +156,7 @@ def test_a_dry_run_counts_what_a_run_does(result: SuiteResult, plan_file: Path, 
 def test_killed_at_random_moments_the_tables_are_those_of_one_run(
     result: SuiteResult, plan_file: Path, tmp_path: Path, out: Path, weights: Path
 ):
-    write_suite(result, out)
+    write_suite(result, overview_tables(result), out)
     command = [
         sys.executable,
         "-W",
@@ -194,7 +195,7 @@ def test_killed_at_random_moments_the_tables_are_those_of_one_run(
 
 
 def test_the_files_of_a_benchmark(result: SuiteResult, out: Path):
-    files = write_suite(result, out, "promptad bench drawn.toml")
+    files = write_suite(result, overview_tables(result), out, "promptad bench drawn.toml")
     assert all(path.stat().st_size for path in files)
     units = [json.loads(line) for line in (out / "units.jsonl").read_text().splitlines()]
     assert len(units) == result.scored and all("scores" not in row for unit in units for row in unit["rows"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from promptad.bench.testset import TestSet, scoring_parts
 from promptad.data.files import write_atomic
@@ -46,9 +47,7 @@ def save_pictures(path: Path, detector: Detector, tests: TestSet, parts: Sequenc
             for number, (_, _, anomaly_map) in zip(numbers, few.scores(detector), strict=True):
                 if anomaly_map is not None:
                     arrays[f"{part}/{number}"] = _small(anomaly_map)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, save(arrays))
 
 
 def _small(anomaly_map: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -62,8 +61,7 @@ def _small(anomaly_map: NDArray[np.float32]) -> NDArray[np.float16]:
 def read_pictures(path: Path) -> dict[tuple[str, int], NDArray[np.float32]]:
     """(part, number of the photo) -> its map; nothing where there is no file, or a damaged one."""
     try:
-        with np.load(path) as stored:
-            named = {name: stored[name].astype(np.float32) for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError):
+        named = load_file(path)
+    except (OSError, SafetensorError):
         return {}
-    return {(name.rpartition("/")[0], int(name.rpartition("/")[2])): values for name, values in named.items()}
+    return {(key.rpartition("/")[0], int(key.rpartition("/")[2])): v.astype(np.float32) for key, v in named.items()}

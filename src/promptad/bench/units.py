@@ -45,9 +45,9 @@ def measure_unit(
     rows = [_row(detector, good, tests, parts, None, tick) for parts in variant.parts]
     if selection is not None:
         rows += [_row(detector, good, tests, parts, selection, tick) for parts in selection.parts]
+    seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
     if pictures is not None:
         save_pictures(pictures, detector, tests, variant.parts)
-    seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
     return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
 
 
@@ -90,7 +90,7 @@ def unit_path(folder: Path, key: str) -> Path:
 
 def picture_path(folder: Path, key: str) -> Path:
     """The file with the maps of a few photos of a unit."""
-    return folder / "maps" / f"{key}.npz"
+    return folder / "maps" / f"{key}.safetensors"
 
 
 def read_unit(path: Path, key: str) -> dict[str, Any] | None:

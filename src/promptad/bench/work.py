@@ -51,7 +51,7 @@ class Evaluation:
             every unit.
         root: folder of the data set, for the names in results. cache: keeps features on disk between runs.
         keep_bytes: features of one class that are kept in memory.
-        fresh: compute every unit again. pictures: keep maps of a few photos of every row's first run, in ``maps/<key>.npz``. progress: called with photos done and photos in all.
+        fresh: compute every unit again. pictures: keep maps of a few photos of every row's first run, in ``maps/<key>.safetensors``. progress: called with photos done and photos in all.
     """
 
     protocol: Protocol

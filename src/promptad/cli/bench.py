@@ -29,9 +29,9 @@ def bench(request: BenchRequest) -> None:
         made = request.run(watch=watch)
     for line in made.lines:
         failures(line)
-    from promptad.suite.overview import overview_tables, plain_text
+    from promptad.suite.overview import for_terminal, plain_text
 
-    for table in overview_tables(made.result, ("image_auroc", "pixel_auroc")):
+    for table in for_terminal(made.tables):
         say(plain_text(table))
         say()
     result = made.result

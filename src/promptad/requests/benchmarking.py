@@ -14,6 +14,7 @@ from promptad.methods.catalogue import FACTS, method_facts, names_for_anomalies
 from promptad.requests.asked import FeaturesRequest, asked, require_file
 
 if TYPE_CHECKING:
+    from promptad.bench.tables import Table
     from promptad.suite.plan import Plan
     from promptad.suite.run import SuiteResult
 
@@ -118,9 +119,9 @@ class BenchRequest(FeaturesRequest):
 
         plan = self.read_plan()
         from promptad.suite.files import write_suite
-        from promptad.suite.run import Options, check_rows, run_suite
+        from promptad.suite.overview import overview_tables
+        from promptad.suite.run import Options, run_suite
 
-        check_rows(plan)
         options = Options(
             self.out,
             self.feature_store(),
@@ -134,14 +135,16 @@ class BenchRequest(FeaturesRequest):
         )
         with prepared_folder(self.out):
             result = run_suite(plan, options, watch)
-            return Benchmarked(result, write_suite(result, self.out, self.command))
+            tables = overview_tables(result)
+            return Benchmarked(result, tables, write_suite(result, tables, self.out, self.command))
 
 
 @dataclass(frozen=True)
 class Benchmarked:
-    """What a benchmark gave, and its files."""
+    """What a benchmark gave, its tables over all sets, and its files."""
 
     result: SuiteResult
+    tables: list[Table]
     files: list[Path]
 
     @property

@@ -12,19 +12,21 @@ from promptad import __version__
 from promptad.bench.files import write_report
 from promptad.bench.tables import Report, Table, markdown, markdown_table, tables
 from promptad.data.files import write_atomic
-from promptad.suite.overview import heading, overview_csv, overview_tables, set_report
+from promptad.suite.overview import heading, overview_csv, set_report
 from promptad.suite.page import write_page
 from promptad.suite.run import SuiteResult
 
 
-def write_suite(result: SuiteResult, out: Path, command: str = "") -> list[Path]:
+def write_suite(result: SuiteResult, over: Sequence[Table], out: Path, command: str = "") -> list[Path]:
     """Writes everything that a benchmark gave; the page is last.
+
+    Args:
+        over: its tables over all sets. command: that made it, for the page.
 
     Raises:
         DataError: it cannot be written.
     """
     reports = {of_set.plan.title: set_report(of_set) for of_set in result.sets if of_set.protocols}
-    over = overview_tables(result)
     every = [*over, *(table for report in reports.values() for table in _titled(report))]
     contents = {
         "units.jsonl": units_jsonl(result),

@@ -23,6 +23,7 @@ SHOWN = {
     "aupro_200": "AUPRO-200",
 }
 ALL = "all sets"
+_BEYOND_TERMINALS = {SHOWN[column] for column in ("image_ap", "image_f1_max", "aupro_30", "aupro_200")}
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def group_sets(result: SuiteResult, column: str) -> dict[str, list[str]]:
     return {**groups, ALL: having} if len(having) > 1 else groups
 
 
-def overview_tables(result: SuiteResult, columns: Sequence[str] = tuple(SHOWN)) -> list[Table]:
+def overview_tables(result: SuiteResult) -> list[Table]:
     """One table a metric: rows over the sets and the means of their groups; and the paired tests."""
     rows = overview_rows(result)
     made = []
-    for column in columns:
+    for column in SHOWN:
         groups = group_sets(result, column)
         names = [s.plan.title for s in result.sets if any(s.plan.title in r.by_set for r in rows)]
         having = [name for name in names if any(r.by_set[name].cells[column] for r in rows if name in r.by_set)]
@@ -158,6 +159,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def for_terminal(tables: Sequence[Table]) -> list[Table]:
+    """Those of the tables over all sets that a terminal shows."""
+    return [table for table in tables if table.title not in _BEYOND_TERMINALS]
+
+
 def plain_text(table: Table) -> str:
     """A table for a terminal."""
     return "\n".join([table.title, *aligned([table.columns, *table.rows])])
@@ -184,14 +190,13 @@ def overview_csv(result: SuiteResult) -> str:
             "runs",
         ]
     )
+    groups = {column: group_sets(result, column) for column in SHOWN}
     for row in overview_rows(result):
         line = row.line
         what = [line.method, line.preset, line.name, line.parts, line.shots, line.selection, line.backbone]
         for column in COLUMNS:
             places = [(name, "set", [name]) for name in row.by_set]
-            places += (
-                [(name, "group", sets) for name, sets in group_sets(result, column).items()] if column in SHOWN else []
-            )
+            places += [(name, "group", sets) for name, sets in groups.get(column, {}).items()]
             for name, kind, sets in places:
                 cell = row.cell(column, sets)
                 if cell is not None:

@@ -47,26 +47,24 @@ class Context:
     """What jobs share, and every worker gets once.
 
     Attributes:
-        backbones: name -> loaded, or as `Backbone.source` says where it lies. device: where this process runs them; "" leaves
-            them where they are. shared: whatever else the jobs read.
+        backbones: name -> loaded, or as `Backbone.source` says where it lies. shared: whatever else the jobs read.
     """
 
     backbones: dict[str, Backbone | dict[str, Any]]
     shared: Any = None
-    device: str = ""
     _open: dict[str, Backbone] = field(default_factory=dict)
 
     def backbone(self, name: str) -> Backbone:
         """A backbone, loaded when it is asked for the first time."""
         if name not in self._open:
             given = self.backbones[name]
-            self._open[name] = reopen(given, device=self.device or None) if isinstance(given, dict) else given
+            self._open[name] = reopen(given) if isinstance(given, dict) else given
         return self._open[name]
 
     def sent(self, device: str) -> Context:
-        """The same for a worker: weights that lie in a file are opened there again."""
+        """The same for a worker: weights that lie in a file are opened there again, on its device where one is named."""
         light = {name: _light(given, device) for name, given in self.backbones.items()}
-        return Context(light, self.shared, device)
+        return Context(light, self.shared)
 
 
 def _light(given: Backbone | dict[str, Any], device: str) -> Backbone | dict[str, Any]:

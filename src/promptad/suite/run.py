@@ -20,7 +20,7 @@ from promptad.bench.work import ClassWork, Evaluation, Layout
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.data.datasets import DataSet, open_dataset
-from promptad.data.files import one_line, shown
+from promptad.data.files import prepare_folder
 from promptad.data.lock import only_one
 from promptad.errors import ConfigError, DataError, PromptadError
 from promptad.learning.features import GIB, FeatureStore
@@ -90,12 +90,12 @@ class SuiteResult:
 
 @dataclass(frozen=True)
 class _Part:
-    """One set under one backbone; `make` gives the evaluation with that backbone as another process has it."""
+    """One set under one backbone; `make` gives its evaluation with that backbone as another process has it."""
 
     result: SetResult
+    backbone: str
     make: Callable[..., Evaluation]
-    evaluation: Evaluation
-    layouts: list[Layout]
+    work: ClassWork
     plans: list[ClassPlan]
 
 
@@ -123,10 +123,8 @@ def run_suite(plan: Plan, options: Options, watch: Watch | None = None) -> Suite
         ConfigError: settings that no row can have. DataError: another run is at work in the folder, it cannot be written, or no
             set can be read. WeightsError: a backbone that is not there.
     """
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{shown(options.out)}: cannot be made a folder ({one_line(error)}); choose another") from error
+    check_rows(plan)  # before anything is made or loaded
+    prepare_folder(options.out)
     with only_one(options.out):
         return _SuiteRun(plan, options, watch or (lambda *_: None)).execute()
 
@@ -139,9 +137,10 @@ class _SuiteRun:
         self.result = SuiteResult(plan)
         self.sets: dict[str, DataSet] = {}
         self.backbones: dict[str, Backbone] = {}
+        # What a unit says of its row -> the row's number in the plan.
+        self.numbers: dict[tuple[str, str, str], int] = {}
 
     def execute(self) -> SuiteResult:
-        check_rows(self.plan)  # before anything is loaded
         self._open()
         files = self._train()
         parts = self._parts(files)
@@ -226,7 +225,7 @@ class _SuiteRun:
                     continue
                 protocol = self._protocol(entry, result.data, variants)
                 result.protocols.append((protocol, backbone))
-                parts.append(self._part(result, protocol, backbone))
+                parts.append(self._part(result, protocol, name))
         return parts
 
     def _variants(
@@ -240,9 +239,12 @@ class _SuiteRun:
             try:
                 learned = self._learned(row, backbone, files.get((number, set_name)))
                 several = len(self.backbones) > 1
-                variants += row_variants(row, learned, f"on {self.backbones[backbone].name}" if several else "")
+                own = row_variants(row, learned, f"on {self.backbones[backbone].name}" if several else "")
             except PromptadError as error:
                 self._problem(f"{set_name}: {row_label(row)} not measured: {error}")
+                continue
+            variants += own
+            self.numbers |= {(variant.method, variant.preset, variant.name): number for variant in own}
         return tuple(variants)
 
     def _learned(self, row: RowPlan, backbone: str, jobs: list[TrainingJob] | None) -> list[Learned]:
@@ -264,7 +266,7 @@ class _SuiteRun:
         common = (variants, plan.shots, plan.seeds, plan.seed, plan.convention, objects)
         return Protocol(*common, **_draws(plan))
 
-    def _part(self, result: SetResult, protocol: Protocol, backbone: Backbone) -> _Part:
+    def _part(self, result: SetResult, protocol: Protocol, backbone: str) -> _Part:
         options, data = self.options, result.data
         make = partial(
             Evaluation,
@@ -277,18 +279,14 @@ class _SuiteRun:
             fresh=options.fresh,
             pictures=True,
         )
-        evaluation = make(backbone=backbone)
-        work = ClassWork(evaluation, PhotoFiles())
-        return _Part(result, make, evaluation, work.layouts, plan_classes(evaluation, work.files, result.outcome))
+        work = ClassWork(make(backbone=self.backbones[backbone]), PhotoFiles())
+        return _Part(result, backbone, make, work, plan_classes(work.evaluation, work.files, result.outcome))
 
     def _measure(self, parts: Sequence[_Part]) -> None:
-        names = {id(backbone): name for name, backbone in self.backbones.items()}
-        shared = [(part.make, part.layouts, names[id(part.evaluation.backbone)]) for part in parts]
-        jobs: list[UnitsJob] = []
-        for number, part in enumerate(parts):
-            work = ClassWork(part.evaluation, PhotoFiles(), layouts=part.layouts)
-            for plan in part.plans:
-                jobs += self._jobs(number, part, plan, work)
+        shared = [(part.make, part.work.layouts, part.backbone) for part in parts]
+        jobs = [
+            job for number, part in enumerate(parts) for plan in part.plans for job in self._jobs(number, part, plan)
+        ]
         for done in self._run(jobs, shared, "measuring"):
             part = parts[done.job.part]
             scored, lines = done.result or (0, [done.error])
@@ -296,12 +294,12 @@ class _SuiteRun:
             for line in lines:
                 part.result.outcome.fail(done.job.plan.name, line)
 
-    def _jobs(self, number: int, part: _Part, plan: ClassPlan, work: ClassWork) -> list[UnitsJob]:
+    def _jobs(self, number: int, part: _Part, plan: ClassPlan) -> list[UnitsJob]:
         """The pending units of a class, one job for each layout: its photos are encoded once. Several processes share a
         layout where each photo is encoded by one of them and read from the disk by the others."""
         by_layout: dict[Layout, list[Any]] = {}
         for planned in plan.pending:
-            by_layout.setdefault(work.layout(planned.unit), []).append(planned)
+            by_layout.setdefault(part.work.layout(planned.unit), []).append(planned)
         jobs = []
         for units in by_layout.values():
             share = self.options.store is not None and self.options.processes > 1
@@ -309,12 +307,11 @@ class _SuiteRun:
             for piece in range(pieces):
                 own = replace(plan, planned=units[piece::pieces], finished={}, failures=[])
                 title = f"{part.result.plan.title}, {plan.name}"
-                jobs.append(UnitsJob(title, number, own, piece * len(plan.tests) // pieces, work.photos(own)))
+                jobs.append(UnitsJob(title, number, own, piece * len(plan.tests) // pieces, part.work.photos(own)))
         return jobs
 
     def _collect(self, parts: Sequence[_Part]) -> None:
         """Reads the finished units of every set, in the order of the plan's rows."""
-        order = [label for row in self.plan.rows for label in [row_label(row)]]
         for part in parts:
             for plan in part.plans:
                 for planned in plan.planned:
@@ -325,13 +322,10 @@ class _SuiteRun:
         for result in self.result.sets:
             self.result.reused += result.outcome.reused
             classes = list(dict.fromkeys(record.class_name for record in result.data.records))
-            result.outcome.units.sort(key=lambda unit: (_row_number(unit, order), classes.index(unit["class"])))
+            result.outcome.units.sort(key=lambda unit: (self._row_number(unit), classes.index(unit["class"])))
 
-
-def _row_number(unit: Mapping[str, Any], order: Sequence[str]) -> int:
-    name = str(unit["name"]).removesuffix(f"on {unit['backbone']['name']}").rstrip(", ")
-    label = f"{unit['method']} {unit['preset']}{f', {name}' if name else ''}"
-    return order.index(label) if label in order else len(order)
+    def _row_number(self, unit: Mapping[str, Any]) -> int:
+        return self.numbers[unit["method"], unit["preset"], unit["name"]]
 
 
 def _of_classes(data: DataSet, entry: SetPlan) -> DataSet:
