@@ -8,7 +8,7 @@ What is left to a method is how an object's two prompts become features.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,17 +19,16 @@ from torch.nn import functional as F
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
-from promptad.data.records import Record
-from promptad.errors import ConfigError, DataError
+from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
-from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
+from promptad.methods.contract import Scores
+from promptad.methods.learned_once import LearnedOnce
 from promptad.methods.object_agnostic import OBJECT, anomalous_logit
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig
-from promptad.methods.state import saved_tensor
 from promptad.notices import notice
 from promptad.prompts.layout import PromptSet, Slot
 from promptad.prompts.words import object_words
@@ -102,7 +101,7 @@ class LearnedContext(nn.Module):
         self.meta = meta
 
 
-class NamedPrompts(Trained):
+class NamedPrompts(LearnedOnce):
     """Base of the three methods for one object.
 
     Args:
@@ -113,6 +112,7 @@ class NamedPrompts(Trained):
     """
 
     needs: ClassVar[Needs] = "labels"
+    module: LearnedContext
 
     def __init__(self, backbone: Backbone, config: NamedPromptsConfig, object_name: str = OBJECT) -> None:
         self.backbone, self.config = backbone, config
@@ -121,7 +121,6 @@ class NamedPrompts(Trained):
         self._training: ClassPrompts | None = None
         self._ranked = RankedWords(backbone, config, object_name)
         self.module = self._start()
-        self._trained = False
 
     # -- prompts ------------------------------------------------------------------------------------------------------
 
@@ -156,10 +155,6 @@ class NamedPrompts(Trained):
         """What a method learns besides the context."""
         return None
 
-    def parameter_count(self) -> int:
-        """Number of trained values."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
-
     @abstractmethod
     def encode(self, table: ClassPrompts, classes: Tensor, features: Features) -> Tensor:
         """Features of the prompts of each view's object, with gradients, not normalised.
@@ -172,29 +167,6 @@ class NamedPrompts(Trained):
         """
 
     # -- learning -----------------------------------------------------------------------------------------------------
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned from good photos; they only set the threshold."""
-
-    def choose(self, records: Sequence[Record]) -> list[Record]:
-        """The labelled photos of the test split, good and anomalous, of all data sets given.
-
-        Raises:
-            DataError: there is none.
-        """
-        chosen = [record for record in records if record.split == "test" and record.label is not None]
-        if not chosen:
-            raise DataError(
-                f"none of {len(records)} photos is a labelled one of a test split, which {self.name} trains on; give a "
-                "data set with a test folder of good and anomalous photos"
-            )
-        return chosen
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the class tokens against the two prompts of each photo's own object, a scalar."""
@@ -271,39 +243,6 @@ class NamedPrompts(Trained):
             for rows in (features.image, features.patches)
         )
         return Scores(image, patches.view(len(features), *features.grid), {"text": image})
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views and patches, from CLIP's own words."""
-        return self._ranked(features)
-
-    # -- saving -------------------------------------------------------------------------------------------------------
-
-    def _require(self) -> None:
-        if not self._trained:
-            raise ConfigError(
-                f"{self.name}: its prompts are not trained yet; train them with `promptad train {self.name}`, or load a "
-                f"file of trained prompts ({argument('weights')})"
-            )
-
-    def learned(self) -> dict[str, Tensor]:
-        """All learned values. Raises ConfigError before training."""
-        self._require()
-        return {name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()}
-
-    def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
-        expected = self.module.state_dict()
-        given = {name: saved_tensor(tensors, name, own.shape, self.name) for name, own in expected.items()}
-        self.module.load_state_dict(given)
-        self._trained = True
-
-    def state(self) -> dict[str, Tensor]:
-        """What was learned: good photos add nothing to it."""
-        return self.learned()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores :meth:`state`."""
-        self.load_learned(state)
 
 
 def class_words(name: str) -> str:

@@ -18,17 +18,15 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
-from promptad.data.records import Record
-from promptad.errors import ConfigError, DataError
-from promptad.inputs import argument, setting
+from promptad.clip.vision import FeatureRequest, LocalAttention, LocalStream, PositionResize
+from promptad.errors import ConfigError
+from promptad.inputs import setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
-from promptad.methods.contract import EpochHook, Trained, WordScores
+from promptad.methods.learned_once import LearnedOnce
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig
-from promptad.methods.state import saved_tensor
 from promptad.notices import notice
 from promptad.prompts.layout import Layout, PromptSet
 
@@ -111,7 +109,7 @@ class LearnedPrompts(nn.Module):
         return (self.deep.half().float() if rounded else self.deep).unbind()
 
 
-class ObjectAgnostic(Trained):
+class ObjectAgnostic(LearnedOnce):
     """Base of both methods.
 
     Args:
@@ -123,6 +121,7 @@ class ObjectAgnostic(Trained):
     """
 
     needs: ClassVar[Needs] = "masks"
+    module: LearnedPrompts
 
     def __init__(
         self,
@@ -142,7 +141,6 @@ class ObjectAgnostic(Trained):
         self._say_overwritten_ends()
         self._ranked = RankedWords(backbone, config, object_name)
         self.module = self._start()
-        self._trained = False
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def _say_overwritten_ends(self) -> None:
@@ -170,10 +168,6 @@ class ObjectAgnostic(Trained):
     def _draw(self, generator: torch.Generator) -> LearnedPrompts:
         config, width = self.config, self.backbone.sizes.text.width
         return LearnedPrompts(self._shapes, (self._sets, config.deep_tokens), width, config.init_std, generator)
-
-    def parameter_count(self) -> int:
-        """Number of trained values. The papers' counts are this plus :data:`DEAD_PARAMETERS`."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
 
     def encode(self, prompts: PromptSet, shift: Mapping[str, Tensor] | None = None) -> Tensor:
         """Features of prompts with the values learned so far, with gradients, not normalised.
@@ -212,41 +206,11 @@ class ObjectAgnostic(Trained):
             self._kept = features[0], features[1:].mean(0)
         return self._kept
 
-    def _require(self) -> None:
-        if not self._trained:
-            raise ConfigError(
-                f"{self.name}: its prompts are not trained yet; train them with `promptad train {self.name}`, or load a "
-                f"file of trained prompts ({argument('weights')})"
-            )
-
     # -- learning -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a batch, a scalar."""
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned from good photos; they only set the threshold."""
-
-    def choose(self, records: Sequence[Record]) -> list[Record]:
-        """The labelled photos of the test split, good and anomalous, of all data sets given.
-
-        Raises:
-            DataError: there is none.
-        """
-        chosen = [record for record in records if record.split == "test" and record.label is not None]
-        if not chosen:
-            raise DataError(
-                f"none of {len(records)} photos is a labelled one of a test split, which {self.name} trains on; give a "
-                "data set with a test folder of good and anomalous photos, and masks"
-            )
-        return chosen
 
     def train(
         self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
@@ -272,31 +236,10 @@ class ObjectAgnostic(Trained):
         self._trained = True
         return history
 
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views and patches, from CLIP's own words."""
-        return self._ranked(features)
-
-    # -- saving -------------------------------------------------------------------------------------------------------
-
-    def learned(self) -> dict[str, Tensor]:
-        """All learned values. Raises ConfigError before training."""
-        self._require()
-        return {name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()}
-
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
-        expected = self.module.state_dict()
-        given = {name: saved_tensor(tensors, name, own.shape, self.name) for name, own in expected.items()}
-        self.module.load_state_dict(given)
-        self._trained, self._kept = True, None
-
-    def state(self) -> dict[str, Tensor]:
-        """What was learned: good photos add nothing to it."""
-        return self.learned()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores :meth:`state`."""
-        self.load_learned(state)
+        super().load_learned(tensors)
+        self._kept = None
 
 
 def anomalous_logit(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
