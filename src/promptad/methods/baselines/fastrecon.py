@@ -18,24 +18,23 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from promptad.annotations import Count, Range, Seed, Weight
+from promptad.annotations import Range, Seed, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Fit
 from promptad.clip.vision import Features
-from promptad.errors import ConfigError
 from promptad.inputs import setting
-from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.baselines.tapped import PooledConfig, TappedMemory, require_one_square, without
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.notices import notice
-from promptad.scoring.tokens import greedy_coreset, joined_tokens
+from promptad.scoring.tokens import greedy_coreset
 
 # More rows than this share of their width span so much that any defect can be rebuilt from them.
 _LARGEST_SPAN = 4
 
 
 @dataclass(frozen=True)
-class FastReconConfig(TappedConfig):
+class FastReconConfig(PooledConfig):
     """Settings of FastRecon besides those of every method; defect words do not change its scores."""
 
     idle: ClassVar[Mapping[str, str]] = {
@@ -44,8 +43,6 @@ class FastReconConfig(TappedConfig):
 
     # Every photo must have the same patch grid.
     fit: Fit = "squash"
-    # Side of the windows of patches over which tokens are averaged first.
-    pooling: Count = 3
     # Share of the patches of good photos that patches are rebuilt from, spread as far as can be; never more than a quarter of
     # their width.
     coreset: Annotated[float, Range(0, 1, open_low=True)] = 0.1
@@ -56,12 +53,7 @@ class FastReconConfig(TappedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fit not in ("squash", "crop"):
-            raise ConfigError(
-                f"fit={self.fit}: FastRecon compares positions, so it needs one square view: squash or crop"
-            )
-        if self.pooling % 2 == 0:
-            raise ConfigError(f"pooling={self.pooling} must be odd")
+        require_one_square("FastRecon", self.fit)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -95,8 +87,7 @@ class FastRecon(TappedMemory):
     ) -> None:
         """Keeps the patches of good photos, (N, T, D), and which of them others are rebuilt from."""
         config = self.config
-        views = [joined_tokens(view, config.layers, normalise=config.normalise) for own in photos for view in own]
-        self._rows, self._bases = torch.cat(views), {}
+        self._rows, self._bases = torch.cat([self.tokens(view) for own in photos for view in own]), {}
         flat = self._rows.flatten(0, 1)
         count, most = max(1, int(config.coreset * len(flat))), max(1, flat.shape[1] // _LARGEST_SPAN)
         if count > most:
@@ -123,11 +114,8 @@ class FastRecon(TappedMemory):
             ConfigError: nothing was learned or loaded yet.
         """
         require_learned(bool(len(self._rows)))
-        config, rows = self.config, self._rows
-        if leave_out is not None and len(rows) > 1:
-            rows = torch.cat([rows[:leave_out], rows[leave_out + 1 :]])
-        queries = joined_tokens(features, config.layers, normalise=config.normalise)
-        rebuilt = reconstruction(queries, rows.double().mean(dim=0), self._basis(leave_out), config.regularisation)
+        queries, mean = self.tokens(features), without(self._rows, leave_out).double().mean(dim=0)
+        rebuilt = reconstruction(queries, mean, self._basis(leave_out), self.config.regularisation)
         values = (queries.double() - rebuilt).norm(dim=-1).float()
         image = values.amax(dim=1)
         return Scores(image, values.view(len(features), *features.grid), {"memory": image})
@@ -138,8 +126,7 @@ class FastRecon(TappedMemory):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`."""
-        width = sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.config.layers)
-        rows = saved_tensor(state, "rows", (None, None, width), "FastRecon")
+        rows = saved_tensor(state, "rows", (None, None, self.token_width), "FastRecon")
         kept = saved_tensor(state, "kept", (None,), "FastRecon")
         self._rows, self._kept = rows.to(self.backbone.device), kept.to(self.backbone.device)
         self._bases = {}

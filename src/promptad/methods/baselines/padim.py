@@ -18,11 +18,9 @@ from promptad.annotations import Above0, Positive, Seed
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Fit
 from promptad.clip.vision import Features
-from promptad.errors import ConfigError
-from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.baselines.tapped import TappedConfig, TappedMemory, require_one_square, without
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
-from promptad.scoring.tokens import joined_tokens
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,7 @@ class PaDiMConfig(TappedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fit not in ("squash", "crop"):
-            raise ConfigError(f"fit={self.fit}: PaDiM compares positions, so it needs one square view: squash or crop")
+        require_one_square("PaDiM", self.fit)
 
 
 PRESETS: dict[str, dict[str, Any]] = {"clean": {}, "paper": {"fit": "crop"}, "release": {"fit": "crop"}}
@@ -60,13 +57,13 @@ class PaDiM(TappedMemory):
 
     def __init__(self, backbone: Backbone, config: PaDiMConfig, object_name: str = "object") -> None:
         super().__init__(backbone, config, object_name)
-        width = sum(backbone.sizes.vision.tap_width(layer) for layer in config.layers)
-        order = torch.randperm(width, generator=torch.Generator().manual_seed(config.seed))
-        self._kept = order[: min(config.dimensions, width)].to(backbone.device)
+        order = torch.randperm(self.token_width, generator=torch.Generator().manual_seed(config.seed))
+        self._kept = order[: config.dimensions].to(backbone.device)
         self._rows = torch.empty(0)
 
-    def _tokens(self, features: Features) -> Tensor:
-        return joined_tokens(features, self.config.layers, normalise=self.config.normalise)[..., self._kept]
+    def tokens(self, features: Features) -> Tensor:
+        """(B, T, d) the values that are kept."""
+        return super().tokens(features)[..., self._kept]
 
     def fit(
         self,
@@ -76,7 +73,7 @@ class PaDiM(TappedMemory):
         after_epoch: EpochHook | None = None,
     ) -> None:
         """Keeps the features of good photos; Gaussians follow from them when a photo is scored."""
-        self._rows = torch.cat([self._tokens(view) for views in photos for view in views])
+        self._rows = torch.cat([self.tokens(view) for views in photos for view in views])
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
@@ -86,10 +83,7 @@ class PaDiM(TappedMemory):
             ConfigError: nothing was learned or loaded yet.
         """
         require_learned(bool(len(self._rows)))
-        rows = self._rows
-        if leave_out is not None and len(rows) > 1:
-            rows = torch.cat([rows[:leave_out], rows[leave_out + 1 :]])
-        values = mahalanobis(self._tokens(features), rows, self.config.epsilon)
+        values = mahalanobis(self.tokens(features), without(self._rows, leave_out), self.config.epsilon)
         image = values.amax(dim=1)
         return Scores(image, values.view(len(features), *features.grid), {"memory": image})
 

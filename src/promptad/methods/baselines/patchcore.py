@@ -18,18 +18,16 @@ from promptad.annotations import Count, Positive, Range, Seed
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.baselines.tapped import PooledConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
-from promptad.scoring.tokens import greedy_coreset, joined_tokens, nearest_rows
+from promptad.scoring.tokens import greedy_coreset, nearest_rows
 
 
 @dataclass(frozen=True)
-class PatchCoreConfig(TappedConfig):
+class PatchCoreConfig(PooledConfig):
     """Settings of PatchCore besides those of every method; defect words do not change its scores."""
 
-    # Side of the windows of patches over which tokens are averaged first.
-    pooling: Count = 3
     # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
     coreset: Annotated[float, Range(0, 1, open_low=True)] = 1.0
     # Nearest patches whose distances are averaged.
@@ -44,8 +42,6 @@ class PatchCoreConfig(TappedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooling % 2 == 0:
-            raise ConfigError(f"pooling={self.pooling} must be odd")
         if self.reweight == 1:
             raise ConfigError(
                 "reweight=1 makes every score 0: one neighbour is the whole softmax; take 0, or 2 and more"
@@ -84,7 +80,7 @@ class PatchCore(TappedMemory):
         rows, owners = [], []
         for number, views in enumerate(photos):
             for view in views:
-                tokens = joined_tokens(view, config.layers, normalise=config.normalise).flatten(0, 1)
+                tokens = self.tokens(view).flatten(0, 1)
                 rows.append(tokens)
                 owners.append(torch.full((len(tokens),), number, device=tokens.device))
         self._rows, self._owners = torch.cat(rows), torch.cat(owners)
@@ -105,7 +101,7 @@ class PatchCore(TappedMemory):
         if not len(rows):  # a coreset may have kept patches of that photo alone
             rows = self._rows
         batch, config = len(features), self.config
-        tokens = joined_tokens(features, config.layers, normalise=config.normalise)
+        tokens = self.tokens(features)
         distances, nearest = nearest_rows(tokens.flatten(0, 1), rows, config.neighbours)
         values = (distances.square() if config.distance == "squared" else distances).mean(dim=1).view(batch, -1)
         image, worst = values.max(dim=1)
@@ -129,7 +125,6 @@ class PatchCore(TappedMemory):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`."""
-        width = sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.config.layers)
-        rows = saved_tensor(state, "rows", (None, width), "PatchCore")
+        rows = saved_tensor(state, "rows", (None, self.token_width), "PatchCore")
         owners = saved_tensor(state, "owners", (len(rows),), "PatchCore")
         self._rows, self._owners = rows.to(self.backbone.device), owners.to(self.backbone.device)

@@ -15,25 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from promptad.annotations import Above0, Count, Positive, Seed, Weight
+from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
+from promptad.methods.baselines.tapped import PooledConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
-from promptad.scoring.tokens import joined_tokens
 
 # Outputs of the discriminator beyond which a patch costs nothing.
 _MARGIN = 0.5
 
 
 @dataclass(frozen=True)
-class SimpleNetConfig(TappedConfig):
+class SimpleNetConfig(PooledConfig):
     """Settings of SimpleNet besides those of every method; defect words do not change its scores."""
 
-    # Side of the windows of patches over which tokens are averaged first.
-    pooling: Count = 3
     # Units of the discriminator's hidden layer.
     hidden: Positive = 1024
     # Sigma of the noise as a share of the deviation of each value of the adapted patches: theirs, 0.015, belongs to features
@@ -49,11 +46,6 @@ class SimpleNetConfig(TappedConfig):
     lr: Above0 = 2e-4
     # Seed of the first values, of the draw of patches and of the noise.
     seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pooling % 2 == 0:
-            raise ConfigError(f"pooling={self.pooling} must be odd")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -101,11 +93,10 @@ class SimpleNet(TappedMemory):
 
     def __init__(self, backbone: Backbone, config: SimpleNetConfig, object_name: str = "object") -> None:
         super().__init__(backbone, config, object_name, pooling=config.pooling)
-        self._width = sum(backbone.sizes.vision.tap_width(layer) for layer in config.layers)
         self.networks, self._learned = self._start(), False
 
     def _start(self) -> Networks:
-        return Networks(self._width, self.config.hidden, self.config.seed).to(self.backbone.device).eval()
+        return Networks(self.token_width, self.config.hidden, self.config.seed).to(self.backbone.device).eval()
 
     def parameter_count(self) -> int:
         """Number of trained values: D^2 + D of the adaptor, (D + 1) h + 2 h + h of the discriminator."""
@@ -124,8 +115,7 @@ class SimpleNet(TappedMemory):
             ConfigError: training diverged.
         """
         config = self.config
-        views = [joined_tokens(view, config.layers, normalise=config.normalise) for own in photos for view in own]
-        rows = torch.cat([view.flatten(0, 1) for view in views])
+        rows = torch.cat([self.tokens(view).flatten(0, 1) for own in photos for view in own])
         self.networks = networks = self._start().train()
         adaptor = torch.optim.AdamW(networks.adaptor.parameters(), lr=config.lr_adaptor)
         others = [*networks.first.parameters(), *networks.norm.parameters(), *networks.last.parameters()]
@@ -155,9 +145,9 @@ class SimpleNet(TappedMemory):
             ConfigError: nothing was learned or loaded yet.
         """
         require_learned(self._learned)
-        config = self.config
-        tokens = joined_tokens(features, config.layers, normalise=config.normalise)
-        values = -self.networks.judge(self.networks.adaptor(tokens.flatten(0, 1))).view(len(features), -1)
+        values = -self.networks.judge(self.networks.adaptor(self.tokens(features).flatten(0, 1))).view(
+            len(features), -1
+        )
         image = values.amax(dim=1)
         return Scores(image, values.view(len(features), *features.grid), {"memory": image})
 
