@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from promptad import EvaluateRequest
 from promptad.errors import ConfigError
+from promptad.requests.benchmarking import BenchRequest
 from promptad.suite.plan import read_plan, row_label
 
 
@@ -51,3 +54,25 @@ def test_what_a_file_may_not_say_is_one_line_that_names_it(tmp_path: Path, text:
     with pytest.raises(ConfigError, match=words) as caught:
         read_plan(written(tmp_path, text))
     assert "plan.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"method": "clip", "anomaly_draw": "hard"}, "anomaly_draw.*no labelled anomalies are drawn"),
+        ({"method": "clip,padim", "anomalies": "1"}, "clip, padim learns nothing from labelled anomalies"),
+        ({"method": "devnet"}, "learns from labelled defective photos"),
+        ({"method": "clp"}, "method 'clp' unknown"),
+        ({"method": "clip", "on": ()}, "nothing to measure"),
+        ({"method": "clip", "plan": "plan.toml"}, "says what is measured"),
+        ({"method": "clip", "weights": ("a=b", "a=c")}, "expected NAME=PATH, each name once"),
+    ],
+)
+@pytest.mark.parametrize("request_of", [BenchRequest, EvaluateRequest])
+def test_inputs_that_no_method_has_a_use_for_are_refused(request_of: Any, given: dict[str, Any], words: str):
+    """Of the draws, both requests that measure methods say the same."""
+    values = {"on": ("data",), **given} if request_of is BenchRequest else {"dataset": "data", **given}
+    if request_of is EvaluateRequest and {"on", "plan", "weights"} & set(given):
+        pytest.skip("promptad evaluate has no such input")
+    with pytest.raises(ConfigError, match=words):
+        request_of(**values)

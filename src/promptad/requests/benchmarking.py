@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from promptad.annotations import Count, Positive
+from promptad.annotations import Positive
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.methods.catalogue import FACTS, method_facts, names_for_anomalies
-from promptad.requests.asked import FeaturesRequest, asked, require_file
+from promptad.methods.catalogue import FACTS
+from promptad.requests.asked import asked, require_file
+from promptad.requests.measuring import MeasuringRequest
 
 if TYPE_CHECKING:
     from promptad.bench.tables import Table
@@ -22,7 +23,7 @@ _OF_FLAGS = ("on", "method", "preset", "shots", "anomalies", "anomaly_draw", "se
 
 
 @dataclass(frozen=True)
-class BenchRequest(FeaturesRequest):
+class BenchRequest(MeasuringRequest):
     """Methods on many data sets, in one run that can be stopped at any moment."""
 
     plan: Path | None = asked(
@@ -33,20 +34,6 @@ class BenchRequest(FeaturesRequest):
     on: tuple[Path, ...] = asked("Data set: its folder, or a list; repeat for more.", ())
     method: tuple[str, ...] = asked(f"{', '.join(FACTS)}; several with commas.", (), commas=True)
     preset: tuple[str, ...] = asked("Presets of each method, with commas.", ("clean",), commas=True)
-    shots: tuple[Count, ...] = asked(
-        "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
-    )
-    anomalies: tuple[Positive, ...] = asked(
-        f"Numbers of labelled anomalies that {names_for_anomalies()} learn from, with commas, e.g. 1,10; they leave the test.",
-        (),
-        commas=True,
-    )
-    anomaly_draw: Literal["general", "hard"] = asked(
-        "How they are drawn: general, of all types of damage; hard, of one type, of which no photo stays in the test.",
-        "general",
-    )
-    seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
-    limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
     convention: Mapping[str, Any] = asked(
         "How all rows are measured, as in promptad evaluate: eval_size=400, masks=nearest, ...; repeat for more.", {}
     )
@@ -58,7 +45,6 @@ class BenchRequest(FeaturesRequest):
         "How many processes work at once; of several devices (--device cuda:0,cuda:1) each takes one in turn.", 1
     )
     output: Path | None = asked("Folder for all results. Default: ./bench-PLAN.", None, option="-o --output")
-    fresh: bool = asked("Compute everything again, whatever an earlier run left.", False)
     dry_run: bool = asked("Say what would be trained and measured, and stop.", False)
     command: str = asked("For the page.", "", place="hidden")
 
@@ -71,8 +57,7 @@ class BenchRequest(FeaturesRequest):
             raise ConfigError(
                 f"nothing to measure; give a plan, or data sets ({argument('on')}) and methods ({argument('method')})"
             )
-        for name in self.method:
-            method_facts(name)
+        self.check_draws(self.method)
         self._weights()
 
     def _weights(self) -> dict[str, str]:

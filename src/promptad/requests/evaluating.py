@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from promptad.annotations import Above0, Count, Positive
+from promptad.annotations import Above0, Positive
 from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
-from promptad.methods.catalogue import Facts, method_facts, names_for_anomalies, require_anomalies
+from promptad.methods.catalogue import Facts, method_facts
 from promptad.notices import gathered_notices, notice
-from promptad.requests.asked import INPUT_RANGE, LAYOUT, FeaturesRequest, add_once, asked, require_file
+from promptad.requests.asked import INPUT_RANGE, LAYOUT, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
+from promptad.requests.measuring import MeasuringRequest
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EvaluateRequest(FeaturesRequest):
+class EvaluateRequest(MeasuringRequest):
     """Methods measured on a labelled data set, zero-shot and few-shot in one table."""
 
     dataset: Path = asked(
@@ -50,19 +51,6 @@ class EvaluateRequest(FeaturesRequest):
         "one row.",
         (),
     )
-    shots: tuple[Count, ...] = asked(
-        "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
-    )
-    anomalies: tuple[Positive, ...] = asked(
-        f"Numbers of labelled anomalies that {names_for_anomalies()} learn from, with commas, e.g. 1,10; they leave the test.",
-        (),
-        commas=True,
-    )
-    anomaly_draw: Literal["general", "hard"] = asked(
-        "How they are drawn: general, of all types of damage; hard, of one type, of which no photo stays in the test.",
-        "general",
-    )
-    seeds: Positive = asked("Runs, each with its own draw of good photos and initial prompts.", 5)
     parts: tuple[str, ...] = asked(
         "Rows from each fit, with commas: text, memory, fused of promptad; guided, classifier, sum of rwda. Default: the "
         "whole.",
@@ -90,7 +78,6 @@ class EvaluateRequest(FeaturesRequest):
         "earlier run's shots folder; repeat for more.",
         (),
     )
-    limit: Count = asked("A first look: at most so many normal and anomalous test photos a class; 0: all.", 0)
     oracle_test: bool = asked(
         "Also choose the epoch on the test set, as some published numbers do; marked oracle.", False
     )
@@ -101,7 +88,6 @@ class EvaluateRequest(FeaturesRequest):
     output: Path | None = asked(
         "Folder for tables and results. Default: ./evaluate-DATASET.", None, option="-o --output"
     )
-    fresh: bool = asked("Compute everything again, whatever an earlier run left.", False)
 
     def check(self) -> None:
         """What needs no photo, before anything is loaded."""
@@ -121,12 +107,7 @@ class EvaluateRequest(FeaturesRequest):
             raise ConfigError(
                 f"{self.method[0]} learns from good photos; give {argument('shots')} of at least 1, such as 1,2,4"
             )
-        for name in self.method:
-            require_anomalies(name, len(self.anomalies), "anomalies")
-        if not self.anomalies:
-            self.refuse(
-                ["anomaly_draw"], f"no labelled anomalies are drawn; give their number ({argument('anomalies')})"
-            )
+        self.check_draws(self.method)
         if facts:
             self._refuse_without_effect(facts)
 
@@ -137,11 +118,6 @@ class EvaluateRequest(FeaturesRequest):
         if oracle and "promptad" not in self.method:
             raise ConfigError(
                 f"{argument('oracle_test')} chooses an epoch of promptad's fit; add {argument('method', 'promptad')}"
-            )
-        if all(entry.anomalies == "unused" for entry in facts):
-            self.refuse(
-                ["anomalies"],
-                f"{named} learns nothing from labelled anomalies; leave it out, or add {argument('method', 'devnet')}",
             )
         for part in self.parts:
             known = {part for entry in METHOD_FACTS.values() for part in entry.parts}
