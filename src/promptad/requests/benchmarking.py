@@ -42,7 +42,7 @@ class BenchRequest(MeasuringRequest):
         (),
     )
     processes: Positive = asked(
-        "How many processes work at once; of several devices (--device cuda:0,cuda:1) each takes one in turn.", 1
+        "How many processes work at once; several devices, given with commas, are taken in turn.", 1
     )
     output: Path | None = asked("Folder for all results. Default: ./bench-PLAN.", None, option="-o --output")
     dry_run: bool = asked("Say what would be trained and measured, and stop.", False)
