@@ -25,7 +25,14 @@ def test_what_may_be_mistyped_for_a_setting_is_what_a_detector_takes():
     assert set(ARGUMENTS) == set(_ARGUMENTS)
 
 
-WRONG = object()
+class Wrong:
+    """Of no type that anything asks for. Its name is the same in every process, as those that run tests side by side need."""
+
+    def __repr__(self) -> str:
+        return "Wrong()"
+
+
+WRONG = Wrong()
 
 
 @pytest.mark.parametrize(
