@@ -13,6 +13,7 @@ from drawn_data import SETTINGS, make_class
 from promptad.bench.selection import OracleSelection
 from promptad.detector import Detector
 from promptad.methods.contract import Method
+from promptad.methods.registry import find_method
 from tiny import tiny_backbone
 
 NAN = float("nan")
@@ -29,7 +30,7 @@ class Scripted:
         return 10
 
     def aurocs(self, detector: Detector) -> dict[str, float]:
-        self.parts.append(detector.method.config.parts)
+        self.parts.append(getattr(detector.method.config, "parts", ""))
         return self.script.pop(0)
 
 
@@ -38,10 +39,11 @@ def prototypes(method: Any) -> dict[str, Tensor]:
 
 
 def trained(
-    folder: Path, tests: Scripted, parts: tuple[str, ...]
+    folder: Path, tests: Scripted, parts: tuple[str, ...], name: str = "promptad"
 ) -> tuple[Detector, OracleSelection, list[dict[str, Tensor]], list[int]]:
     settings = {**SETTINGS, "epochs": 4}
-    detector = Detector("promptad", object="cup", backbone=tiny_backbone(), **settings)
+    settings = {key: value for key, value in settings.items() if key in find_method(name).setting_names}
+    detector = Detector(name, object="cup", backbone=tiny_backbone(), **settings)
     ticks: list[int] = []
     oracle = OracleSelection(detector, tests, parts, ticks.append)  # type: ignore[arg-type]
     seen: list[dict[str, Tensor]] = []
@@ -59,18 +61,19 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor], task: str) -> bo
     return all(torch.equal(found[name], expected[name]) for name in expected if name.startswith(task))
 
 
-def test_each_task_has_its_own_best_epoch_and_the_last_one_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "part"), [("promptad", "fused"), ("cocoop-oneclass", "")])
+def test_each_task_has_its_own_best_epoch_and_the_last_one_comes_back(tmp_path: Path, name: str, part: str) -> None:
     tests = Scripted([0.5, 0.9, 0.9, 0.2], [0.7, 0.6, 0.8, 0.8])
-    detector, oracle, seen, ticks = trained(make_class(tmp_path, "cup"), tests, ("fused",))
-    assert oracle.parts == ("fused",) and ticks == [10] * 4
-    assert oracle.epochs("fused") == {"image": 2, "pixel": 3}  # the first of equally good ones
+    detector, oracle, seen, ticks = trained(make_class(tmp_path, "cup"), tests, (part,), name)
+    assert oracle.parts == (part,) and ticks == [10] * 4
+    assert oracle.epochs(part) == {"image": 2, "pixel": 3}  # the first of equally good ones
     assert not same(seen[1], seen[3], "image") and not same(seen[2], seen[3], "pixel")
-    with oracle.best("fused"):
+    with oracle.best(part):
         inside = prototypes(detector.method)
     assert same(inside, seen[1], "image") and same(inside, seen[2], "pixel")
     after = prototypes(detector.method)
     assert same(after, seen[3], "image") and same(after, seen[3], "pixel")
-    with pytest.raises(RuntimeError), oracle.best("fused"):
+    with pytest.raises(RuntimeError), oracle.best(part):
         raise RuntimeError
     assert same(prototypes(detector.method), seen[3], "image")
 

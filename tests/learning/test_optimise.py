@@ -87,6 +87,16 @@ def test_no_epoch_changes_nothing():
     assert optimise({"p": p}, lambda: p.sum(), Schedule(epochs=0)) == [] and p.tolist() == [1.0]
 
 
+def test_terms_one_after_the_other_are_their_sum_and_a_bad_one_ends_training_before_the_step():
+    schedule, whole, parts = Schedule("sgd", 5, lr=0.1), leaf(2.0, -1.0), leaf(2.0, -1.0)
+    expected = optimise({"p": whole}, lambda: (whole**2).sum() + whole.sum(), schedule)
+    history = optimise({"p": parts}, lambda: (term for term in ((parts**2).sum(), parts.sum())), schedule)
+    assert history == pytest.approx(expected) and parts.tolist() == pytest.approx(whole.tolist())
+    with pytest.raises(ConfigError, match="diverged in epoch 1"):
+        optimise({"p": whole}, lambda: iter((whole.sum(), whole.sum() * math.nan)), schedule)
+    assert whole.tolist() == pytest.approx(parts.tolist())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_in_its_epoch_with_a_way_out(bad):
     p, calls = leaf(1.0), []

@@ -210,6 +210,7 @@ def test_a_config_refuses_what_its_annotations_do_not_allow_however_it_is_made(m
             "definition",
             "prefix_init",
             "context_words",
+            "fixed_words",
             "normal_words",
             "anomalous_words",
         }

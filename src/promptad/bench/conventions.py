@@ -65,10 +65,11 @@ MASK_WORDS: dict[str, str] = {
 # The released scripts of both: 518 x 518, Pillow's bilinear on the masks.
 _SCRIPTS_518 = Conventions(eval_size=518, masks="bilinear")
 _CENTRE_CROP = Conventions(pixels="inspected")
+_PROMPTAD_RELEASED = Conventions(masks="nearest_1024", selection="oracle_test", shot_order="directory")
 
 CONVENTIONS: dict[tuple[str, str], Conventions] = {
     ("promptad", "paper"): _CENTRE_CROP,
-    ("promptad", "release"): Conventions(masks="nearest_1024", selection="oracle_test", shot_order="directory"),
+    ("promptad", "release"): _PROMPTAD_RELEASED,
     ("faprompt", "paper"): _SCRIPTS_518,
     ("faprompt", "release"): _SCRIPTS_518,
     ("anomalyclip", "paper"): _SCRIPTS_518,
@@ -81,6 +82,11 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
             "tcp": ("paper", "release", "v1", "v2"),
         }.items()
         for preset in presets
+    },
+    **{
+        (method, preset): conventions
+        for method in ("coop-oneclass", "cocoop-oneclass")
+        for preset, conventions in (("paper", _CENTRE_CROP), ("release", _PROMPTAD_RELEASED))
     },
     ("clip", "paper"): _CENTRE_CROP,
     ("patchcore", "paper"): _CENTRE_CROP,

@@ -12,18 +12,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from promptad.bench.testset import TestSet, Tick, no_tick, scoring_parts
 from promptad.detector import Detector
-from promptad.methods.contract import Method
-from promptad.methods.promptad.method import TASKS, PromptAD, Snapshot
+from promptad.methods.contract import TASKS, FittedInEpochs, Method
 
 
 @dataclass
 class _Best:
     auroc: float = -math.inf
     epoch: int | None = None
-    snapshot: Snapshot | None = None
+    snapshot: Any = None
 
 
 class OracleSelection:
@@ -41,7 +41,7 @@ class OracleSelection:
 
     def __call__(self, epoch: int, method: Method) -> None:
         """Scores the test set with the prompts of this epoch. The first of equally good epochs is kept."""
-        assert isinstance(method, PromptAD)
+        assert isinstance(method, FittedInEpochs)
         for parts, best in self._best.items():
             with scoring_parts(method, parts):
                 aurocs = self.tests.aurocs(self.detector)
@@ -53,7 +53,7 @@ class OracleSelection:
     @property
     def parts(self) -> tuple[str, ...]:
         """Rows for which some epoch was kept."""
-        return tuple(part for part, best in self._best.items() if any(b.snapshot for b in best.values()))
+        return tuple(part for part, best in self._best.items() if any(b.snapshot is not None for b in best.values()))
 
     def epochs(self, parts: str) -> dict[str, int | None]:
         """The 1-based epoch kept for each task; None where the last one stays."""
@@ -63,7 +63,7 @@ class OracleSelection:
     def best(self, parts: str) -> Iterator[None]:
         """Inside, the method has the prompts of both tasks' best epochs; afterwards those of the last."""
         method = self.detector.method
-        assert isinstance(method, PromptAD)
+        assert isinstance(method, FittedInEpochs)
         last = {task: method.snapshot(task) for task in TASKS}
         try:
             for task, best in self._best[parts].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +30,7 @@ class Schedule:
 
 def optimise(
     parameters: Mapping[str, Tensor],
-    loss: Callable[[], Tensor],
+    loss: Callable[[], Tensor | Iterable[Tensor]],
     schedule: Schedule,
     *,
     rates: Mapping[str, float] | None = None,
@@ -40,7 +40,8 @@ def optimise(
 
     Args:
         parameters: leaf tensors that require gradients.
-        loss: a scalar of their present values.
+        loss: a scalar of their present values, or its terms one after the other: the graph of a term is gone before the
+            next is made, so that many photos need no more memory than the largest term.
         rates: learning rates of single parameters, instead of the schedule's.
         after_epoch: called with the 1-based epoch and its loss, after the step.
 
@@ -58,13 +59,11 @@ def optimise(
     history = []
     for epoch in range(1, schedule.epochs + 1):
         optimiser.zero_grad(set_to_none=True)
-        value = loss()
-        history.append(float(value.detach()))
+        history.append(_descend(loss()))
         if not math.isfinite(history[-1]):
             raise ConfigError(
                 f"training diverged in epoch {epoch} (loss {history[-1]}); use a smaller lr than {schedule.lr}"
             )
-        value.backward()
         optimiser.step()
         cosine.step()
         if after_epoch is not None:
@@ -72,3 +71,14 @@ def optimise(
     if not all(bool(torch.isfinite(tensor).all()) for tensor in parameters.values()):
         raise ConfigError(f"training diverged in its last step; use a smaller lr than {schedule.lr}")
     return history
+
+
+def _descend(loss: Tensor | Iterable[Tensor]) -> float:
+    """Adds the gradients of a loss, or of all its terms, and gives its value; one that is not finite ends it."""
+    total = 0.0
+    for term in [loss] if isinstance(loss, Tensor) else loss:
+        total += float(term.detach())
+        if not math.isfinite(total):
+            break
+        term.backward()
+    return total

@@ -39,6 +39,8 @@ class WordScores:
     patches: Tensor | None
 
 
+TASKS = ("image", "pixel")
+"""What is learned apart where a method has prompts for photos and others for patches."""
 EpochHook = Callable[[int, "Method"], None]
 # What image scores are: "distance" and "sum" are positive and spread in proportion to their size, "probability" lies
 # between 0 and 1, "deviation" is any number.
@@ -77,6 +79,17 @@ class Method(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what :meth:`state` gave. Raises WeightsError when a tensor is missing or of another shape."""
+
+
+@runtime_checkable
+class FittedInEpochs(Method, Protocol):
+    """A method whose fit on good photos has epochs, and which can go back to one of them, task by task (`TASKS`)."""
+
+    def snapshot(self, task: str) -> Any:
+        """What of a task has been learned up to now; learning on does not change it."""
+
+    def restore(self, task: str, snapshot: Any) -> None:
+        """Goes back to a :meth:`snapshot` of the same task and the same detector."""
 
 
 @runtime_checkable

@@ -10,25 +10,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
+from promptad.annotations import Above0, Positive, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
+from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.inputs import argument, setting
+from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
 from promptad.methods.contract import Scores
+from promptad.methods.learned_context import ContextConfig, LearnedContext, first_context
 from promptad.methods.learned_once import LearnedOnce
 from promptad.methods.object_agnostic import OBJECT, anomalous_logit
 from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
 from promptad.notices import notice
 from promptad.prompts.layout import PromptSet, Slot
 from promptad.prompts.words import object_words
@@ -38,25 +38,11 @@ STATES = ("normal", "anomalous")
 
 
 @dataclass(frozen=True)
-class NamedPromptsConfig(ScoringConfig):
-    """Settings that CoOp, CoCoOp and TCP have, besides those of every method; defect words do not change their scores."""
+class NamedPromptsConfig(ContextConfig):
+    """Settings that CoOp, CoCoOp and TCP have; training never looks at patches."""
 
     # Learnable tokens in front of "normal [c]." and "anomalous [c].", one context for both and for every object.
     context_tokens: Positive = 12
-    # Words whose embeddings the learnable tokens begin with, as many as there are tokens; "" draws them.
-    context_words: str = ""
-    # Sigma of learnable tokens that are drawn.
-    init_std: Weight = 0.02
-    # Inverse temperature of loss and scores.
-    scale: Above0 = 100.0
-    # Patch features of the maps, which training never looks at: "qk" are the ordinary patch tokens.
-    local: LocalAttention = "vv"
-    # First block of the local stream.
-    local_start: Count = 1
-    # How CLIP's position table is brought to another grid: as OpenCLIP does, or bilinear.
-    positions: PositionResize = "bicubic"
-    # Who updates the learnable values.
-    optimiser: Literal["sgd", "adam"] = "sgd"
     # Passes over all photos.
     epochs: Positive = 7
     # Photos of a batch.
@@ -65,12 +51,6 @@ class NamedPromptsConfig(ScoringConfig):
     lr: Above0 = 0.002
     # Learning rate of the first epoch alone; 0 has no such epoch.
     warm_lr: Weight = 1e-5
-    # Of SGD; the first beta of Adam.
-    momentum: Share = 0.9
-    # L2 penalty of the learnable values.
-    weight_decay: Weight = 5e-4
-    # Of the first values and of the order of photos.
-    seed: Seed = 111
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +72,6 @@ class ClassPrompts:
         return torch.tensor([places[name] for name in words], device=device)
 
 
-class LearnedContext(nn.Module):
-    """Everything that is learned: the context (1, n, t), and a network that a method adds, or None."""
-
-    def __init__(self, context: Tensor, meta: nn.Module | None) -> None:
-        super().__init__()
-        self.context = nn.Parameter(context)
-        self.meta = meta
-
-
 class NamedPrompts(LearnedOnce):
     """Base of the three methods for one object.
 
@@ -116,7 +87,7 @@ class NamedPrompts(LearnedOnce):
 
     def __init__(self, backbone: Backbone, config: NamedPromptsConfig, object_name: str = OBJECT) -> None:
         self.backbone, self.config = backbone, config
-        self.request = FeatureRequest(local=LocalStream(config.local_start, config.local), positions=config.positions)
+        self.request = config.looks()
         self._own = self._compile([object_words(object_name)])
         self._training: ClassPrompts | None = None
         self._ranked = RankedWords(backbone, config, object_name)
@@ -134,22 +105,8 @@ class NamedPrompts(LearnedOnce):
         """All learnable values as the seed draws them."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            module = LearnedContext(self._context(), self._meta_net())
+            module = LearnedContext(first_context(self.backbone, self.config), self._meta_net())
         return module.to(self.backbone.device)
-
-    def _context(self) -> Tensor:
-        config, text = self.config, self.backbone.text
-        if not config.context_words:
-            return torch.randn(1, config.context_tokens, text.sizes.width) * config.init_std
-        ids = self.backbone.tokenizer.words(config.context_words)
-        if len(ids) != config.context_tokens:
-            raise ConfigError(
-                f"the words {config.context_words!r} are {len(ids)} tokens, and {config.context_tokens} are to begin with them; "
-                f"give {setting('context_tokens', str(len(ids)))}, or leave the words out ({setting('context_words', '')})"
-            )
-        with torch.no_grad():
-            table: Tensor = text.token_embedding.weight
-            return table[torch.tensor(ids, device=table.device)].float().cpu()[None]
 
     def _meta_net(self) -> nn.Module | None:
         """What a method learns besides the context."""

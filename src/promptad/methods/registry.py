@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from promptad.clip.backbone import Backbone
+from promptad.methods import one_class
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
 from promptad.methods.baselines import (
     cocoop,
+    cocoop_oneclass,
     coop,
+    coop_oneclass,
     devnet,
     dra,
     ensemble,
@@ -231,6 +234,20 @@ METHODS: dict[str, Entry] = {
         tcp.TCPConfig,
         tcp.PRESETS,
         FACTS["tcp"],
+        score_kind="probability",
+    ),
+    "coop-oneclass": Entry(
+        coop_oneclass.CoOpOneClass,
+        coop_oneclass.CoOpOneClassConfig,
+        one_class.PRESETS,
+        FACTS["coop-oneclass"],
+        score_kind="probability",
+    ),
+    "cocoop-oneclass": Entry(
+        cocoop_oneclass.CoCoOpOneClass,
+        cocoop_oneclass.CoCoOpOneClassConfig,
+        one_class.PRESETS,
+        FACTS["cocoop-oneclass"],
         score_kind="probability",
     ),
     "promptad-zs": Entry(

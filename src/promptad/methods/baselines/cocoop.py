@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from promptad.annotations import Positive
 from promptad.clip.vision import Features
 from promptad.methods.baselines.coop import PRINTED
+from promptad.methods.learned_context import meta_net
 from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig
 
 
@@ -48,9 +49,7 @@ class CoCoOp(NamedPrompts):
     config: CoCoOpConfig
 
     def _meta_net(self) -> nn.Module:
-        sizes = self.backbone.sizes
-        hidden = max(1, sizes.embed_dim // self.config.reduction)
-        return nn.Sequential(nn.Linear(sizes.embed_dim, hidden), nn.ReLU(), nn.Linear(hidden, sizes.text.width))
+        return meta_net(self.backbone, self.config.reduction)
 
     def encode(self, table: ClassPrompts, classes: Tensor, features: Features) -> Tensor:
         """(B, 2, E): both prompts of each view, with the vector of its own embedding on every learnable token."""

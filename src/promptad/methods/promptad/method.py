@@ -30,7 +30,7 @@ from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.learning import losses
 from promptad.learning.optimise import Schedule, optimise
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
+from promptad.methods.contract import TASKS, EpochHook, Method, Scores, WordScores
 from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.local import block_numbers, draw_linear, mapped, stacked_blocks
 from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
@@ -40,8 +40,6 @@ from promptad.scoring.fusion import harmonic
 from promptad.scoring.maps import enlarged_maximum
 from promptad.scoring.memory import MemoryBank, build_memory
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
-
-TASKS = ("image", "pixel")
 
 
 @dataclass
