@@ -1,4 +1,5 @@
-"""One-class CoOp and CoCoOp on a tiny random CLIP: sizes, readings, losses and scores against slow versions, saving."""
+"""One-class CoOp and CoCoOp on a tiny random CLIP: sizes, readings, losses and scores against slow versions; with MaPLe (whose
+own are in `test_maple.py`) fitting, settings, presets and saving."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from promptad.prompts.words import ensemble
 from tiny import SIZES
 
 TWO = ("coop-oneclass", "cocoop-oneclass")
+THREE = (*TWO, "maple")
 READINGS = ("R1", "R2", "R3")
 
 
@@ -37,6 +39,8 @@ def build(backbone: Backbone, name: str, object_name: str = "metal_nut", preset:
     entry = find_method(name)
     if name == "cocoop-oneclass" and backbone.sizes.embed_dim < 100:
         values = {"reduction": 3, **values}  # the only hidden unit of 24 / 16 would soon be a dead one
+    if name == "maple":
+        values = {"depth": 2, **values}
     quick = {"defects": ("bent [c]",), "only_defects": True, "epochs": 3}
     return entry.build(backbone, entry.make_config(preset, **(quick | values)), object_name)
 
@@ -214,7 +218,7 @@ def test_gradients_reach_what_is_learned_and_nothing_else(backbone, name, readin
     assert all(p.grad is None for tower in (backbone.text, backbone.vision) for p in tower.parameters())
 
 
-@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("name", THREE)
 def test_fitting_again_starts_anew_and_every_epoch_is_seen_and_can_be_gone_back_to(backbone, name):
     method, seen, kept = build(backbone, name, lr=0.5), [], []
     assert isinstance(method, FittedInEpochs)
@@ -239,8 +243,7 @@ CHANGES = [
     {"reading": "R2"},
     {"reading": "R3"},
     {"context_tokens": 3},
-    {"context_words": "a photo of a"},
-    {"fixed_words": "of a"},
+    {"fixed_words": "of the"},
     {"init_std": 0.3},
     {"scale": 7.0},
     {"optimiser": "adam"},
@@ -250,16 +253,19 @@ CHANGES = [
     {"momentum": 0.1},
     {"weight_decay": 0.5},
     {"seed": 7},
-    {"local": "qk"},
-    {"local_start": 3},
     {"positions": "bilinear"},  # the photos have another grid than the tower
 ]
+OWN = {
+    "coop-oneclass": [{"local": "qk"}, {"local_start": 3}, {"context_words": "a photo of a"}],
+    "cocoop-oneclass": [{"local": "qk"}, {"local_start": 3}, {"context_words": "a photo of a"}, {"reduction": 4}],
+    "maple": [{"local": "vv"}, {"context_words": "one photo"}, {"context_words": ""}, {"depth": 1}, {"depth": 3}],
+}
 
 
-@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("name", THREE)
 def test_every_setting_changes_scores(backbone, name):
     def result(**values) -> Tensor:
-        method = build(backbone, name, **({"lr": 0.2} | values))
+        method = build(backbone, name, **({"lr": 0.2, "scale": 20.0} | values))
         shape = (60, 40)
         photos = encode(method, photo(1, shape), photo(2, shape), photo(9, shape), fit="letterbox")
         method.fit(photos[:2])
@@ -267,17 +273,19 @@ def test_every_setting_changes_scores(backbone, name):
 
     plain = result()
     assert torch.equal(result(), plain)
-    for change in CHANGES + ([{"reduction": 4}] if name == "cocoop-oneclass" else []):
+    for change in CHANGES + OWN[name]:
+        if name == "maple" and "context_tokens" in change:
+            change = change | {"context_words": ""}
         assert not torch.equal(result(**change), plain), change
 
 
 # Files and errors ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("name", THREE)
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_saved_detector_scores_identically(backbone, tmp_path, name, reading):
-    settings = {"epochs": 2, "reading": reading, "lr": 0.5}
+    settings = {"epochs": 2, "reading": reading, "lr": 0.5, **({"depth": 2} if name == "maple" else {})}
     detector = Detector(name, object="nut", backbone=backbone, **settings).fit([photo(1), photo(2)])
     path = detector.save(tmp_path / "nut.safetensors")
     again = load(path, backbone=backbone)
@@ -303,13 +311,14 @@ def test_what_cannot_be_gets_one_line(backbone):
         build(backbone, "coop-oneclass", reading="R4")
 
 
-@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("name", THREE)
 def test_presets_are_promptads_optimiser_and_ways_to_look_at_photos(name):
     entry, theirs = find_method(name), find_method("promptad")
     for preset in ("paper", "release"):
         config, other = entry.make_config(preset), theirs.make_config(preset)
         same = ("optimiser", "epochs", "lr", "momentum", "weight_decay", "final_lr", "init_std", "scale", "seed")
-        same += ("fit", "pre_resize", "test_channels", "local", "local_start", "map_size", "smoothing", "input_size")
+        same += ("fit", "pre_resize", "test_channels", "local_start", "map_size", "smoothing", "input_size")
         assert {key: getattr(config, key) for key in same} == {key: getattr(other, key) for key in same}
-        assert config.context_tokens == other.prefix_tokens and config.reading == "R1"
+        assert config.context_tokens == (2 if name == "maple" else other.prefix_tokens) and config.reading == "R1"
+        assert config.local == ("qk" if name == "maple" else other.local)
         assert conventions_of(name, preset) == conventions_of("promptad", preset)

@@ -85,7 +85,7 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
     },
     **{
         (method, preset): conventions
-        for method in ("coop-oneclass", "cocoop-oneclass")
+        for method in ("coop-oneclass", "cocoop-oneclass", "maple")
         for preset, conventions in (("paper", _CENTRE_CROP), ("release", _PROMPTAD_RELEASED))
     },
     ("clip", "paper"): _CENTRE_CROP,

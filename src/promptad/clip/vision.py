@@ -234,15 +234,17 @@ class VisionTower(nn.Module):
         return tokens + resize_positions(self.position_embedding, grid, positions or self.position_resize)
 
     def streams(
-        self, tokens: Tensor, local: LocalStream | None = None
+        self, tokens: Tensor, local: LocalStream | None = None, prompts: Sequence[Tensor] = ()
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Runs the blocks over embedded tokens (B, 1 + T, D).
+        """Runs the blocks over embedded tokens (B, 1 + T, D), with `prompts` (see :meth:`forward`) over n more.
 
         Yields, block by block: the original stream after the block's attention but before its MLP, the original stream
         after the block, and the local stream (None before its start). No tensor is changed after it was yielded.
         """
-        x, z = self.ln_pre(tokens), None
+        x, z = self.ln_pre(_ended(tokens, prompts[0], 0) if prompts else tokens), None
         for number, block in enumerate(cast(Iterable[Block], self.blocks), start=1):
+            if 1 < number <= len(prompts):
+                x = _ended(x, prompts[number - 1], len(prompts[0]))
             q, k, v = block.attention.project(block.ln_1(x))
             if local is not None and local.attention in _LAST_BLOCK:
                 if number == len(self.blocks):
@@ -257,29 +259,40 @@ class VisionTower(nn.Module):
             x = attended + block.mlp(attended)
             yield attended, x, z
 
-    def forward(self, images: Tensor, request: FeatureRequest = FeatureRequest()) -> Features:
+    def forward(
+        self, images: Tensor, request: FeatureRequest = FeatureRequest(), prompts: Sequence[Tensor] = ()
+    ) -> Features:
         """Encodes a batch once and gives everything that was requested.
 
         Args:
             images: (B, 3, H, W) float, RGB, normalised with CLIP's mean and std; H, W multiples of the patch size.
             request: taps, local stream and variants.
+            prompts: sets of (n, D) tokens, the same for all photos, with gradients (MaPLe, Khattak et al., CVPR 2023). The
+                first is appended to the patches, behind their positions and before `ln_pre`; set i takes the place of
+                these n tokens before block i. No feature that is given is one of them, and windows do not see them.
 
         Raises:
-            ConfigError: a tap or start layer that does not exist, or a size that is not a multiple of the patch.
+            ConfigError: a tap or start layer that does not exist, a size that is not a multiple of the patch, or more
+                sets of prompts than blocks.
         """
         self._check(request)
+        if len(prompts) > self.sizes.layers:
+            raise ConfigError(
+                f"{len(prompts)} sets of prompts need as many blocks, this image tower has {self.sizes.layers}"
+            )
         local, between = request.local, request.tap_point == "after_next_attention"
         first, grid = 0 if request.tap_class else 1, self.grid(*images.shape[-2:])
+        end = 1 + grid[0] * grid[1]
         taps: dict[int, Tensor] = {}
         final, patches = images, None
         tokens = self.embed(images, request.positions)
-        for number, (attended, x, z) in enumerate(self.streams(tokens, local), start=1):
+        for number, (attended, x, z) in enumerate(self.streams(tokens, local, prompts), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                taps[layer] = pooled_rows((attended if between else x)[:, first:].float(), grid, request.tap_pool)
+                taps[layer] = pooled_rows((attended if between else x)[:, first:end].float(), grid, request.tap_pool)
             final, patches = x, z
         if local is not None:
-            rows = (final if patches is None else patches)[:, 1:]
+            rows = (final if patches is None else patches)[:, 1:end]
             patches = self.projection(self.ln_post(rows)).float()
         cls = self.ln_post(final[:, 0]) if request.normalise_class else final[:, 0]
         windows = {side: self._encode_windows(tokens, window_patches(grid, side), request) for side in request.windows}
@@ -341,3 +354,8 @@ class VisionTower(nn.Module):
             last = self.ln_post(x[:, 0]) if request.normalise_class else x[:, 0]
             encoded.append(self.projection(last).float())
         return torch.cat(encoded).view(photos, count, -1)
+
+
+def _ended(x: Tensor, prompts: Tensor, replaced: int) -> Tensor:
+    """(B, m, D) tokens with the prompts (n, D) at their end, in the place of the last `replaced`."""
+    return torch.cat([x[:, : x.shape[1] - replaced], prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)

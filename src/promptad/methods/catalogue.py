@@ -58,6 +58,7 @@ FACTS: dict[str, Facts] = {
     "tcp": Facts("TCP (CVPR 2024), zero-shot", "unused", "labels"),
     "coop-oneclass": Facts("CoOp (IJCV 2022), one-class", "needed"),
     "cocoop-oneclass": Facts("CoCoOp (CVPR 2022), one-class", "needed"),
+    "maple": Facts("MaPLe (CVPR 2023), one-class", "needed"),
     "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
     "rwda": Facts("RWDA (BMVC 2023)", "optional", "nothing", maps=False, parts=("guided", "classifier", "sum")),
 }

@@ -19,6 +19,7 @@ from promptad.methods.baselines import (
     dra,
     ensemble,
     fastrecon,
+    maple,
     mlep_proxy,
     padim,
     patchcore,
@@ -248,6 +249,13 @@ METHODS: dict[str, Entry] = {
         cocoop_oneclass.CoCoOpOneClassConfig,
         one_class.PRESETS,
         FACTS["cocoop-oneclass"],
+        score_kind="probability",
+    ),
+    "maple": Entry(
+        maple.MaPLe,
+        maple.MaPLeConfig,
+        one_class.PRESETS,
+        FACTS["maple"],
         score_kind="probability",
     ),
     "promptad-zs": Entry(
