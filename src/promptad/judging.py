@@ -28,7 +28,7 @@ from promptad.methods.state import require_learned
 from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
 from promptad.prompts.words import WordsInUse
-from promptad.scoring.maps import inspected_pixels, photo_map
+from promptad.scoring.maps import inspected_pixels, photo_map, values_a_patch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,7 +73,7 @@ class JudgedViews:
             self.photo.views,
             maps,
             self.photo.size,
-            square=square,
+            square=square * values_a_patch(maps[0], self.photo.features[0].grid),
             map_size=config.map_size,
             sigma=config.smoothing,
             out_size=size,

@@ -77,6 +77,7 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
     **{
         (method, preset): _SCRIPTS_518
         for method, presets in {
+            "aprilgan": ("paper", "paper-visa", "release"),
             "coop": ("paper", "release"),
             "cocoop": ("paper", "release", "vv"),
             "tcp": ("paper", "release", "v1", "v2"),

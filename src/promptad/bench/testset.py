@@ -28,7 +28,7 @@ from promptad.methods.contract import Method, Scores
 from promptad.metrics.accumulator import Accumulator, Result
 from promptad.metrics.ranking import RankedScores, rank
 from promptad.notices import notice
-from promptad.scoring.maps import photo_map, smooth_map, upsample
+from promptad.scoring.maps import photo_map, smooth_map, upsample, values_a_patch
 
 KEEP_BYTES = 2 * GIB
 """Features of one class that are kept in memory, unless more are asked for."""
@@ -348,6 +348,7 @@ def evaluated_map(
         return None
     size = None if conventions.eval_size == "photo" else (conventions.eval_size, conventions.eval_size)
     square, config = detector.preprocess.size // detector.backbone.sizes.vision.stride, detector.config
+    square *= values_a_patch(known[0], photo.features[0].grid)
     box = evaluated_box(photo.views, photo.size, conventions)
     if box is not None:
         (top, bottom), (left, right) = pixel_spans(box)

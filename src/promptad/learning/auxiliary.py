@@ -2,7 +2,7 @@
 
 AnomalyCLIP (ICLR 2024) and FAPrompt (ICCV 2025) train on the *test* split of another data set, with masks; PromptAD
 zero-shot (WACV 2024) on good photos and a few labelled anomalies. A photo is read and encoded once; its features serve
-every epoch.
+every epoch. Pictures that are made of photos anew in every epoch are added by `learning.mosaic`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from promptad.notices import notice
 
 KEEP_BYTES = 4 * GIB
 """Features of training photos that are kept in memory, unless more are asked for."""
+T = TypeVar("T")
+Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,16 @@ class Batch:
     class_names: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """One view to train on: features of a batch of 1, label, mask (H, W) bool or None, and the object category."""
+
+    features: Features
+    label: int
+    mask: NDArray[np.bool_] | None
+    class_name: str
+
+
 class AuxiliarySet:
     """Labelled photos, encoded once. Features are kept in memory up to `keep_bytes`, the rest is read from the
     encoder's cache (or encoded) again when it is needed.
@@ -76,7 +89,8 @@ class AuxiliarySet:
         tick: called after every photo.
 
     Attributes:
-        records: the photos that are used. examples: their views. problems: one line for every photo left out.
+        records: the photos that are used. sizes: their (H, W) in pixels. examples: their views.
+        problems: one line for every photo left out.
         defect_types: class -> its types of damage, in a fixed order.
         fingerprint: SHA-256 over content, labels and order of everything used, and the types of damage. hashes: SHA-256 of every photo used.
 
@@ -96,6 +110,7 @@ class AuxiliarySet:
     ) -> None:
         self.encoder, self.masks = encoder, masks
         self.records: list[Record] = []
+        self.sizes: list[tuple[int, int]] = []
         self.examples: list[Example] = []
         self.problems: list[str] = []
         self.hashes: list[str] = []
@@ -127,7 +142,7 @@ class AuxiliarySet:
         photo = self.encoder.encode_files([record.photo])[0]
         whole = None
         if self.masks:
-            whole = read_mask(record.mask, photo.size) if record.mask else np.zeros(photo.size, np.bool_)
+            whole = whole_mask(record, photo.size)
             if record.label == 1 and not whole.any():
                 raise DataError(
                     f"{shown(record.masks[0]) if record.masks else name}: an anomalous photo's mask is empty; left out"
@@ -141,6 +156,7 @@ class AuxiliarySet:
             self.examples.append(Example(index, number, label, mask, photo.features[number].grid))
         digest = sha256_file(record.photo)
         self.records.append(record)
+        self.sizes.append(photo.size)
         self.hashes.append(digest)
         small = photo.to("cpu").narrowed()
         if small.nbytes <= self._left:
@@ -174,16 +190,13 @@ class AuxiliarySet:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The examples of one grid with these indices, on the backbone's device."""
-        chosen = [self.examples[i] for i in indices]
-        device = self.encoder.backbone.device
-        # Kept features lie on the CPU, those that are read again on the device.
-        features = concatenate([self._photo(example.photo).features[example.view].to(device) for example in chosen])
-        labels = torch.tensor([example.label for example in chosen], device=device)
-        masks = None
-        if self.masks:
-            drawn = np.stack([example.mask for example in chosen if example.mask is not None])
-            masks = torch.from_numpy(drawn).float().to(device)
-        return Batch(features, labels, masks, tuple(self.records[example.photo].class_name for example in chosen))
+        return joined([self.labelled(index) for index in indices], self.encoder.backbone.device)
+
+    def labelled(self, index: int) -> Labelled:
+        """One example with its features, wherever these lie."""
+        example = self.examples[index]
+        features = self._photo(example.photo).features[example.view]
+        return Labelled(features, example.label, example.mask, self.records[example.photo].class_name)
 
     def _photo(self, index: int) -> PhotoFeatures:
         kept = self._kept.get(index)
@@ -191,14 +204,7 @@ class AuxiliarySet:
 
     def grouped(self, order: Sequence[int], batch_size: int) -> list[list[int]]:
         """Batches of at most `batch_size` indices of one grid each, in the order given; short ones come last."""
-        waiting: dict[tuple[int, int], list[int]] = {}
-        full: list[list[int]] = []
-        for index in order:
-            group = waiting.setdefault(self.examples[index].grid, [])
-            group.append(index)
-            if len(group) == batch_size:
-                full.append(waiting.pop(self.examples[index].grid))
-        return full + list(waiting.values())
+        return grouped(order, lambda index: self.examples[index].grid, batch_size)
 
     def shuffled(self, generator: torch.Generator, batch_size: int) -> list[list[int]]:
         """All examples once, in random batches."""
@@ -206,6 +212,37 @@ class AuxiliarySet:
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.examples)
+
+
+def grouped(items: Sequence[T], grid: Callable[[T], Grid], batch_size: int) -> list[list[T]]:
+    """Batches of at most `batch_size` items of one grid each, in the order given; short ones come last."""
+    waiting: dict[Grid, list[T]] = {}
+    full: list[list[T]] = []
+    for item in items:
+        group = waiting.setdefault(grid(item), [])
+        group.append(item)
+        if len(group) == batch_size:
+            full.append(waiting.pop(grid(item)))
+    return full + list(waiting.values())
+
+
+def joined(rows: Sequence[Labelled], device: torch.device) -> Batch:
+    """One batch of views of one grid, all with masks or all without."""
+    # Kept features lie on the CPU, those that are read again on the device.
+    features = concatenate([row.features.to(device) for row in rows])
+    labels = torch.tensor([row.label for row in rows], device=device)
+    drawn = [row.mask for row in rows if row.mask is not None]
+    masks = torch.from_numpy(np.stack(drawn)).float().to(device) if drawn else None
+    return Batch(features, labels, masks, tuple(row.class_name for row in rows))
+
+
+def whole_mask(record: Record, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask (H, W) of a photo of that size; without a defect where the record has none.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    return read_mask(record.mask, size) if record.mask else np.zeros(size, np.bool_)
 
 
 def view_mask(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:

@@ -119,17 +119,9 @@ class Encoder:
             for start in range(0, len(members), self.batch_size):
                 batch = members[start : start + self.batch_size]
                 began = time.perf_counter()
-                arrays = [
-                    normalise(
-                        self.preprocess.pixels(photos[i], plans[i][n], reference=reference),
-                        self.backbone.mean,
-                        self.backbone.std,
-                    )
-                    for i, n in batch
-                ]
-                images = torch.from_numpy(np.stack(arrays)).to(self.backbone.device)
-                with torch.no_grad():
-                    features = self.backbone.vision(images, self.request)
+                features = self._encoded(
+                    [self.preprocess.pixels(photos[i], plans[i][n], reference=reference) for i, n in batch]
+                )
                 share = (time.perf_counter() - began) / len(batch)
                 for row, key in enumerate(batch):
                     encoded[key] = features[row : row + 1]
@@ -138,6 +130,18 @@ class Encoder:
             PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [encoded[i, n] for n in range(len(plan))], seconds[i])
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
+
+    def encode_view(self, photo: Photo, view: View) -> Features:
+        """Features of one view of an (H, W, 3) uint8 RGB photo, a batch of 1; nothing is cached."""
+        return self._encoded([self.preprocess.pixels(photo, view)])
+
+    @torch.no_grad()
+    def _encoded(self, pixels: Sequence[Photo]) -> Features:
+        """One batch of views of one size, (h, w, 3) uint8 RGB each."""
+        arrays = [normalise(view, self.backbone.mean, self.backbone.std) for view in pixels]
+        images = torch.from_numpy(np.stack(arrays)).to(self.backbone.device)
+        features: Features = self.backbone.vision(images, self.request)
+        return features
 
     def read(self, item: object) -> Photo:
         """A photo in any form, see `data.photos.as_photo`, as (H, W, 3) uint8 RGB with the layout's range of values.

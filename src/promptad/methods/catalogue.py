@@ -43,6 +43,7 @@ FACTS: dict[str, Facts] = {
     "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused")),
     "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
     "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
+    "aprilgan": Facts("APRIL-GAN (VAND 2023)", "optional", "masks"),
     "winclip": Facts("WinCLIP (CVPR 2023)", "optional", seed=False),
     "patchcore": Facts("PatchCore (CVPR 2022) on CLIP", "needed"),
     "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed"),

@@ -21,8 +21,9 @@ from promptad.methods.catalogue import Needs
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a batch of B views; larger = more anomalous: `image` (B,) of whole views, `map` (B, h, w) of patches or
-    None for methods without maps, `parts` the named components of the image score, (B,) each ("text", "memory")."""
+    """Scores of a batch of B views; larger = more anomalous: `image` (B,) of whole views, `map` (B, h, w) of patches, or
+    (B, n h, n w) of a method that says n values along the side of a patch and ranks no words of patches, or None for methods
+    without maps, `parts` the named components of the image score, (B,) each ("text", "memory")."""
 
     image: Tensor
     map: Tensor | None

@@ -14,6 +14,11 @@ from promptad.inputs import argument
 from promptad.methods.contract import EpochHook, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.state import saved_tensor
+from promptad.notices import notice
+from promptad.prompts.words import object_words
+
+NAMELESS = "object"
+"""What stands in sentences for photos of no named class."""
 
 
 class LearnedOnce(Trained):
@@ -85,3 +90,18 @@ class LearnedOnce(Trained):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`."""
         self.load_learned(state)
+
+
+def class_words(name: str) -> str:
+    """A training class in words; "object" where it has no name."""
+    return object_words(name) if name else NAMELESS
+
+
+def say_nameless(records: Sequence[Record]) -> None:
+    """A notice where training photos, whose class enters the prompts, are of no named class."""
+    nameless = sum(not record.class_name for record in records)
+    if nameless:
+        notice(
+            f'{nameless} training photos are of no named class; their prompts say "{NAMELESS}"; folders named after what the '
+            "photos show give better words"
+        )

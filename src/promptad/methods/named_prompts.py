@@ -26,10 +26,9 @@ from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
 from promptad.methods.contract import Scores
 from promptad.methods.learned_context import ContextConfig, LearnedContext, first_context
-from promptad.methods.learned_once import LearnedOnce
+from promptad.methods.learned_once import LearnedOnce, class_words, say_nameless
 from promptad.methods.object_agnostic import OBJECT, anomalous_logit
 from promptad.methods.ranked_words import RankedWords
-from promptad.notices import notice
 from promptad.prompts.layout import PromptSet, Slot
 from promptad.prompts.words import object_words
 
@@ -153,12 +152,7 @@ class NamedPrompts(LearnedOnce):
         if data is None:
             raise ConfigError(f"{self.name} trains on labelled photos; give a data set ({argument('on')})")
         config = self.config
-        nameless = sum(not record.class_name for record in data.records)
-        if nameless:
-            notice(
-                f'{nameless} training photos are of no named class; their prompts say "{OBJECT}"; folders named after what the '
-                "photos show give better words"
-            )
+        say_nameless(data.records)
         self.module, self._trained = self._start(), False
         self._table(sorted({record.class_name for record in data.records}))
         recipe = Recipe(
@@ -200,8 +194,3 @@ class NamedPrompts(LearnedOnce):
             for rows in (features.image, features.patches)
         )
         return Scores(image, patches.view(len(features), *features.grid), {"text": image})
-
-
-def class_words(name: str) -> str:
-    """A training class in words; "object" where it has no name."""
-    return object_words(name) if name else OBJECT

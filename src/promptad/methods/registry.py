@@ -10,6 +10,8 @@ from promptad.clip.backbone import Backbone
 from promptad.methods import one_class
 from promptad.methods.anomalyclip import config as anomalyclip
 from promptad.methods.anomalyclip.method import AnomalyCLIP
+from promptad.methods.aprilgan import config as aprilgan
+from promptad.methods.aprilgan.method import AprilGAN
 from promptad.methods.baselines import (
     cocoop,
     cocoop_oneclass,
@@ -138,6 +140,16 @@ METHODS: dict[str, Entry] = {
         FACTS["anomalyclip"],
         score_kind="probability",
         map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
+    ),
+    "aprilgan": Entry(
+        AprilGAN,
+        aprilgan.AprilGANConfig,
+        aprilgan.PRESETS,
+        FACTS["aprilgan"],
+        score_kind="probability",
+        map_range=(0.4, 2.0),  # a probability of each of four layers, most of them low even on defects
+        map_bounds=(0.0, 12.0),  # and with good photos a distance of at most 2 of each
+        free=aprilgan.FREE,
     ),
     "winclip": Entry(
         winclip.WinCLIP,

@@ -6,7 +6,7 @@ line and from a saved file alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar
@@ -86,6 +86,17 @@ def layout(config: ScoringConfig, input_size: int, patch: int) -> Preprocess:
         config.input_range,
         config.max_megapixels * 10**6,
     )
+
+
+def quarter_layers(depth: int, count: int) -> tuple[int, ...]:
+    """The first `count` of four layers that are evenly spread over a tower of so many, its last one the fourth."""
+    return tuple(sorted({max(1, round(depth * part / 4)) for part in range(1, count + 1)}))
+
+
+def check_rising(layers: Sequence[int]) -> None:
+    """Raises ConfigError for tapped layers that are not named once each, from shallow to deep."""
+    if list(layers) != sorted(set(layers)):
+        raise ConfigError(f"layers {list(layers)} must rise, for example 3, 6, 9; empty takes the usual ones")
 
 
 # Settings that may differ from those of training: they touch words and presentation, not what was learned.

@@ -19,6 +19,11 @@ def upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values[None, None].float(), size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
+def aligned_upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) -> (B, H, W) of `size`, bilinear with the corners aligned: the values of the corners lie in the corners, as in APRIL-GAN."""
+    return F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=True).squeeze(1)
+
+
 def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tensor:
     """Patch map (h, w) -> a map on which the Gaussian is applied, at `map_size` pixels for a square of `square` patches.
 
@@ -47,6 +52,11 @@ def _enlarged(grid: Sequence[int], square: int, map_size: int) -> tuple[int, int
     return height, width
 
 
+def values_a_patch(values: Tensor, grid: tuple[int, int]) -> int:
+    """Values along the side of a patch in a map (h, w) of a view of `grid` patches: 1, or more where a method says more."""
+    return int(values.shape[-1]) // grid[1]
+
+
 def photo_map(
     views: Sequence[View],
     maps: Sequence[Tensor],
@@ -62,7 +72,8 @@ def photo_map(
     Args:
         views: where each map lies in the photo. maps: one (h, w) tensor a view.
         photo_size: (H, W) in pixels. out_size: size of the result, the photo's own by default.
-        square: patches along the side of a square input; map_size, sigma: see :func:`smooth_map`.
+        square: patches along the side of a square input, or a map's values where it has several a patch; map_size, sigma: see
+            :func:`smooth_map`.
 
     Returns:
         (H, W) or `out_size`, float32. Where views overlap their mean; where none reaches (centre crop) the smallest

@@ -23,7 +23,8 @@ from promptad.clip.vision import Features
 from promptad.inputs import setting
 from promptad.learning.auxiliary import Batch
 from promptad.methods.baselines.coop import PRINTED
-from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig, class_words
+from promptad.methods.learned_once import class_words
+from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig
 from promptad.methods.object_agnostic import OBJECT
 from promptad.notices import notice
 from promptad.prompts.words import ensemble

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.errors import ConfigError
 from promptad.learning.deviation import Rounding
-from promptad.methods.settings import ScoringConfig
+from promptad.methods.settings import ScoringConfig, check_rising
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class PromptADZeroShotConfig(ScoringConfig):
         super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} must be a multiple of heads {self.heads}; change one of them")
-        if list(self.layers) != sorted(set(self.layers)):
-            raise ConfigError(f"layers {list(self.layers)} must rise, for example 3, 6, 9; empty takes the usual ones")
+        check_rising(self.layers)
 
 
 _PAPER = {

@@ -37,6 +37,7 @@ from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
 from promptad.methods.promptad_zs.config import PromptADZeroShotConfig
 from promptad.methods.promptad_zs.dual_branch import DualBranch
 from promptad.methods.ranked_words import RankedWords
+from promptad.methods.settings import quarter_layers
 from promptad.methods.state import saved_tensor
 from promptad.notices import notice
 from promptad.prompts.words import anomaly_types, definition, object_words
@@ -63,7 +64,7 @@ class PromptADZeroShot(Trained):
     def __init__(self, backbone: Backbone, config: PromptADZeroShotConfig, object_name: str = "object") -> None:
         self.backbone, self.config = backbone, config
         depth = backbone.vit("PromptAD zero-shot")[1].layers
-        self.layers = config.layers or tuple(sorted({max(1, round(depth * part / 4)) for part in (1, 2, 3)}))
+        self.layers = config.layers or quarter_layers(depth, 3)
         self.request = FeatureRequest(taps=self.layers, tap_class=True)
         types = anomaly_types(object_name, source=config.state_bank, extra=config.defects, replace=config.only_defects)
         self.prompts = (config.definition or definition(object_name), self._abnormality(object_name, types))

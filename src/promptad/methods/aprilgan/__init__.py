@@ -1,0 +1,1 @@
+"""APRIL-GAN (VAND challenge at CVPR 2023)."""
