@@ -30,7 +30,9 @@ class TrainRequest(FeaturesRequest):
     """Prompts trained once, on labelled data sets or on nothing but words."""
 
     method: str = asked(
-        "faprompt, anomalyclip, promptad-zs, coop, cocoop, tcp, or rwda (which needs no photo).", "", place="argument"
+        "faprompt, anomalyclip, aprilgan, promptad-zs, coop, cocoop, tcp, or rwda (which needs no photo).",
+        "",
+        place="argument",
     )
     output: Path = asked("The trained prompts, one small .safetensors file.", Path("prompts"), option="-o --output")
     on: tuple[Path, ...] = asked("Labelled data set: its folder, or a meta.json; repeat for more.", ())

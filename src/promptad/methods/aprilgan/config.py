@@ -30,7 +30,7 @@ class AprilGANConfig(ScoringConfig):
     # Probability that a mosaic of four photos of its class takes a training photo's place, anew in every epoch; 0 makes none.
     mosaic: Share = 0.2
     # Passes over all photos.
-    epochs: Positive = 3
+    epochs: Positive = 15
     # Photos of a batch.
     batch_size: Positive = 8
     # Of Adam, without schedule and weight decay.
@@ -56,6 +56,7 @@ _MVTEC: dict[str, Any] = {
     "class_names": "raw",
     "tower_activation": "gelu",
     "memory_precision": "fp32",
+    "epochs": 3,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
