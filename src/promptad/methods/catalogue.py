@@ -54,6 +54,7 @@ FACTS: dict[str, Facts] = {
     "dra": Facts("DRA (CVPR 2022) on CLIP", "needed", anomalies="needed"),
     "mlep-proxy": Facts("stand-in for MLEP (IJCAI 2019) on CLIP", "needed", maps=False, anomalies="needed"),
     "clip": Facts("CLIP text ensemble, untrained", "unused", seed=False),
+    "anovl": Facts("AnoVL (2023)", "unused"),
     "coop": Facts("CoOp (IJCV 2022), zero-shot", "unused", "labels"),
     "cocoop": Facts("CoCoOp (CVPR 2022), zero-shot", "unused", "labels"),
     "tcp": Facts("TCP (CVPR 2024), zero-shot", "unused", "labels"),

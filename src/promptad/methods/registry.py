@@ -13,6 +13,7 @@ from promptad.methods.anomalyclip.method import AnomalyCLIP
 from promptad.methods.aprilgan import config as aprilgan
 from promptad.methods.aprilgan.method import AprilGAN
 from promptad.methods.baselines import (
+    anovl,
     cocoop,
     cocoop_oneclass,
     coop,
@@ -226,6 +227,14 @@ METHODS: dict[str, Entry] = {
         ensemble.EnsembleConfig,
         ensemble.PRESETS,
         FACTS["clip"],
+        score_kind="probability",
+    ),
+    "anovl": Entry(
+        anovl.AnoVL,
+        anovl.AnoVLConfig,
+        anovl.PRESETS,
+        FACTS["anovl"],
+        map_range=(0.48, 0.56),  # without temperature probabilities stay close to one half
         score_kind="probability",
     ),
     "coop": Entry(
