@@ -72,6 +72,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SentenceAdapter(nn.Module):
     """(T, E) tokens x -> x / 2 + a(x) / 2 with a(x) = tanh(W x / |x| + b) B, B (P, E) the unit features of all sentences."""
 
+    bank: Tensor
+
     def __init__(self, bank: Tensor) -> None:
         super().__init__()
         self.register_buffer("bank", bank)
