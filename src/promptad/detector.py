@@ -283,7 +283,9 @@ class Detector(Judge):
         """
         check_arguments({"threshold": float}, {"threshold": threshold})
         known = self.calibration
-        self.calibration = known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range)
+        self.calibration = (
+            known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range_of(self.config))
+        )
         return self
 
     def identity(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
         for method in ("coop-oneclass", "cocoop-oneclass", "maple")
         for preset, conventions in (("paper", _CENTRE_CROP), ("release", _PROMPTAD_RELEASED))
     },
-    **{("anovl", preset): Conventions(eval_size=240) for preset in ("paper", "release", "visa")},
+    **{("anovl", preset): Conventions(eval_size=240) for preset in ("paper", "release", "visa", "no-adapter")},
     ("clip", "paper"): _CENTRE_CROP,
     ("patchcore", "paper"): _CENTRE_CROP,
     ("patchcore", "release"): _CENTRE_CROP,

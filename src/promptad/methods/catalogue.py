@@ -55,6 +55,7 @@ FACTS: dict[str, Facts] = {
     "mlep-proxy": Facts("stand-in for MLEP (IJCAI 2019) on CLIP", "needed", maps=False, anomalies="needed"),
     "clip": Facts("CLIP text ensemble, untrained", "unused", seed=False),
     "anovl": Facts("AnoVL (2023)", "unused"),
+    "transmm": Facts("Trans-MM (ICCV 2021) on CLIP", "unused", seed=False),
     "coop": Facts("CoOp (IJCV 2022), zero-shot", "unused", "labels"),
     "cocoop": Facts("CoCoOp (CVPR 2022), zero-shot", "unused", "labels"),
     "tcp": Facts("TCP (CVPR 2024), zero-shot", "unused", "labels"),

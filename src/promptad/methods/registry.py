@@ -29,6 +29,7 @@ from promptad.methods.baselines import (
     simplenet,
     spade,
     tcp,
+    transmm,
     winclip,
 )
 from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
@@ -101,6 +102,10 @@ class Entry:
     def kind_of(self, config: Any) -> ScoreKind:
         """What the scores are with this config."""
         return self.part_kinds.get(getattr(config, "parts", ""), self.score_kind)
+
+    def map_range_of(self, config: Any) -> tuple[float, float]:
+        """Its `map_range`, or 0 and 1 where the config brings each map there by itself."""
+        return (0.0, 1.0) if getattr(config, "min_max", False) else self.map_range
 
     @property
     def setting_names(self) -> tuple[str, ...]:
@@ -235,6 +240,15 @@ METHODS: dict[str, Entry] = {
         anovl.PRESETS,
         FACTS["anovl"],
         map_range=(0.48, 0.56),  # without temperature probabilities stay close to one half
+        score_kind="probability",
+    ),
+    "transmm": Entry(
+        transmm.TransMM,
+        transmm.TransMMConfig,
+        transmm.PRESETS,
+        FACTS["transmm"],
+        map_range=(0.0, 0.05),  # of all blocks with the starter weights; few patches reach more
+        map_bounds=(-0.5, 1.0),  # the difference of two relevances can be negative
         score_kind="probability",
     ),
     "coop": Entry(

@@ -143,7 +143,9 @@ def _with_files(
 def color_scale(detector: Detector, outline: float | None = None) -> Scale:
     """The heat maps' colours: fixed for a detector, never stretched per photo."""
     calibration = detector.calibration
-    low, high = (calibration.map_low, calibration.map_high) if calibration else detector.entry.map_range
+    low, high = (
+        (calibration.map_low, calibration.map_high) if calibration else detector.entry.map_range_of(detector.config)
+    )
     return Scale(low, high, outline)
 
 

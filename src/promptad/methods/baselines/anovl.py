@@ -64,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
     "paper": _PAPER,
     "release": _PAPER,
+    "no-adapter": {**_PAPER, "adapter": "none"},
     # As the repository looks at VisA: square tiles of the short edge, a linear adapter, the mean over the tiles.
     "visa": {**_PAPER, "fit": "tiles", "view_score": "mean", "adapter": "linear", "views": "one", "seed": 42},
 }

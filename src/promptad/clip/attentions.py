@@ -1,0 +1,63 @@
+"""The image tower with its attentions in reach of gradients, for methods that explain a score by them.
+
+The ordinary pass (`clip/vision.py`) uses fused attention, which never holds the matrices; this one forms them, block by block, and
+gives the same feature. No parameter receives a gradient: the graph begins at the first matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from promptad.clip.architecture import Block
+from promptad.clip.vision import VisionTower
+from promptad.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Attended:
+    """One pass of B photos whose graph holds the attentions; 1 + T tokens, the class token first.
+
+    Attributes:
+        image: (B, E) class-token feature in the joint space, not normalised, float32, with a graph.
+        attentions: of each block from the first one asked for on, (B, heads, 1 + T, 1 + T) after softmax, rows summing to one.
+    """
+
+    image: Tensor
+    attentions: tuple[Tensor, ...]
+
+
+def attended(tower: VisionTower, images: Tensor, start: int = 1) -> Attended:
+    """Encodes photos with gradients from the class-token feature back to the attentions.
+
+    Args:
+        images: (B, 3, H, W) as for the tower itself. start: first block (1-based) whose attention is given; the graph begins
+            there.
+
+    Raises:
+        ConfigError: a block that does not exist, or a size that is not a multiple of the patch.
+    """
+    depth = len(tower.blocks)
+    if not 1 <= start <= depth:
+        raise ConfigError(f"attentions start at block {start}; this image tower has blocks 1..{depth}")
+    blocks = list(cast(Iterable[Block], tower.blocks))
+    with torch.no_grad():
+        x = tower.ln_pre(tower.embed(images))
+        for block in blocks[: start - 1]:
+            x = block(x)
+    attentions: list[Tensor] = []
+    with torch.enable_grad():
+        for block in blocks[start - 1 :]:
+            q, k, v = block.attention.project(block.ln_1(x))
+            weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+            if not attentions:
+                weights = weights.detach().requires_grad_()
+            attentions.append(weights)
+            x = x + block.attention.merge(weights @ v)
+            x = x + block.mlp(x)
+        image = tower.projection(tower.ln_post(x[:, 0])).float()
+    return Attended(image, tuple(attentions))
