@@ -360,3 +360,13 @@ def test_an_ordinary_last_block_with_identity_attention_is_maskclip(tower, monke
 
     monkeypatch.setattr("promptad.clip.vision.F.scaled_dot_product_attention", identity_in_the_last)
     close(tower(images, FeatureRequest(local=LocalStream(1, "qk"))).patches, ours, 1e-6)
+
+
+@torch.no_grad()
+def test_pure_maskclip_of_a_photo_of_one_patch_is_the_output_of_its_value(tower):
+    images, slow, last = photos(PATCH, PATCH), Slow(tower), f"blocks.{DEPTH - 1}"
+    ours = tower(images, FeatureRequest(local=LocalStream(1, "maskclip_pure"))).patches
+    assert ours.shape[1] == 1
+    for row, blocks in enumerate(slow_run(tower, images, None)):
+        value = slow.linear(f"{last}.attention.qkv", slow.norm(f"{last}.ln_1", blocks[-2][1])).chunk(3, dim=-1)[2]
+        close(ours[row], slow.project(slow.linear(f"{last}.attention.out", value))[1:])
