@@ -67,10 +67,16 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
-def field_types(cls: Any) -> dict[str, Any]:
+def field_types(cls: Any) -> Mapping[str, Any]:
     """Field name -> its annotation, with `Range` and `Literal` as they stand."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(cls)}
+    if cls not in _types:
+        hints = get_type_hints(cls, include_extras=True)
+        _types[cls] = {field.name: hints[field.name] for field in fields(cls)}
+    return _types[cls]
+
+
+# Reading annotations takes longer than all checks together.
+_types: dict[Any, Mapping[str, Any]] = {}
 
 
 def check_fields(record: Any) -> None:
@@ -110,7 +116,7 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     if origin in (Union, UnionType):
         return _checked_union(name, get_args(kind), value)
     known = _KINDS.get(origin or kind)
-    if known is None and isinstance(kind, type) and not isinstance(value, kind):
+    if known is None and kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
         raise ConfigError(f"{name} must be a {kind.__name__}; got {shortened(value)}")
     value = _checked_plain(name, known, value)
     if bounds is not None and not bounds.holds(value):

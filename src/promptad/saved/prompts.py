@@ -47,9 +47,9 @@ class Learned:
     preset: str
     config: dict[str, Any]
     backbone: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor] = field(repr=False)  # a second to write, and no one reads it
     card: dict[str, Any] = field(default_factory=dict)
-    photos: tuple[str, ...] = ()
+    photos: tuple[str, ...] = field(default=(), repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same file, by its content; another process reads it into other tensors."""
