@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -114,18 +114,21 @@ def dtd_synthetic(root: Path) -> Path:
     return root
 
 
-def visa(root: Path) -> Path:
-    """VisA as published: three tables, masks of class numbers, names of anomalies that repeat normal numbers."""
+def visa(root: Path, classes: Mapping[str, int] = {"candle": 3, "pcb1": 4}, normals: int = 4) -> Path:
+    """VisA as published: three tables, masks of class numbers, names of anomalies that repeat normal numbers.
+
+    `classes`: name -> how many numbers its masks have; the last of the `normals` normal photos is a test photo in the split 1cls.
+    """
     rows: dict[str, list[tuple[str, ...]]] = {"1cls": [], "2cls_fewshot": [], "2cls_highshot": []}
-    for name, number in (("candle", 3), ("pcb1", 4)):
-        for i in range(4):
+    for name, number in classes.items():
+        for i in range(normals):
             photo(root / name / "Data/Images/Normal" / f"{i:04}.JPG", form="JPEG")
         for i in range(3):
             photo(root / name / "Data/Images/Anomaly" / f"{i:03}.JPG", form="JPEG")
             mask(root / name / "Data/Masks/Anomaly" / f"{i:03}.png", BOX, value=1 + i % number)
         (root / name / "image_anno.csv").write_text("image,label,mask\n")
-        for split, good_train, bad_train in (("1cls", 3, 0), ("2cls_fewshot", 1, 1), ("2cls_highshot", 2, 2)):
-            for i in range(4):
+        for split, good_train, bad_train in (("1cls", normals - 1, 0), ("2cls_fewshot", 1, 1), ("2cls_highshot", 2, 2)):
+            for i in range(normals):
                 where = "train" if i < good_train else "test"
                 rows[split].append((name, where, "normal", f"{name}/Data/Images/Normal/{i:04}.JPG", ""))
             for i in range(3):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 _collectors: list[list[str]] = []
 _gatherers: list[dict[str, dict[str, str]]] = []
+_trials = 0
 
 
 class PromptadNotice(UserWarning):
@@ -25,6 +26,8 @@ def notice(text: str) -> None:
     Args:
         text: what was assumed or left out, of which file, and how to decide it otherwise.
     """
+    if _trials:
+        return
     line = " ".join(text.split())
     for collector in _collectors:
         if line not in collector:
@@ -57,6 +60,17 @@ def gathered_notices() -> Iterator[None]:
         _gatherers[:] = [other for other in _gatherers if other is not gathered]
         for many, lines in gathered.items():
             notice(next(iter(lines.values())) if len(lines) == 1 else many.format(", ".join(lines)))
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Inside, nothing is said: for looking at what may never be used. Whatever is used then must be read again, outside."""
+    global _trials
+    _trials += 1
+    try:
+        yield
+    finally:
+        _trials -= 1
 
 
 @contextmanager

@@ -16,13 +16,11 @@ from promptad.data.files import write_atomic
 from promptad.data.records import Record
 from promptad.detector import Detector
 
-PICTURES = 4
-"""Photos of a class that are shown."""
 EDGE = 128
 """Long edge of a stored map in pixels."""
 
 
-def shown_records(records: Sequence[Record], number: int = PICTURES) -> list[Record]:
+def shown_records(records: Sequence[Record], number: int) -> list[Record]:
     """The photos that are shown: the first of each kind of defect in turn, and the first good one, in the set's order."""
     kinds: dict[str, list[Record]] = {}
     for record in records:
@@ -35,18 +33,18 @@ def shown_records(records: Sequence[Record], number: int = PICTURES) -> list[Rec
     return [record for record in records if id(record) in chosen]
 
 
-def save_pictures(path: Path, detector: Detector, tests: TestSet, parts: Sequence[str]) -> None:
-    """Writes the maps of the shown photos, in float16: `<parts>/<number of the photo among the test photos>` -> (h, w)."""
-    chosen = {id(record) for record in shown_records(tests.records)}
+def save_pictures(path: Path, number: int, detector: Detector, tests: TestSet, parts: Sequence[str]) -> None:
+    """Writes the maps of so many photos, in float16: `<parts>/<number of the photo among the test photos>` -> (h, w)."""
+    chosen = {id(record) for record in shown_records(tests.records, number)}
     left_out = [record.photo for record in tests.records if id(record) not in chosen]
     few = tests.without(left_out)
-    numbers = [number for number, record in enumerate(tests.records) if id(record) in chosen]
+    numbers = [place for place, record in enumerate(tests.records) if id(record) in chosen]
     arrays: dict[str, NDArray[np.float16]] = {}
     for part in parts:
         with scoring_parts(detector.method, part):
-            for number, (_, _, anomaly_map) in zip(numbers, few.scores(detector), strict=True):
+            for place, (_, _, anomaly_map) in zip(numbers, few.scores(detector), strict=True):
                 if anomaly_map is not None:
-                    arrays[f"{part}/{number}"] = _small(anomaly_map)
+                    arrays[f"{part}/{place}"] = _small(anomaly_map)
     write_atomic(path, save(arrays))
 
 

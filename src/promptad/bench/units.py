@@ -30,12 +30,12 @@ def measure_unit(
     oracle: bool,
     tick: Tick,
     anomalies: Sequence[PhotoFeatures] = (),
-    pictures: Path | None = None,
+    pictures: tuple[Path, int] | None = None,
 ) -> dict[str, Any]:
     """Fits and measures one unit; JSON-ready: its rows, the full config and the seconds.
 
     Args:
-        pictures: gets the maps of a few photos, see `bench.pictures`.
+        pictures: the file that gets the maps of a few photos, and how many, see `bench.pictures`.
     """
     began = time.perf_counter()
     selection = OracleSelection(detector, tests, variant.parts, tick) if oracle else None
@@ -47,7 +47,7 @@ def measure_unit(
         rows += [_row(detector, good, tests, parts, selection, tick) for parts in selection.parts]
     seconds = {"encode_test": tests.seconds, "fit": fitted - began, "score": time.perf_counter() - fitted}
     if pictures is not None:
-        save_pictures(pictures, detector, tests, variant.parts)
+        save_pictures(*pictures, detector, tests, variant.parts)
     return {"config": config_dict(detector.config), "rows": rows, "seconds": seconds}
 
 

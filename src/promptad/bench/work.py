@@ -51,7 +51,7 @@ class Evaluation:
             every unit.
         root: folder of the data set, for the names in results. cache: keeps features on disk between runs.
         keep_bytes: features of one class that are kept in memory.
-        fresh: compute every unit again. pictures: keep maps of a few photos of every row's first run, in ``maps/<key>.safetensors``. progress: called with photos done and photos in all.
+        fresh: compute every unit again. pictures: of how many photos a class the maps of every row's first run are kept, in ``maps/<key>.safetensors``. progress: called with photos done and photos in all.
     """
 
     protocol: Protocol
@@ -63,7 +63,7 @@ class Evaluation:
     keep_bytes: int = KEEP_BYTES
     fresh: bool = False
     progress: Progress | None = None
-    pictures: bool = False
+    pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,11 @@ class ClassWork:
             scored += 1
         return scored, problems
 
-    def _pictures(self, planned: PlannedUnit) -> Path | None:
-        """Where the maps of a few photos of a unit go; None where none are kept."""
-        keep = self.evaluation.pictures and planned.unit.run == 0 and planned.unit.variant.entry.facts.maps
-        return picture_path(self.evaluation.out, planned.key) if keep else None
+    def _pictures(self, planned: PlannedUnit) -> tuple[Path, int] | None:
+        """Where the maps of a few photos of a unit go, and of how many; None where none are kept."""
+        number = self.evaluation.pictures
+        keep = number and planned.unit.run == 0 and planned.unit.variant.entry.facts.maps
+        return (picture_path(self.evaluation.out, planned.key), number) if keep else None
 
     def layout(self, unit: Unit) -> Layout:
         """How the photos of a unit are encoded."""

@@ -14,11 +14,8 @@ def bench(request: BenchRequest) -> None:
     Features of a photo are computed once for all methods that share them. What is finished is kept: after Ctrl-C, a crash
     or a power cut, the same command goes on where it stopped and gives the same tables.
     """
-    if request.dry_run:
-        from promptad.suite.dry import dry_lines
-
-        for line in dry_lines(request.read_plan()):
-            say(line)
+    if request.dry_run or request.paper == "list":
+        _say_what_would_be_done(request)
         return
     failures = Failures()
     with progress_stages("training", "measuring (photos)") as (training, measuring):
@@ -39,3 +36,21 @@ def bench(request: BenchRequest) -> None:
     say(f"units      {result.scored} computed, {result.reused} from an earlier run, in {request.out / 'units'}")
     say(f"files      {', '.join(str(path) for path in made.files)}")
     failures.end()
+
+
+def _say_what_would_be_done(request: BenchRequest) -> None:
+    from promptad.suite.dry import dry_lines
+
+    if request.paper == "list":
+        from promptad.suite.papers.experiments import experiments
+
+        for name, experiment in experiments().items():
+            say(f"{name:16} {experiment.says}")
+    elif request.paper:
+        from promptad.suite.papers.dry import paper_lines
+
+        for line in paper_lines(request.read_paper()[0], request.places):
+            say(line)
+    else:
+        for line in dry_lines(request.read_plan(), request.places):
+            say(line)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, LocalAttention, LocalStream, PositionResize
+from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.errors import ConfigError
 from promptad.inputs import setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
@@ -205,6 +205,14 @@ class ObjectAgnostic(LearnedOnce):
             features = self.encode(self.prompts)
             self._kept = features[0], features[1:].mean(0)
         return self._kept
+
+    @torch.no_grad()
+    def prompt_maps(self, features: Features) -> Tensor:
+        """(B, K, h, w) in [0, 1]: the map that each abnormal prompt alone gives of views, against the normal one."""
+        assert features.patches is not None  # `request` asks for them
+        encoded, patches = self.encode(self.prompts), F.normalize(features.patches, dim=-1)
+        maps = [anomalous_logit(patches, encoded[0], own, self.config.scale).sigmoid() for own in encoded[1:]]
+        return torch.stack(maps, dim=1).view(len(features), -1, *features.grid)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

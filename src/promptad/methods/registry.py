@@ -300,7 +300,7 @@ METHODS: dict[str, Entry] = {
         FACTS["promptad-zs"],
         map_bounds=(-50.0, 50.0),
         map_range=(0.0, 30.0),  # scores are unbounded: defects of objects that were not trained on reach 20 to 40
-        free=(*FREE_SETTINGS, "definition", "image_score", "few_shot"),
+        free=(*FREE_SETTINGS, "definition", "image_score", "scored", "few_shot"),
     ),
     "rwda": Entry(
         RWDA,

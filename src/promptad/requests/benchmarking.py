@@ -16,8 +16,9 @@ from promptad.requests.measuring import MeasuringRequest
 
 if TYPE_CHECKING:
     from promptad.bench.tables import Table
+    from promptad.suite.papers.plans import PaperPlan
     from promptad.suite.plan import Plan
-    from promptad.suite.run import SuiteResult
+    from promptad.suite.run import Options, SuiteResult
 
 _OF_FLAGS = ("on", "method", "preset", "shots", "anomalies", "anomaly_draw", "seeds", "limit", "convention")
 
@@ -34,6 +35,15 @@ class BenchRequest(MeasuringRequest):
     on: tuple[Path, ...] = asked("Data set: its folder, or a list; repeat for more.", ())
     method: tuple[str, ...] = asked(f"{', '.join(FACTS)}; several with commas.", (), commas=True)
     preset: tuple[str, ...] = asked("Presets of each method, with commas.", ("clean",), commas=True)
+    paper: str = asked(
+        "A table or figure of one of the papers, such as cvpr24-table1, instead of a plan; 'list' names them all.", ""
+    )
+    data: tuple[str, ...] = asked(
+        "For a paper's table: folder that holds public sets, or KEY=FOLDER for one of them; repeat for more.", ()
+    )
+    settings: Mapping[str, Any] = asked(
+        "For a paper's table: a method setting instead of the paper's, KEY=VALUE; repeat for more.", {}, option="--set"
+    )
     convention: Mapping[str, Any] = asked(
         "How all rows are measured, as in promptad evaluate: eval_size=400, masks=nearest, ...; repeat for more.", {}
     )
@@ -51,6 +61,10 @@ class BenchRequest(MeasuringRequest):
     def check(self) -> None:
         """Either a file or options say what is measured."""
         super().check()
+        if self.paper:
+            self._check_paper()
+            return
+        self.refuse(["data", "settings"], f"goes with a table or figure of a paper ({argument('paper')}); leave it out")
         if self.plan is not None:
             self.refuse(_OF_FLAGS, f"the plan {self.plan} says what is measured; change it there, or leave it out")
         elif not self.on or not self.method:
@@ -58,9 +72,23 @@ class BenchRequest(MeasuringRequest):
                 f"nothing to measure; give a plan, or data sets ({argument('on')}) and methods ({argument('method')})"
             )
         self.check_draws(self.method)
-        self._weights()
+        _ = self.places  # raises
 
-    def _weights(self) -> dict[str, str]:
+    def _check_paper(self) -> None:
+        """Which experiment, and what may be chosen of it."""
+        self.refuse(
+            ("plan", *(name for name in _OF_FLAGS if name not in ("preset", "seeds", "limit"))),
+            f"the table {self.paper} says what is measured; leave it out",
+        )
+        if self.preset != ("clean",) and self.preset not in (("paper",), ("release",)):
+            raise ConfigError(
+                f"{argument('preset', ','.join(self.preset))}: a paper's table has its own settings; choose paper, or "
+                "release for those of the authors' code"
+            )
+        _ = self.places  # raises
+
+    @property
+    def places(self) -> dict[str, str]:
         """Name of a backbone -> what is taken for it; "*" for all others."""
         places: dict[str, str] = {}
         for given in self.weights:
@@ -87,6 +115,8 @@ class BenchRequest(MeasuringRequest):
     @property
     def out(self) -> Path:
         """Folder of the results."""
+        if self.paper:
+            return self.output or Path(f"bench-{self.paper}")
         name = self.plan.stem if self.plan is not None else "-".join(path.resolve().name for path in self.on)
         return self.output or Path(f"bench-{name}")
 
@@ -102,7 +132,7 @@ class BenchRequest(MeasuringRequest):
         from promptad.data.lock import prepared_folder
         from promptad.learning.features import GIB
 
-        plan = self.read_plan()
+        plan = self.read_plan() if not self.paper else None
         from promptad.suite.files import write_suite
         from promptad.suite.overview import overview_tables
         from promptad.suite.run import Options, run_suite
@@ -116,12 +146,50 @@ class BenchRequest(MeasuringRequest):
             self.precision or "fp32",
             self.activation,
             self.fresh,
-            self._weights(),
+            self.places,
         )
+        if plan is None:
+            return self._run_paper(options, watch)
         with prepared_folder(self.out):
             result = run_suite(plan, options, watch)
             tables = overview_tables(result)
             return Benchmarked(result, tables, write_suite(result, tables, self.out, self.command))
+
+    def read_paper(self) -> tuple[PaperPlan, dict[str, Path]]:
+        """What is measured for a table or figure of a paper, and the folders of its sets.
+
+        Raises:
+            ConfigError: no such table, a folder that is not there, or a setting that no method has.
+        """
+        from promptad.suite.papers.experiments import find_experiment
+        from promptad.suite.papers.places import find_sets
+        from promptad.suite.papers.plans import Wish, needed_sets, paper_plan
+
+        experiment = find_experiment(self.paper)
+        places = find_sets(self.data, needed_sets(experiment))
+        wish = Wish(
+            "release" if self.preset == ("release",) else "paper",
+            self.seeds if self.given(["seeds"]) else None,
+            self.limit if self.given(["limit"]) else None,
+            self.settings,
+        )
+        made = paper_plan(experiment, places, wish)
+        if self.backbone is not None:
+            rows = tuple(replace(row, backbone="") for row in made.plan.rows)
+            made = replace(made, plan=replace(made.plan, backbone=self.backbone, rows=rows))
+        return made, places.found
+
+    def _run_paper(self, options: Options, watch: Callable[[str, int, int], None] | None) -> Benchmarked:
+        from promptad.data.lock import prepared_folder
+        from promptad.suite.files import write_suite
+        from promptad.suite.overview import overview_tables
+        from promptad.suite.papers.run import run_paper
+
+        made, places = self.read_paper()
+        with prepared_folder(self.out):
+            result, tables, lead = run_paper(made, options, places, watch)
+            shown = [*tables, *overview_tables(result)]
+            return Benchmarked(result, tables or shown, write_suite(result, shown, self.out, self.command, lead))
 
 
 @dataclass(frozen=True)

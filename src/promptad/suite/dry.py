@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from promptad.clip.zoo import locate
 from promptad.data.datasets import open_dataset
 from promptad.errors import PromptadError
@@ -10,8 +12,11 @@ from promptad.suite.plan import Plan, RowPlan, row_label
 from promptad.suite.run import check_rows
 
 
-def dry_lines(plan: Plan) -> list[str]:
+def dry_lines(plan: Plan, weights: Mapping[str, str] | None = None) -> list[str]:
     """Lines for a person: each set, each row, what is missing with the way out, and the sums.
+
+    Args:
+        weights: name of a backbone in the plan -> the name, file or folder to take for it; "*" for all others.
 
     Raises:
         ConfigError: settings that no row can have.
@@ -32,9 +37,10 @@ def dry_lines(plan: Plan) -> list[str]:
         count = len(classes[entry.title])
         lines.append(f"set        {entry.title}: {count} classes, {photos} test photos{known}{differs}")
     for name in dict.fromkeys(plan.backbone_of(row) for row in plan.rows):
+        place = (weights or {}).get(name, (weights or {}).get("*", name))
         try:
-            locate(name)
-            lines.append(f"backbone   {name}")
+            locate(place)
+            lines.append(f"backbone   {name}{f' from {place}' if place != name else ''}")
         except PromptadError as error:
             lines.append(f"missing    {error}")
     trainings = units = 0

@@ -13,15 +13,17 @@ from promptad.bench.files import write_report
 from promptad.bench.tables import Report, Table, markdown, markdown_table, tables
 from promptad.data.files import write_atomic
 from promptad.suite.overview import heading, overview_csv, set_report
-from promptad.suite.page import write_page
+from promptad.suite.page import Lead, write_page
 from promptad.suite.run import SuiteResult
 
 
-def write_suite(result: SuiteResult, over: Sequence[Table], out: Path, command: str = "") -> list[Path]:
+def write_suite(
+    result: SuiteResult, over: Sequence[Table], out: Path, command: str = "", lead: Lead = Lead()
+) -> list[Path]:
     """Writes everything that a benchmark gave; the page is last.
 
     Args:
-        over: its tables over all sets. command: that made it, for the page.
+        over: its tables over all sets. command: that made it, for the page. lead: what its page begins with.
 
     Raises:
         DataError: it cannot be written.
@@ -31,7 +33,7 @@ def write_suite(result: SuiteResult, over: Sequence[Table], out: Path, command: 
     contents = {
         "units.jsonl": units_jsonl(result),
         "overview.csv": overview_csv(result),
-        "tables.md": suite_markdown(result, over, reports),
+        "tables.md": suite_markdown(result, over, reports, lead.remarks),
         "tables.tex": latex(heading(result), every),
     }
     for name, content in contents.items():
@@ -42,7 +44,19 @@ def write_suite(result: SuiteResult, over: Sequence[Table], out: Path, command: 
         folder.mkdir(parents=True, exist_ok=True)
         write_report(report, folder)
         written.append(folder / "table.md")
-    return [*written, write_page(result, over, reports, out, command)]
+    written += _write_figures(lead, out)
+    return [*written, write_page(result, over, reports, out, command, lead)]
+
+
+def _write_figures(lead: Lead, out: Path) -> list[Path]:
+    """Each drawn figure as a file of its own."""
+    drawn = [figure for figure in lead.figures if figure.svg]
+    if drawn:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    paths = [out / "figures" / f"{slug(figure.title)}.svg" for figure in drawn]
+    for path, figure in zip(paths, drawn, strict=True):
+        write_atomic(path, figure.svg)
+    return paths
 
 
 def slug(title: str) -> str:
@@ -62,10 +76,13 @@ def units_jsonl(result: SuiteResult) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def suite_markdown(result: SuiteResult, over: Sequence[Table], reports: dict[str, Report]) -> str:
+def suite_markdown(
+    result: SuiteResult, over: Sequence[Table], reports: dict[str, Report], remarks: Sequence[str] = ()
+) -> str:
     """All tables as one Markdown page."""
     head = [f"# {heading(result)}", "", f"- promptad: {__version__}"]
     head += [f"- {name}: {words}" for name, words in _facts(result)]
+    head += [f"- {line}" for line in remarks]
     body = [line for table in over for line in ("", *markdown_table(table))]
     lines = [*head, "", "Numbers are percent: means over classes, ± sample standard deviation over runs.", *body, ""]
     if result.problems:

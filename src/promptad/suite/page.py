@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from promptad.data.files import write_atomic
 from promptad.data.photos import read_mask, read_photo
 from promptad.data.records import Record
 from promptad.errors import PromptadError
+from promptad.metrics.ranking import auroc
 from promptad.report.heatmap import overlay
 from promptad.report.histogram import histogram_svg
 from promptad.report.thumbnails import small, thumbnail
@@ -35,6 +36,7 @@ from promptad.suite.run import SetResult, SuiteResult
 _EDGE = 150
 # Rows whose curves and histograms are drawn, of one set and one k; more make neither readable.
 _DRAWN = 24
+_WORST_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,36 @@ class Strip:
     pictures: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure of its own: an ``<svg>`` element, or pictures, (caption, data URI) each."""
+
+    title: str
+    svg: str = ""
+    pictures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What stands first on a page: lines on what was chosen, and figures."""
+
+    remarks: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
 def write_page(
-    result: SuiteResult, over: Sequence[Table], reports: Mapping[str, Report], out: Path, command: str = ""
+    result: SuiteResult,
+    over: Sequence[Table],
+    reports: Mapping[str, Report],
+    out: Path,
+    command: str = "",
+    lead: Lead = Lead(),
 ) -> Path:
     """Writes ``report.html``. Raises DataError where it cannot be written."""
     sections = [
-        _section(of_set, reports[of_set.plan.title], out) for of_set in result.sets if of_set.plan.title in reports
+        _section(of_set, reports[of_set.plan.title], out, worst=result.plan.worst_pictures)
+        for of_set in result.sets
+        if of_set.plan.title in reports
     ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = files("promptad.suite").joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -61,6 +87,8 @@ def write_page(
         command=command,
         style=Markup(style),
         overview=over,
+        remarks=lead.remarks,
+        figures=[replace(figure, svg=Markup(figure.svg)) for figure in lead.figures],
         sections=sections,
         problems=result.problems,
     )
@@ -68,7 +96,7 @@ def write_page(
     return out / "report.html"
 
 
-def _section(of_set: SetResult, report: Report, out: Path) -> dict[str, Any]:
+def _section(of_set: SetResult, report: Report, out: Path, *, worst: bool) -> dict[str, Any]:
     drawn = plots.available()
     return {
         "title": report.title,
@@ -77,7 +105,7 @@ def _section(of_set: SetResult, report: Report, out: Path) -> dict[str, Any]:
         "footer": report.footer,
         "histograms": list(_histograms(of_set)),
         "curves": [Markup(svg) for svg in _curves(of_set)] if drawn else [],
-        "strips": list(_strips(of_set, out)),
+        "strips": _strips(of_set, out, worst=worst),
     }
 
 
@@ -139,8 +167,9 @@ def _roc(unit: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[float, f
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 
-def _strips(of_set: SetResult, out: Path) -> Iterator[Strip]:
-    """Photo, mask and each row's map, of a few photos a class."""
+def _strips(of_set: SetResult, out: Path, *, worst: bool) -> list[Strip]:
+    """Photo, mask and each row's map, of a few photos a class; `worst`: of those whose first map fits its mask worst."""
+    strips: list[tuple[float, Strip]] = []
     root = of_set.data.root.resolve()
     root = root if root.is_dir() else root.parent
     known = {photo_name(record.photo, root): record for record in of_set.data.records}
@@ -157,9 +186,22 @@ def _strips(of_set: SetResult, out: Path) -> Iterator[Strip]:
     for name, drawn in maps.items():
         if name in known:
             try:
-                yield Strip(name, tuple(_pictures(known[name], drawn)))
+                strips.append((_worst_first(known[name], drawn), Strip(name, tuple(_pictures(known[name], drawn)))))
             except PromptadError:
                 continue  # it was read for the numbers, and lies there no more
+    if not worst:
+        return [strip for _, strip in strips]
+    return [strip for _, strip in sorted(strips, key=lambda pair: pair[0])[:_WORST_SHOWN]]
+
+
+def _worst_first(record: Record, drawn: Sequence[tuple[str, NDArray[np.float32], tuple[float, float]]]) -> float:
+    """AUROC of the pixels of the first map; above 1 where there is no mask to compare with."""
+    if record.mask is None:
+        return 2.0
+    values = drawn[0][1]
+    mask = Image.fromarray(read_mask(record.mask)).convert("L").resize(values.shape[::-1], Image.Resampling.BOX)
+    truth = np.asarray(mask).ravel() > 127
+    return auroc(truth, values.ravel()) if truth.any() and not truth.all() else 2.0
 
 
 def _scale(values: Sequence[NDArray[np.float32]]) -> tuple[float, float]:

@@ -58,6 +58,10 @@ class SetPlan:
     groups: tuple[str, ...] = ()
     # What the photos of a set of one class show.
     object: str = ""
+    # Types of damage that are looked at, beside the good photos; all where none is named.
+    types: tuple[str, ...] = ()
+    # Of each class so many anomalous test photos, those with the smallest masks; 0 for all.
+    smallest: Count = 0
 
     @property
     def title(self) -> str:
@@ -128,11 +132,10 @@ class Plan:
     backbone: str = "starter"
     convention: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    pictures: Count = 4
+    worst_pictures: bool = False
 
     def __post_init__(self) -> None:
-        if not self.sets or not self.rows:
-            what = "data set" if not self.sets else "method"
-            raise ConfigError(f"{self.source or self.title}: names no {what}; a benchmark needs one")
         self._require_apart("data sets", [entry.title for entry in self.sets], "name")
         self._require_apart("rows", [row_label(row) for row in self.rows], "name")
         known = {entry.title for entry in self.sets}
@@ -159,6 +162,12 @@ class Plan:
                 f"{self.source or self.title}: two {what} are called {twice[0]!r}; give one another {key}"
             )
 
+    def require_content(self) -> None:
+        """Raises ConfigError where there is nothing to measure."""
+        if not self.sets or not self.rows:
+            what = "data set" if not self.sets else "method"
+            raise ConfigError(f"{self.source or self.title}: names no {what}; a benchmark needs one")
+
     def backbone_of(self, row: RowPlan) -> str:
         """The backbone of a row."""
         return row.backbone or self.backbone
@@ -184,7 +193,9 @@ def read_plan(path: Path) -> Plan:
     where, base = shown(path), path.resolve().parent
     sets = tuple(_set(entry, f"{where}: sets {number}", base) for number, entry in _tables(content, "sets", where))
     rows = tuple(_row(entry, f"{where}: rows {number}", base) for number, entry in _tables(content, "rows", where))
-    return _made(Plan, {"title": path.stem, **content, "sets": sets, "rows": rows, "source": where}, where)
+    plan = plan_record(Plan, {"title": path.stem, **content, "sets": sets, "rows": rows, "source": where}, where)
+    plan.require_content()
+    return plan
 
 
 def _tables(content: Mapping[str, Any], key: str, where: str) -> list[tuple[int, Mapping[str, Any]]]:
@@ -195,7 +206,7 @@ def _tables(content: Mapping[str, Any], key: str, where: str) -> list[tuple[int,
 
 
 def _set(entry: Mapping[str, Any], where: str, base: Path) -> SetPlan:
-    made = _made(SetPlan, entry, where)
+    made = plan_record(SetPlan, entry, where)
     return SetPlan(**{**_values(made), "path": base / made.path})
 
 
@@ -203,8 +214,8 @@ def _row(entry: Mapping[str, Any], where: str, base: Path) -> RowPlan:
     train = entry.get("train")
     if train is not None and not isinstance(train, dict):
         raise ConfigError(f"{where}: train must be a table such as {{ on = ['visa'] }}")
-    plan = _made(TrainPlan, train, f"{where}, train") if train is not None else None
-    made = _made(RowPlan, {**entry, "train": plan}, where)
+    plan = plan_record(TrainPlan, train, f"{where}, train") if train is not None else None
+    made = plan_record(RowPlan, {**entry, "train": plan}, where)
     return RowPlan(**{**_values(made), "weights": tuple(base / path for path in made.weights)})
 
 
@@ -212,9 +223,9 @@ def _values(record: Any) -> dict[str, Any]:
     return {entry.name: getattr(record, entry.name) for entry in fields(record)}
 
 
-def _made(cls: type[T], content: Mapping[str, Any], where: str) -> T:
+def plan_record(cls: type[T], content: Mapping[str, Any], where: str) -> T:
     """A dataclass from a table of a file. Raises ConfigError that names the file, the table and the key."""
-    types: dict[str, Any] = field_types(cls)
+    types = field_types(cls)
     for key in content:
         if key not in types:
             near = get_close_matches(key, types, n=1)
@@ -225,9 +236,8 @@ def _made(cls: type[T], content: Mapping[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: {required[0]} is missing; give it")
     values = {}
     for key, value in content.items():
-        nested = key in ("sets", "rows", "train")
         try:
-            values[key] = value if nested else checked_value(key, types[key], value)
+            values[key] = checked_value(key, types[key], value)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
     return cls(**values)

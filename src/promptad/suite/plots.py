@@ -59,11 +59,13 @@ def lines_svg(
     limits: tuple[float, float] | None = None,
     marks: bool = False,
     errors: Mapping[str, Sequence[float]] | None = None,
+    ticks: Sequence[str] = (),
 ) -> str:
     """Named lines as an ``<svg>`` element.
 
     Args:
         curves: name -> points. limits: of the x axis of curves of rates, whose y axis then goes from 0 to 1. marks: a dot at each point. errors: name -> half length of the bars.
+            ticks: words at 0, 1, 2, ... of the x axis.
     """
     figure, axes = _figure()
     for name, points in curves.items():
@@ -75,6 +77,8 @@ def lines_svg(
     if limits is not None:
         axes.set_xlim(*limits)
         axes.set_ylim(0, 1.02)
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

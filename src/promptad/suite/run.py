@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from promptad.bench.plan import ClassPlan, PhotoFiles
 from promptad.bench.protocol import Protocol
@@ -27,6 +27,7 @@ from promptad.learning.features import GIB, FeatureStore
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict
 from promptad.saved.prompts import Learned, find_learned, read_learned
+from promptad.suite.chosen_photos import photos_of
 from promptad.suite.plan import Plan, RowPlan, SetPlan, row_label
 from promptad.suite.processes import Context, Job, Tick, run_jobs
 from promptad.suite.trainings import TrainingJob, training_jobs
@@ -154,17 +155,28 @@ class _SuiteRun:
         for entry in self.plan.sets:
             try:
                 data = open_dataset(entry.path, entry.layout, entry.normal)
-                self.sets[entry.title] = _of_classes(data, entry)
+                self.sets[entry.title] = photos_of(data, entry)
             except PromptadError as error:
                 self._problem(f"{entry.title}: not measured: {error}")
         if not self.sets:
             raise DataError(f"no data set can be read; first: {self.result.problems[0]}")
-        for name in dict.fromkeys(self.plan.backbone_of(row) for row in self.plan.rows):
+        for key, (name, activation) in {self._tower(row): self._named(row) for row in self.plan.rows}.items():
             device = self.options.devices[0] if self.options.devices else "cpu"
             place = self.options.weights.get(name, self.options.weights.get("*", name))
-            self.backbones[name] = load_backbone(
-                place, precision=self.options.precision, device=device, activation=self.options.activation
+            self.backbones[key] = load_backbone(
+                place, precision=self.options.precision, device=device, activation=activation
             )
+
+    def _named(self, row: RowPlan) -> tuple[str, Activation | None]:
+        """The backbone of a row, and the activation that its settings ask for, or else the one that is given for all."""
+        config = find_method(row.method).make_config(row.preset, **row.settings)
+        asked: Activation | Literal["any"] = getattr(config, "tower_activation", "any")
+        return self.plan.backbone_of(row), self.options.activation if asked == "any" else asked
+
+    def _tower(self, row: RowPlan) -> str:
+        """Under which name the backbone of a row is kept."""
+        name, activation = self._named(row)
+        return name if activation == self.options.activation else f"{name} with {activation}"
 
     def _problem(self, line: str) -> None:
         if line not in self.result.problems:
@@ -178,7 +190,7 @@ class _SuiteRun:
         folder = self.options.out / "trained"
         for number, row in enumerate(self.plan.rows):
             for name in self._sets_of(row) if row.train is not None else ():
-                backbone = self.plan.backbone_of(row)
+                backbone = self._tower(row)
                 own = (backbone, self.backbones[backbone])
                 try:
                     needed[number, name] = training_jobs(row, name, self.sets, own, folder, self.options.store)
@@ -234,11 +246,11 @@ class _SuiteRun:
         """The rows of a set under one backbone."""
         variants: list[Variant] = []
         for number, row in enumerate(self.plan.rows):
-            if self.plan.backbone_of(row) != backbone or set_name not in self._sets_of(row):
+            if self._tower(row) != backbone or set_name not in self._sets_of(row):
                 continue
             try:
                 learned = self._learned(row, backbone, files.get((number, set_name)))
-                several = len(self.backbones) > 1
+                several = len({tower.name for tower in self.backbones.values()}) > 1
                 own = row_variants(row, learned, f"on {self.backbones[backbone].name}" if several else "")
             except PromptadError as error:
                 self._problem(f"{set_name}: {row_label(row)} not measured: {error}")
@@ -277,7 +289,7 @@ class _SuiteRun:
             cache=options.store,
             keep_bytes=options.keep_bytes,
             fresh=options.fresh,
-            pictures=True,
+            pictures=self.plan.pictures,
         )
         work = ClassWork(make(backbone=self.backbones[backbone]), PhotoFiles())
         return _Part(result, backbone, make, work, plan_classes(work.evaluation, work.files, result.outcome))
@@ -328,18 +340,9 @@ class _SuiteRun:
         return self.numbers[unit["method"], unit["preset"], unit["name"]]
 
 
-def _of_classes(data: DataSet, entry: SetPlan) -> DataSet:
-    """A set with the classes that are asked for. Raises DataError for one that it has not."""
-    known = {record.class_name for record in data.records}
-    for name in entry.classes:
-        if name not in known:
-            raise DataError(f"the set has no class {name!r}; it has {', '.join(sorted(known))}")
-    kept = tuple(record for record in data.records if not entry.classes or record.class_name in entry.classes)
-    return replace(data, records=kept)
-
-
 def check_rows(plan: Plan) -> None:
     """Refuses settings of rows before anything is loaded. Raises ConfigError, which names the row."""
+    plan.require_content()
     for row in plan.rows:
         try:
             find_method(row.method).make_config(row.preset, **row.settings)

@@ -37,7 +37,7 @@ from promptad.data.files import shown
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
-from promptad.notices import notice
+from promptad.notices import notice, only_looking
 
 # In the order in which they are looked for: what only one set has comes first. A meta.json in a folder that is a known set is a
 # derived file, so it comes late.
@@ -135,6 +135,18 @@ def _loaded(layout: Layout, folder: Path, normal: tuple[str, ...], *, asked: boo
         if not asked:
             raise
         raise DataError(f"{error} (read as {argument('layout', layout.name)} asks)") from error
+
+
+def identify(path: str | os.PathLike[str]) -> SetFacts | None:
+    """The public set that lies in a folder, or None; nothing is said, and copies are not looked for.
+
+    Raises:
+        DataError: no layout fits, or the adapter's own errors.
+    """
+    folder = unpacked(Path(path))
+    with only_looking():
+        layout, _ = recognise(folder)
+        return facts_of(layout.name, _loaded(layout, folder, (), asked=False))
 
 
 def recognise(folder: Path) -> tuple[Layout, str]:

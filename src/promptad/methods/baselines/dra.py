@@ -159,6 +159,18 @@ class DRA(OpenSetHeads):
         image = parts["seen"] + parts["pseudo"] + parts["residual"] - parts["holistic"]
         return Scores(image, places, parts)
 
+    @torch.no_grad()
+    def photo_features(self, features: Features) -> Tensor:
+        """(B, D) what the residual head makes of views before its score: the mean over places.
+
+        Raises:
+            ConfigError: nothing was learned or loaded yet.
+        """
+        net, maps = self.net(), self.maps(features)
+        assert isinstance(net, DRAHeads)
+        hidden = net.residual[:3](self.reference(None, features.grid) - maps)
+        return hidden.mean(dim=(2, 3))
+
     def state(self) -> dict[str, Tensor]:
         """The heads, the channels' scales, and the references."""
         return {**super().state(), "references": self._references, "owners": self._owners}

@@ -37,6 +37,8 @@ class WinCLIPConfig(ScoringConfig):
 
     # Whose sentences: WinCLIP's (154 normal, 88 anomalous) or those of AnomalyCLIP and APRIL-GAN.
     sentences: Literal["winclip", "april_gan"] = "winclip"
+    # Sentences of both sides that are taken, evenly spaced, so that each side keeps its share; 0 takes all.
+    sentence_limit: Count = 0
     # How sentences become a prototype: each normalised before the mean, or only the mean of the raw features.
     prototype: Literal["normalised", "raw"] = "normalised"
     # Inverse temperature; two re-implementations have 1 / 0.07.
@@ -71,6 +73,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def limited(sides: Sequence[Sequence[str]], limit: int) -> list[list[str]]:
+    """Evenly spaced sentences of both sides, `limit` in all and at least one a side; all where it is 0 or there are no more."""
+    total = sum(map(len, sides))
+    if not limit or limit >= total:
+        return [list(side) for side in sides]
+    numbers = [max(1, round(limit * len(side) / total)) for side in sides]
+    return [[side[place * len(side) // n] for place in range(n)] for side, n in zip(sides, numbers, strict=True)]
+
+
 class WinCLIP(Method):
     """WinCLIP for one object, and WinCLIP+ once it has seen good photos; see the module's docstring.
 
@@ -87,7 +98,8 @@ class WinCLIP(Method):
         self.request = FeatureRequest(taps=(self._last,), windows=config.windows)
         self._ranked = RankedWords(backbone, config, object_name)
         self._normal, self._anomalous = (
-            self._prototype(backbone.encode_texts(sentences)) for sentences in ensemble(config.sentences, self.object)
+            self._prototype(backbone.encode_texts(sentences))
+            for sentences in limited(ensemble(config.sentences, self.object), config.sentence_limit)
         )
         self._memory: dict[str, MemoryBank] = {}
 

@@ -116,6 +116,13 @@ class PromptAD(Method):
         rows = {"normal": prompts.normal, "manual": prompts.manual, "learnable": prompts.learnable}
         return {name: span.stop - span.start for name, span in rows.items()}
 
+    @torch.no_grad()
+    def prompt_features(self, task: str) -> dict[str, Tensor]:
+        """Unit features (P, E) of the "normal", "manual" and "learnable" prompts of the "image" or "pixel" set."""
+        features, prompts = F.normalize(self._encode()[task], dim=-1), self._sets[task]
+        spans = {"normal": prompts.normal, "manual": prompts.manual, "learnable": prompts.learnable}
+        return {name: features[span] for name, span in spans.items()}
+
     def parameter_count(self, task: str) -> int:
         """Number of trained values of a prompt set."""
         return sum(tensor.numel() for tensor in self._sets[task].parameters.values())

@@ -94,11 +94,17 @@ class PromptADZeroShotConfig(ScoringConfig):
     # -- scores ----------------------------------------------------------------------------------------------------
     # Sum of both branches' top means, or top mean of their sum (W-15).
     image_score: Literal["sum_of_tops", "top_of_sum"] = "sum_of_tops"
+    # Which branch's map and score are given: their sum, or one of both, as figure 5 shows them.
+    scored: Literal["both", "abnormal", "normal"] = "both"
     # Good photos replace the normality prototype, or only set the threshold (W-16).
     few_shot: Literal["prototype", "off"] = "prototype"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.scored != "both" and self.branches not in ("both", self.scored):
+            raise ConfigError(
+                f"scored={self.scored}: that branch is not there with branches={self.branches}; change one of them"
+            )
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} must be a multiple of heads {self.heads}; change one of them")
         check_rising(self.layers)

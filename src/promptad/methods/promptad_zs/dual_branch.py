@@ -107,6 +107,12 @@ class DualBranch(nn.Module):
         Returns:
             Per block {"normal": s_n (B, T), "abnormal": s_a (B, T)}, of the branches there are; the last one counts.
         """
+        return self.decoded(taps, normal, abnormal, prototype)[0]
+
+    def decoded(
+        self, taps: Sequence[Tensor], normal: Tensor, abnormal: Tensor, prototype: Tensor | None = None
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """The same, and each branch's states (B, 1 + T, W) after the last block, class token first."""
         own = {"normal": normal, "abnormal": abnormal}
         other = {"normal": abnormal, "abnormal": normal if prototype is None else prototype}
         both = self.cmi != "off" and len(self.branches) == 2
@@ -129,7 +135,7 @@ class DualBranch(nn.Module):
                 if self.cmi == "mutual":
                     states["normal"] = _masked(states["normal"], maps["abnormal"])
             levels.append(maps)
-        return levels
+        return levels, states
 
 
 def _masked(states: Tensor, scores: Tensor) -> Tensor:

@@ -281,6 +281,8 @@ class PromptADZeroShot(Trained):
             self._abnormal.expand(batch, -1),
             None if prototype is None else prototype.expand(batch, -1),
         )[-1]
+        if config.scored != "both":
+            maps = {config.scored: maps[config.scored]}
         total = torch.stack(list(maps.values())).sum(dim=0)
         parts = {side: self._top(scores) for side, scores in maps.items()}
         if config.image_score == "sum_of_tops":
@@ -288,6 +290,18 @@ class PromptADZeroShot(Trained):
         else:
             image = self._top(total)
         return Scores(image, total.view(batch, *features.grid), parts)
+
+    @torch.no_grad()
+    def photo_features(self, features: Features) -> Tensor:
+        """(B, branches x width) what the decoders make of views: the mean over places of the last block's states.
+
+        Raises:
+            ConfigError: nothing was trained or loaded yet.
+        """
+        batch = len(features)
+        prompts = self._normal.expand(batch, -1), self._abnormal.expand(batch, -1)
+        states = self._trained_net().decoded(self._taps(features), *prompts)[1]
+        return torch.cat([state[:, 1:].mean(dim=1) for state in states.values()], dim=-1)
 
     def _top(self, maps: Tensor) -> Tensor:
         """(B, T) scores of places -> (B,) mean of the hottest ones."""

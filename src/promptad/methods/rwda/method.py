@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -77,6 +78,16 @@ class Classifier(nn.Module):
             rows = rows + self.noise * length * torch.randn_like(rows)
         return self.layers(rows).squeeze(-1)
 
+    @torch.no_grad()
+    def hidden(self, embeddings: Tensor) -> list[Tensor]:
+        """(B, E) embeddings -> the features (B, W) after each hidden layer."""
+        rows, made = (F.normalize(embeddings, dim=-1) if self.normalize else embeddings), []
+        for layer in list(self.layers)[:-1]:
+            rows = layer(rows)
+            if isinstance(layer, nn.Dropout):
+                made.append(rows)
+        return made
+
 
 class RWDA(Trained):
     """RWDA for one object; the classifier is the same for all objects.
@@ -122,6 +133,18 @@ class RWDA(Trained):
                 width, config.hidden, config.dropout, normalize=config.normalize_input, noise=config.noise
             )
         return start.to(self.backbone.device).eval()
+
+    def sentence_embeddings(self, number: int) -> dict[str, Tensor]:
+        """Embeddings (number, E) of the first random-word sentences of both sides, "normal" and "anomalous"."""
+        words = replace(self.config, pairs=number).random_words()
+        return {
+            side: encode_side(self.backbone, words, side, guide)
+            for side, guide in zip(SIDES, self.config.guides, strict=True)
+        }
+
+    def hidden(self, embeddings: Tensor) -> list[Tensor]:
+        """(B, E) embeddings -> what the classifier's hidden layers make of them, (B, W) each."""
+        return self._classifier.hidden(embeddings)
 
     @property
     def parameter_count(self) -> int:
