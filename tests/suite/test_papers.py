@@ -94,6 +94,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment], Pat
                 getattr(miniature_sets, name)(root / name)
             for name in ("brainmri", "headct", "lag", "br35h", "colondb", "clinicdb", "kvasir", "endo", "isic", "tn3k"):
                 getattr(miniature_sets, name)(root / name)
+            for few in ("mpdd/metal_plate", "loco/breakfast_box"):
+                for number in range(2, 5):
+                    miniature_sets.photo(root / few / "train/good" / f"{number:03}.png")
             for name in SPARED:
                 for place in root.glob(name):
                     shutil.rmtree(place) if place.is_dir() else place.unlink()
