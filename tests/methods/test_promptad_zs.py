@@ -91,7 +91,7 @@ def test_it_is_a_trained_method_under_its_name(backbone):
     assert isinstance(method, Trained) and method.needs == "labels" and method.name == "promptad-zs"
     entry = METHODS["promptad-zs"]
     assert (entry.build, entry.trained, entry.good_photos) == (PromptADZeroShot, True, "optional")
-    assert set(entry.free) == {*FREE_SETTINGS, "definition", "image_score", "few_shot"}
+    assert set(entry.free) == {*FREE_SETTINGS, "definition", "image_score", "scored", "few_shot"}
 
 
 def test_presets_hold_what_the_paper_says_and_what_was_filled_in():
@@ -548,3 +548,19 @@ def test_tensors_that_do_not_fit_are_named(backbone, records):
         assert "\n" not in str(caught.value)
         with pytest.raises(ConfigError):
             method.score(view(method))
+
+
+def test_one_branch_alone_or_their_sum_is_scored(backbone, records):
+    """Figure 5: both maps come from one network, and the fused one is their sum."""
+    method = trained(backbone, records)
+    learned, features = method.learned(), view(method)
+    made = {}
+    for scored in ("both", "abnormal", "normal"):
+        other = build(backbone, scored=scored, few_shot="off")
+        other.load_learned(learned)
+        made[scored] = other.score(features)
+    assert torch.allclose(made["abnormal"].map + made["normal"].map, made["both"].map, atol=1e-5)
+    assert torch.allclose(made["abnormal"].image + made["normal"].image, made["both"].image, atol=1e-5)
+    assert not torch.equal(made["abnormal"].map, made["normal"].map)
+    with pytest.raises(ConfigError, match="scored=normal"):
+        build(backbone, scored="normal", branches="abnormal", cmi="off")
