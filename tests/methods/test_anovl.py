@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.vision import FeatureRequest
+from promptad.detector import Detector
 from promptad.methods.baselines.anovl import AnoVL, SentenceAdapter, moved, photo_views
 from promptad.methods.registry import find_method
 from promptad.prompts.words import ensemble
@@ -158,3 +159,11 @@ def test_the_map_is_the_mean_of_nine_places_enlarged_with_its_corners():
     expected = map_coordinates(mean, [ys, xs], order=1)
     made = method.score(features).map
     assert made is not None and np.abs(made[0].numpy() - expected).max() < 1e-5
+
+
+def test_a_detector_names_defects_of_the_photo_wherever_the_map_is_largest():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    pixels[40:, 60:] = 255
+    found = Detector("anovl", object="cup", backbone=BACKBONE, input_size=48, views="one").predict(pixels)
+    assert found.map is not None and found.map.shape == (60, 80)
+    assert len(found.defects) > 1 and all(defect.region_probability is None for defect in found.defects)

@@ -9,7 +9,7 @@ depends on another. As its repository runs it; what we fill in is said at the se
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 from typing import Any, Literal
 
@@ -188,7 +188,7 @@ class AnoVL(Method):
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views; maps of several values a patch rank no words of patches."""
-        return self._ranked(features)
+        return replace(self._ranked(features), patches=None)
 
     def state(self) -> dict[str, Tensor]:
         """One empty tensor: everything follows from the words."""
