@@ -47,6 +47,8 @@ def test_a_plan_is_read_with_paths_from_its_folder(plan_file: Path):
         (GOOD + '[[sets]]\npath = "b/a"\n', "two data sets are called 'a'"),
         (GOOD + "train = 3", "train must be a table"),
         (GOOD + "train = { on = ['c'] }", "names the set 'c'"),
+        (GOOD + "train = { on = ['auxiliary'], auxiliary = { c = 'a' } }", "names the set 'c'"),
+        (GOOD + "train = { on = ['auxiliary'], auxiliary = { a = 'c' } }", "names the set 'c'"),
         ("sets = 3\n[[rows]]\nmethod = 'clip'", "sets must be a list of tables"),
     ],
 )

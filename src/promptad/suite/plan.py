@@ -153,7 +153,8 @@ class Plan:
         if row.train is None:
             return []
         rule = row.train.auxiliary
-        return [name for name in row.train.on if name != "auxiliary"] + [rule[key] for key in rule]
+        named = [*row.train.on, *rule.values(), *rule]
+        return [name for name in named if name not in ("auxiliary", "*")]
 
     def _require_apart(self, what: str, labels: Sequence[str], key: str) -> None:
         twice = [label for number, label in enumerate(labels) if label in labels[:number]]

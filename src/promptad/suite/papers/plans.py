@@ -213,7 +213,7 @@ class _Rows:
             (ours.parts,) if ours.parts else (),
             entry.shots if facts.good_photos != "unused" else None,
             backbone=self._backbone(entry),
-            train=self._train(ours.method),
+            train=self._train(ours.method, sets),
             sets=sets,
         )
 
@@ -256,7 +256,7 @@ class _Rows:
             {},
             entry.parts,
             (entry.shots or self.experiment.shots) if facts.good_photos != "unused" else None,
-            train=self._train(entry.method),
+            train=self._train(entry.method, sets),
             sets=sets,
         )
         for points in itertools.product(*(varied.points() for varied in entry.vary)):
@@ -279,14 +279,16 @@ class _Rows:
         # What a row of print or a figure varies stays; all else may be wished.
         return {**{key: value for key, value in self.wish.settings.items() if key in known}, **own}
 
-    def _train(self, method: str) -> TrainPlan | None:
+    def _train(self, method: str, sets: Sequence[str]) -> TrainPlan | None:
         trained = method_facts(method).trained_on
         plan = self.experiment.paper.train
         if trained is None:
             return None
         if trained == "nothing":
             return TrainPlan(seeds=runs_of(self.experiment, self.wish))
-        return replace(plan, seeds=runs_of(self.experiment, self.wish))
+        # The paper's rule speaks of sets that this row may not measure, and that need not be there.
+        rule = {key: source for key in sets if (source := plan.auxiliary.get(key, plan.auxiliary.get("*", "")))}
+        return replace(plan, auxiliary=rule, seeds=runs_of(self.experiment, self.wish))
 
     def _sets(self, wanted: Sequence[str], method: str) -> tuple[str, ...]:
         """Those of the sets that are there, and whose auxiliary set is."""
