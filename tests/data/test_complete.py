@@ -174,3 +174,20 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     with pytest.raises(PhotoError, match="the limit is 100000000"):
         read_photo(tmp_path / "photo.png")
+
+
+def test_a_tiff_of_which_whole_channels_are_missing_is_cut_off(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "photo.tif"
+    tifffile.imwrite(path, np.moveaxis(NOISE, 2, 0), photometric="rgb", planarconfig="separate")
+    assert (read_photo(path) == NOISE).all()
+    content = bytearray(path.read_bytes())
+    at = struct.unpack("<I", content[4:8])[0]
+    for number in range(struct.unpack("<H", content[at : at + 2])[0]):
+        entry = at + 2 + 12 * number
+        tag, _, count = struct.unpack("<HHI", content[entry : entry + 8])
+        if tag in (273, 279) and count == 3:
+            content[entry + 4 : entry + 8] = struct.pack("<I", 2)
+    path.write_bytes(content)
+    with pytest.raises(PhotoError, match="cut off"):
+        read_photo(path)

@@ -95,6 +95,8 @@ def test_antialiased_drawings_on_nothing(tmp_path: Path) -> None:
         (np.zeros((8, 9), np.uint8), "the mask is empty, it marks no defect"),
         (np.full((8, 9), 255, np.uint8), "more than 90% of their photo"),
         (np.where(TRUE[:20, :60], 0, 255).astype(np.uint8), "more than 90% of their photo"),
+        (np.where(TRUE, 0, 255).astype(np.uint8), "mark the edge of their photo all around"),
+        (np.where(TRUE, 0, 7).astype(np.uint8), "mark the edge of their photo all around"),
     ],
 )
 def test_implausible_masks_get_a_line(tmp_path: Path, values: np.ndarray, says: str) -> None:
@@ -118,3 +120,37 @@ def test_several_masks_of_a_photo_are_united(tmp_path: Path) -> None:
         parts.append(tmp_path / f"{name}.png")
         Image.fromarray(part).save(parts[-1])
     np.testing.assert_array_equal(read_mask(parts, TRUE.shape), TRUE)
+
+
+NOISE = "masks of small numbers that look like noise"
+
+
+@pytest.mark.parametrize("number", [1, 5, 20])
+@pytest.mark.parametrize(
+    ("suffix", "options"), [("jpg", {"quality": 75}), ("webp", {"quality": 60}), ("tif", {"compression": "jpeg"})]
+)
+def test_small_numbers_in_lossy_files_are_said(
+    tmp_path: Path, number: int, suffix: str, options: dict[str, object]
+) -> None:
+    Image.fromarray((TRUE * number).astype(np.uint8)).save(tmp_path / f"mask.{suffix}", **options)
+    with pytest.warns(PromptadNotice, match=NOISE):
+        read_mask(tmp_path / f"mask.{suffix}")
+
+
+def test_faint_soft_masks_and_noise_are_said_in_lossless_files(tmp_path: Path) -> None:
+    faint = (gaussian_filter(TRUE.astype(float), 4) * 12).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 4, TRUE.shape).astype(np.uint8)
+    for values in (noise, faint * (faint < 8)):
+        Image.fromarray(values).save(tmp_path / "mask.png")
+        with pytest.warns(PromptadNotice, match=NOISE):
+            read_mask(tmp_path / "mask.png")
+
+
+def test_touching_label_numbers_and_lossless_webp_say_nothing(tmp_path: Path) -> None:
+    values = np.zeros((60, 90), np.uint8)
+    values[5:30, 5:40], values[30:50, 5:40], values[10:14, 60:64] = 1, 2, 3
+    for suffix, options in (("png", {}), ("webp", {"lossless": True})):
+        Image.fromarray(values).save(tmp_path / f"mask.{suffix}", **options)
+        with collected_notices() as lines:
+            np.testing.assert_array_equal(read_mask(tmp_path / f"mask.{suffix}"), values > 0)
+        assert lines == []

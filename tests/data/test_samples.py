@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from odd_photos import png_chunk
+from odd_photos import png_chunk, raw_png
 from promptad.data.photos import as_photo, photo_size, read_mask, read_photo
 from promptad.data.samples import samples_of, significant_white
 from promptad.errors import ConfigError, PhotoError
@@ -295,3 +295,84 @@ def test_what_headers_say(tmp_path: Path) -> None:
     with Image.open(tmp_path / "photo.tif") as image:
         samples = samples_of(image)
     assert (samples.bits, samples.white, samples.white_is_zero) == (16, 4095.0, False)
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True], ids=["black", "white"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", ["i1", "i2", "u2", "f4"])
+def test_signed_and_compressed_depths_of_either_order(
+    tmp_path: Path, dtype: str, order: str, compression: str | None, zero_is_white: bool
+) -> None:
+    white = {"i1": 127, "i2": 32767, "u2": 65535, "f4": 1}[dtype]
+    ramp = 1 - RAMP if zero_is_white else RAMP
+    values = (ramp * white if dtype == "f4" else np.rint(ramp * white)).astype(np.dtype(dtype).newbyteorder(order))
+    photometric = "miniswhite" if zero_is_white else "minisblack"
+    path = tmp_path / "ramp.tif"
+    tifffile.imwrite(path, values, photometric=photometric, byteorder=order, compression=compression)
+    if (dtype, zero_is_white) == ("i1", True):
+        with pytest.raises(PhotoError, match="of a kind that is not read"):
+            read_photo(path)
+        return
+    assert np.abs(silent(read_photo, path)[..., 0].astype(int) - EIGHT).max() <= 1
+
+
+def test_a_compressed_float_photo_with_black_rows_is_whole(tmp_path: Path) -> None:
+    values = RAMP.astype(">f4")
+    values[-1] = 0
+    tifffile.imwrite(tmp_path / "photo.tif", values, byteorder=">", compression="zlib")
+    assert read_photo(tmp_path / "photo.tif")[-1].max() == 0
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_channels_in_planes_of_their_own(tmp_path: Path, dtype: str, order: str, alpha: bool) -> None:
+    white = np.iinfo(dtype).max
+    colour = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1], *([np.ones_like(RAMP)] if alpha else [])])
+    path = tmp_path / "photo.tif"
+    tifffile.imwrite(
+        path,
+        np.rint(colour * white).astype(dtype),
+        photometric="rgb",
+        planarconfig="separate",
+        byteorder=order,
+        rowsperstrip=7,
+        extrasamples=["unassalpha"] if alpha else None,
+    )
+    assert np.abs(silent(read_photo, path) - np.moveaxis(colour[:3], 0, 2) * 255).max() <= 1
+    tifffile.imwrite(
+        path,
+        np.rint(colour[:3] * min(white, 4095)).astype(dtype),
+        photometric="rgb",
+        planarconfig="separate",
+        byteorder=order,
+    )
+    if dtype == "u2":
+        assert np.abs(silent(read_photo, path, input_range=4095) - np.moveaxis(colour[:3], 0, 2) * 255).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (24, 40, 3)])
+def test_a_pnm_of_65535_says_no_more_than_its_depth(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = TWELVE if len(shape) == 2 else twelve_bit_colour()
+    kind = b"P5" if len(shape) == 2 else b"P6"
+    path = tmp_path / "photo.pnm"
+    path.write_bytes(kind + b" 40 24 65535\n" + values.astype(">u2").tobytes())
+    assert DARK in notices_of(read_photo, path)[0]
+    np.testing.assert_array_equal(
+        silent(read_photo, path, input_range=4095),
+        np.broadcast_to(np.rint(values * (255 / 4095)).reshape(24, 40, -1), (24, 40, 3)),
+    )
+
+
+def test_a_given_range_is_in_the_values_of_a_pgm(tmp_path: Path) -> None:
+    (tmp_path / "photo.pgm").write_bytes(b"P5 40 24 4095\n" + (TWELVE // 4).astype(">u2").tobytes())
+    photo = silent(read_photo, tmp_path / "photo.pgm", input_range=1023)
+    assert np.abs(photo[..., 0].astype(int) - EIGHT).max() <= 1
+
+
+def test_dark_grey_with_alpha_is_said(tmp_path: Path) -> None:
+    opaque = np.full(TWELVE.shape, 65535, np.uint16)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.dstack([TWELVE, opaque]).astype(">u2"))
+    (tmp_path / "photo.png").write_bytes(raw_png(40, 24, 16, 4, rows))
+    assert DARK in notices_of(read_photo, tmp_path / "photo.png")[0]

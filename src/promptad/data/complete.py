@@ -13,8 +13,9 @@ import re
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, TiffImagePlugin
 
+from promptad.data.raw_modes import mend_raw_modes
 from promptad.errors import PhotoError
 
 # No deflate stream grows by more than this factor (zlib's technical notes: 1032 to 1).
@@ -22,6 +23,7 @@ _DEFLATE_MOST = 1032
 # What lies behind a JPEG's last block is ignored; blocks that are missing take these bytes for their content.
 _FILLER = b"\x55\xaa" * 256
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_PLANES = 284  # TIFF's PlanarConfiguration, 2 where every channel has strips of its own
 _GREY = 128  # what libjpeg gives where it had no data
 
 
@@ -58,6 +60,7 @@ def require_complete(image: Image.Image, file: IO[bytes], name: str, formats: tu
     elif image.format in ("PNG", "TIFF") and _filled_by(image, 0):
         file.seek(0)
         with Image.open(file, formats=formats) as again:
+            mend_raw_modes(again)
             # Memory that starts white instead of black: rows that the file does not hold come out white now.
             again.im = Image.new(again.mode, again.size, _white(again.mode)).im
             again.load()
@@ -71,13 +74,15 @@ def require_tiles(image: Image.Image, name: str) -> None:
     Raises:
         PhotoError: they do not.
     """
-    if image.format != "TIFF" or not isinstance(image, ImageFile.ImageFile):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     covered = {tuple(tile[1]) for tile in image.tile if tile[1]}
-    planes = max(1, len(image.tile) // max(1, len(covered)))
     area = sum((right - left) * (bottom - top) for left, top, right, bottom in covered)
-    if area < image.width * image.height and planes >= 1:
+    if area < image.width * image.height:
         raise _cut_off(name, f"its strips cover {area} of {image.width * image.height} pixels")
+    planes = len(image.getbands()) if image.tag_v2.get(_PLANES) == 2 and image.tile[0][0] != "libtiff" else 1
+    if len(image.tile) < planes * len(covered):
+        raise _cut_off(name, f"strips of its {planes} channels are missing")
 
 
 def _require_jpeg(image: Image.Image, file: IO[bytes], name: str) -> None:

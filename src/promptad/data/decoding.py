@@ -35,7 +35,8 @@ from PIL import (
 from promptad.data.bitmaps import mend_grey_palette
 from promptad.data.complete import require_complete, require_room, require_tiles
 from promptad.data.files import one_line, shown
-from promptad.data.pixels import Source
+from promptad.data.pixels import Source, say_dark
+from promptad.data.raw_modes import mend_raw_modes
 from promptad.data.samples import black_is_zero, low_bytes
 from promptad.errors import ConfigError, PhotoError
 from promptad.inputs import setting
@@ -90,6 +91,7 @@ def opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[tuple[Imag
         with nullcontext() if view is None else view, Image.open(file, formats=formats) as image:
             require_size(image.width, image.height, max_pixels, name)
             mend_grey_palette(image, file)
+            mend_raw_modes(image)
             yield image, file, view is not None
 
 
@@ -178,14 +180,20 @@ def low_half(image: Image.Image, file: IO[bytes], source: Source) -> Image.Image
     low = low_bytes(file, (str(image.format),)) if image.mode != "CMYK" else None
     if low is None and white is not None:
         raise PhotoError(f"{source.name}: 16-bit {image.mode} has no input range here; save the photo as RGB or grey")
+    if low is None:  # the high bytes alone say how dark it is
+        say_dark(256 * _largest_high_byte(image) + 255, source)
     return low
 
 
 def may_be_dark(image: Image.Image) -> bool:
     """Whether no high byte of a colour photo says more than 14 bits."""
+    return _largest_high_byte(image) < 64
+
+
+def _largest_high_byte(image: Image.Image) -> int:
     extrema = image.getextrema()
     colours = [pair for pair in extrema if isinstance(pair, tuple)][: len(image.getbands()) - ("A" in image.mode)]
-    return max(int(high) for _, high in colours) < 64
+    return max(int(high) for _, high in colours)
 
 
 def orientation(image: Image.Image) -> int:

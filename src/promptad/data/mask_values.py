@@ -17,9 +17,11 @@ from scipy.ndimage import maximum_filter, minimum_filter
 Kind = Literal["empty", "full", "levels", "raised", "labels", "soft"]
 
 # Whole numbers up to here are label numbers: no soft mask is drawn that dark.
-_LABELS_UP_TO = 31
+LABELS_UP_TO = 31
 # More levels than this between black and full are greys, never numbers.
 _MOST_LABELS = 12
+# Label numbers of which more than this share lie beside another number are no areas.
+_MIXED_SHARE = 0.25
 # Soft masks whose area differs by more than this share between a quarter and three quarters of full get a line.
 _SOFT_SHARE = 0.005
 
@@ -34,11 +36,19 @@ class Reading:
             values, neither of them 0, the larger is defect; "labels" label numbers; "soft" half of the largest value.
         ambiguous: of a soft mask, the area between a quarter and three quarters of its largest value, as a share of
             the area above half.
+        mixed: of label numbers, the share of marked pixels beside another number: near 0 for drawn areas, large for the
+            noise of a lossy file or a faint soft mask, of which every pixel above 0 counts.
     """
 
     mask: NDArray[np.bool_]
     kind: Kind
     ambiguous: float = 0.0
+    mixed: float = 0.0
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether what is read as label numbers looks like noise."""
+        return self.mixed > _MIXED_SHARE
 
     @property
     def edges_matter(self) -> bool:
@@ -62,7 +72,7 @@ def read_values(values: NDArray[Any]) -> Reading:
     if marked.size == 2 and lowest > 0:
         return Reading(values == largest, "raised")
     if _are_labels(values, marked):
-        return Reading(values > 0, "labels")
+        return Reading(values > 0, "labels", mixed=_mixed(values))
     # Whole numbers of 8 bits would overflow when doubled.
     share = values.astype(np.float32) / np.float32(largest)
     quarter, half, three = (int(np.count_nonzero(share > limit)) for limit in (0.25, 0.5, 0.75))
@@ -72,7 +82,7 @@ def read_values(values: NDArray[Any]) -> Reading:
 def _are_labels(values: NDArray[Any], marked: NDArray[Any]) -> bool:
     if values.dtype.kind == "f" and bool((marked != np.rint(marked)).any()):
         return False
-    if marked[-1] <= _LABELS_UP_TO:
+    if marked[-1] <= LABELS_UP_TO:
         return True
     if marked.size > _MOST_LABELS:
         return False
@@ -85,3 +95,11 @@ def _are_labels(values: NDArray[Any], marked: NDArray[Any]) -> bool:
         if alone < 0.5 or (level < marked[-1] / 16 and np.count_nonzero(flat[here]) < np.count_nonzero(here) / 4):
             return False
     return True
+
+
+def _mixed(values: NDArray[Any]) -> float:
+    """Of the pixels above 0, the share that has another number above 0 beside it."""
+    marked = values > 0
+    largest = maximum_filter(values, 3)
+    smallest = minimum_filter(np.where(marked, values, largest.max()), 3)
+    return float(np.count_nonzero(marked & (largest != smallest)) / np.count_nonzero(marked))

@@ -31,10 +31,10 @@ from promptad.data.decoding import (
     require_size,
 )
 from promptad.data.files import shown
-from promptad.data.mask_values import Reading, read_values
+from promptad.data.mask_values import LABELS_UP_TO, Reading, read_values
 from promptad.data.parts import Crop, FilePart, FileRef, FileView, MaskView
 from promptad.data.pixels import Mask, Rgb, Source, grey_values, rgb_from_array, rgb_from_image, upright
-from promptad.data.samples import has_deep_colour, samples_of
+from promptad.data.samples import has_deep_colour, is_lossy, samples_of
 from promptad.errors import PhotoError
 from promptad.notices import notice
 
@@ -149,7 +149,18 @@ def read_mask(path: MaskFiles, size: tuple[int, int] | None = None, max_pixels: 
             f"{_place(paths[0])}: holds masks that mark more than {FULL_SHARE:.0%} of their photo; "
             "defects must be white: turn the masks if they are black"
         )
+    elif _marks_ground(union):
+        notice(
+            f"{_place(paths[0])}: holds masks that mark the edge of their photo all around, and more than half of it; "
+            "defects must be white: turn the masks if they are black"
+        )
     return union
+
+
+def _marks_ground(mask: Mask) -> bool:
+    """Whether a mask marks what usually is the ground around a defect, as one does that is drawn black on white."""
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask.mean() > 0.5 and edge.mean() > FULL_SHARE)
 
 
 def _place(ref: FileRef) -> str:
@@ -222,10 +233,17 @@ def _mask_of_file(path: Path, above: float | None, max_pixels: int) -> Mask:
         values = grey_values(image, source)
         reading = read_values(values) if above is None else Reading(values > above, "levels")
         mask = np.ascontiguousarray(upright(reading.mask, orientation(image)))
+        small = values.dtype.kind != "f" and 0 < float(values.max()) <= LABELS_UP_TO
+        doubtful = reading.is_noise or (small and above is None and is_lossy(image, file))
     if reading.edges_matter:
         notice(
             f"{source.place}: masks are soft, with greys between black and white; a pixel counts as defect above half "
             "of its mask's largest value; save them with two values to decide it"
+        )
+    if doubtful:
+        notice(
+            f"{source.place}: masks of small numbers that look like noise, or lie in lossy files, which change them; every "
+            "pixel above 0 counts as defect; save them with 0 and 255, as PNG"
         )
     if reading.kind == "raised":
         notice(f"{source.place}: masks without any 0; the larger of their two values is taken as defect")

@@ -5,7 +5,7 @@ look like an anomaly:
 
 * 8 bit: as it is. 1 bit and bool: 0 and 255. Grey is repeated over the three channels.
 * Deeper: ``round(v * 255 / white)``. White is `input_range` where it is given, else what the file's own metadata state
-  (:mod:`promptad.data.samples`), else 65535 for integers and 1 for floats within 0..1, 255 for floats within 0..255.
+  (:mod:`promptad.data.samples`), else 65535 for integers (32767 for signed 16 bits, 127 for signed 8) and 1 for floats within 0..1, 255 for floats within 0..255.
   Where nothing states it and no value comes near it, as with a 12-bit camera in a 16-bit file, a notice says so.
   Values above white, negative ones, NaN and infinity are errors.
 * 16-bit colour files with white 65535: Pillow keeps the high byte of each channel, which differs from the rule above by 1
@@ -82,6 +82,8 @@ def rgb_from_image(image: Image.Image, source: Source, orientation: int = 1, low
         notice(f"{source.place}: {image.mode} photos are converted without their colour profile; save them as RGB")
     if source.samples.signed and image.mode == "L" and image.getextrema()[1] > 127:  # type: ignore[operator]
         raise PhotoError(f"{source.name}: signed 8-bit values below 0; expected 0..255; save the photo unsigned")
+    if source.samples.signed and image.mode == "L":
+        image = image.point([min(255, round(value * 255 / 127)) for value in range(256)])
     clear = image.has_transparency_data
     try:
         for rows in _bands(height, width):
@@ -139,7 +141,7 @@ def grey_values(image: Image.Image, source: Source) -> npt.NDArray[Any]:
         if image.mode == "F":
             _require_finite(values, source.name)
         if source.samples.white_is_zero:
-            white = source.samples.white or _assumed_white(values)
+            white = source.samples.white or _assumed_white(values, source)
             values = turned(values, white)
         return values
     try:
@@ -219,10 +221,12 @@ def _composite(target: Rgb, image: Image.Image, low: Image.Image, white: float, 
 def _white(image: Image.Image, low: Image.Image | None, source: Source) -> float:
     """The value that is white, with a notice where it is assumed and no value comes near it."""
     if source.input_range is not None:
-        return source.input_range
+        unit = source.samples.unit
+        return source.input_range if unit == 1 else float(np.ceil(source.input_range * unit))
     if source.samples.white is not None:
         return source.samples.white
-    whites = [65535.0]
+    full = source.samples.full
+    whites = [full]
     lowest, highest = np.inf, -np.inf
     for _, band in _deep_bands(image, low):
         if band.dtype.kind == "f":
@@ -232,8 +236,8 @@ def _white(image: Image.Image, low: Image.Image | None, source: Source) -> float
             whites.append(significant_white(band, source.samples.significant))
     if image.mode == "F":
         return float_white(lowest, highest, source)
-    white = min(whites) if highest <= min(whites) else 65535.0
-    if white == 65535.0:
+    white = min(whites) if highest <= min(whites) else full
+    if white == full:
         say_dark(int(highest), source)
     return white
 
@@ -263,15 +267,15 @@ def say_dark(highest: int, source: Source) -> None:
     camera = next((white for white in _CAMERA_WHITES if highest <= white), None)
     if camera is not None and highest > 0:
         notice(
-            f"{source.place}: photos of 16 bits with no value above {camera} are taken as 0..65535, so they are dark; "
+            f"{source.place}: photos of 16 bits with no value above {camera} are taken as 0..{source.samples.full:.0f}, so they are dark; "
             f"if the camera gives {camera.bit_length()} bits, say so with {argument('input_range', str(camera))}"
         )
 
 
-def _assumed_white(values: npt.NDArray[Any]) -> float:
+def _assumed_white(values: npt.NDArray[Any], source: Source) -> float:
     if values.dtype.kind == "f":
         return 1.0 if float(values.max()) <= 1 else 255.0
-    return 65535.0
+    return source.samples.full
 
 
 def _checked(values: npt.NDArray[Any], white: float, source: Source) -> npt.NDArray[Any]:

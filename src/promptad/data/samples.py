@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from promptad.data.raw_modes import mend_raw_modes
+
 # TIFF 6.0: tags by number.
 _BITS, _PHOTOMETRIC, _MAX, _FORMAT, _S_MAX = 258, 262, 281, 339, 341
 _SHORT = 3
@@ -31,6 +33,7 @@ class Samples:
         bits: of one channel. white: the value that the file's own metadata calls white, None where they say nothing.
         white_is_zero: larger values are darker, and the decoder did not turn them.
         signed: integers with a sign. significant: PNG's sBIT, the bits that the camera gave; None where absent.
+        unit: what a step of the file's own values has become; Pillow scales PGM to 16 bits.
     """
 
     bits: int = 8
@@ -38,6 +41,12 @@ class Samples:
     white_is_zero: bool = False
     signed: bool = False
     significant: int | None = None
+    unit: float = 1.0
+
+    @property
+    def full(self) -> float:
+        """The white of integers of more than 8 bits of which nothing says another one."""
+        return 32767.0 if self.signed and self.bits == 16 else 65535.0
 
 
 def samples_of(image: Image.Image, file: IO[bytes] | None = None, zero_is_white: bool = False) -> Samples:
@@ -45,7 +54,8 @@ def samples_of(image: Image.Image, file: IO[bytes] | None = None, zero_is_white:
 
     TIFF: BitsPerSample, SampleFormat, PhotometricInterpretation, and MaxSampleValue or SMaxSampleValue where it is 1
     or 2^n - 1; any other number there is a statistic of one photo (TIFF 6.0, section 8), not a range. PNG: the sBIT
-    chunk (section 11.3.2.3 of its second edition). PGM and PPM state their largest value, and Pillow scales by it.
+    chunk (section 11.3.2.3 of its second edition). PGM and PPM state their largest value, and Pillow scales by it;
+    65535 says no more than that the file has 16 bits, as the depth of a PNG does.
 
     Args:
         image: opened by Pillow. file: what it was opened from, for PNG; its position is kept.
@@ -63,8 +73,9 @@ def samples_of(image: Image.Image, file: IO[bytes] | None = None, zero_is_white:
         return Samples(bits, white, zero_is_white and bits > 8 and image.mode[0] in "IF", kind == 2)
     if image.format == "PNG" and _raw_mode(image).endswith(";16B"):
         return Samples(16, significant=_significant_bits(file) if file is not None else None)
-    if image.format == "PPM" and image.mode[0] == "I":
-        return Samples(16, white=65535.0)
+    if image.format == "PPM" and image.mode[0] == "I" and not _raw_mode(image).endswith(";16B"):
+        largest = _largest_of_pgm(image)
+        return Samples(16, white=65535.0 if largest < 65535 else None, unit=65535 / largest)
     return Samples(16 if image.mode.startswith("I") else 32 if image.mode == "F" else 8)
 
 
@@ -77,6 +88,7 @@ def low_bytes(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image | None:
     file.seek(0)
     image = Image.open(file, formats=formats)
     assert isinstance(image, ImageFile.ImageFile)
+    mend_raw_modes(image)
     tiles: list[Any] = []
     for tile in image.tile:
         args: Any = tile[3]
@@ -181,6 +193,17 @@ def significant_white(values: npt.NDArray[Any], significant: int | None) -> floa
     return 65535.0 if bool(is_scaled.all()) else float(white)
 
 
+def is_lossy(image: Image.Image, file: IO[bytes]) -> bool:
+    """Whether an opened image is stored in a form that changes its values: JPEG, also within TIFF, or WebP's lossy form."""
+    if image.format == "WEBP":
+        place = file.tell()
+        file.seek(12)
+        head = file.read(64)  # the chunk of the pixels, behind at most the few of an extended header
+        file.seek(place)
+        return b"VP8 " in head or b"ALPH" in head
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
+
+
 def _first(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int, default: float) -> float:
     value = tags.get(tag, default)
     return (value[0] if value else default) if isinstance(value, tuple) else value
@@ -201,6 +224,12 @@ def _raw_mode(image: Image.Image) -> str:
     args = tiles[0][3]
     raw = args[0] if isinstance(args, tuple) and args else args
     return raw if isinstance(raw, str) else ""
+
+
+def _largest_of_pgm(image: Image.Image) -> int:
+    """The largest value that an opened PGM states."""
+    args = getattr(image, "tile", [(None, None, None, ())])[0][3]
+    return args[1] if isinstance(args, tuple) and len(args) > 1 and isinstance(args[1], int) else 65535
 
 
 def _significant_bits(file: IO[bytes]) -> int | None:
