@@ -202,6 +202,26 @@ def test_other_normal_names_are_given(tmp_path: Path) -> None:
         load_dataset(root, normal="gut")
 
 
+@pytest.mark.parametrize("name", ["good_2", "00_good", "OK parts", "clean", "Healthy"])
+def test_a_folder_called_nearly_like_normal_ones_is_said(tmp_path: Path, name: str) -> None:
+    root = make(tmp_path / "part", *BASE, f"test/{name}/1.png")
+    records, lines = loaded(root)
+    assert [record.label for record in records if record.defect_type == name] == [1]
+    assert len(lines) == 1 and f"test/{name} count as defects, though its name looks like" in lines[0]
+    assert loaded(root, normal=(name,))[1] == []
+
+
+@pytest.mark.parametrize("name", ["not_ok", "not good", "NOK", "bad_ok", "abnormal", "bypass"])
+def test_names_of_defects_are_not_like_normal_ones(tmp_path: Path, name: str) -> None:
+    assert loaded(make(tmp_path / "part", *BASE, f"test/{name}/1.png"))[1] == []
+
+
+def test_the_first_of_several_masks_may_go_without_a_number(tmp_path: Path) -> None:
+    masks = [f"ground_truth/bad/10_mask{number}.png" for number in ("", "2", "_3")]
+    records, _ = loaded(make(tmp_path / "part", *BASE, masks=(*masks, "ground_truth/bad/11.png")))
+    assert sorted(len(record.masks) for record in records if record.label) == [1, 3]
+
+
 def test_splits_in_other_case_and_a_folder_in_a_folder_of_its_name(tmp_path: Path) -> None:
     make(tmp_path / "set/part", "Train/Good/0.png", "TEST/good/0.png", "TEST/bad/1.png")
     make(tmp_path / "set/screw/screw", *BASE)

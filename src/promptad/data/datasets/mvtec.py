@@ -29,6 +29,7 @@ from promptad.data.datasets.names import (
     is_normal,
     photos_below,
     photos_in,
+    resembles_normal,
     without_mask_word,
 )
 from promptad.data.datasets.pairing import MaskFile, PhotoFile, pair, say_left_over, say_marks_on_good, say_without_mask
@@ -203,7 +204,7 @@ def _say_not_read(category: Path, folders: Sequence[Path]) -> None:
 
 
 def _say_no_good(category: Path, photos: Sequence[PhotoFile]) -> None:
-    """A line where a split has photos and none of its folders has a normal name."""
+    """A line where a split has photos and none of its folders has a normal name, or another's looks like one."""
     for split in _SPLITS:
         members = [photo for photo in photos if photo.split == split]
         if members and not any(photo.normal for photo in members):
@@ -213,6 +214,12 @@ def _say_no_good(category: Path, photos: Sequence[PhotoFile]) -> None:
                 f"{shown(category)}: no folder of {split} has the name of normal photos (good, ok, pass, ...); "
                 f"all count as defects: {names}; name normal ones ({argument('normal')})"
             )
+        for kind in sorted({photo.kind for photo in members if not photo.normal and resembles_normal(photo.kind)}):
+            if any(photo.normal for photo in members):
+                notice(
+                    f"{shown(category)}: the photos of {split}/{shown(kind)} count as defects, though its name looks like "
+                    f"that of normal ones; if they are, name it ({argument('normal')})"
+                )
 
 
 def _evidence(folder: Path) -> str | None:

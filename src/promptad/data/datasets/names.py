@@ -43,6 +43,32 @@ def is_normal(name: str, further: Iterable[str] = ()) -> bool:
     return squeezed(name) in _NORMAL or squeezed(name) in {squeezed(other) for other in further}
 
 
+_LIKE_NORMAL = frozenset(
+    (
+        "good",
+        "goods",
+        "ok",
+        "okay",
+        "normal",
+        "normals",
+        "pass",
+        "passed",
+        "clean",
+        "healthy",
+        "perfect",
+        "acceptable",
+        "intact",
+    )
+)
+_NEGATIONS = frozenset(("not", "no", "non", "un", "never", "nearly", "almost", "half", "bad"))
+
+
+def resembles_normal(name: str) -> bool:
+    """Whether a name that is none of normal photos looks like one: ``good_2``, ``OK parts``, ``clean``, but not ``not_ok``."""
+    words = set(re.findall(r"[^\W\d_]+", name.casefold()))
+    return bool(words & _LIKE_NORMAL) and not words & _NEGATIONS
+
+
 def is_mask_folder(name: str) -> bool:
     """Whether a folder of this name holds masks."""
     return squeezed(name) in _MASKS

@@ -63,7 +63,7 @@ def pair(photos: Sequence[PhotoFile], masks: Sequence[MaskFile]) -> Pairs:
     photos equally well belongs to none.
 
     Raises:
-        DataError: two masks of one photo that do not say that they are several.
+        DataError: two masks of one photo of which neither says that it is one of several.
     """
     index, pairs = _Index(photos), Pairs()
     several: dict[Path, list[tuple[MaskFile, bool]]] = {}
@@ -77,8 +77,9 @@ def pair(photos: Sequence[PhotoFile], masks: Sequence[MaskFile]) -> Pairs:
         else:
             pairs.orphans.append((mask.path, "no photo has its name"))
     for photo, members in several.items():
-        if len(members) > 1 and not all(numbered for _, numbered in members):
-            first, second = members[0][0].path, members[1][0].path
+        alone = [mask for mask, numbered in members if not numbered]
+        if len(alone) > 1:  # the first of several may go without a number
+            first, second = alone[0].path, alone[1].path
             raise DataError(f"{shown(second)}: a second mask beside {shown(first.name)}; remove one of them")
         pairs.masks[photo] = tuple(sorted(mask.path for mask, _ in members))
     return pairs
