@@ -8,7 +8,7 @@ depends on another. As its repository runs it; what we fill in is said at the se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import pi
 from typing import Any, Literal
@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from promptad.annotations import Above0, Count, Seed, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
+from promptad.methods.contract import Scores, WordScores
 from promptad.methods.settings import ScoringConfig
-from promptad.prompts.words import ensemble, object_words
+from promptad.methods.untrained import Untrained
+from promptad.prompts.words import ensemble
 from promptad.scoring.maps import aligned_upsample
 from promptad.scoring.prototypes import anomalous_probability
 
@@ -97,7 +97,7 @@ class LinearAdapter(nn.Module):
         return (tokens + self.weights(F.normalize(tokens, dim=-1))) / 2
 
 
-class AnoVL(Method):
+class AnoVL(Untrained):
     """AnoVL for one object; see the module's docstring.
 
     Raises:
@@ -107,26 +107,16 @@ class AnoVL(Method):
     name = "anovl"
 
     def __init__(self, backbone: Backbone, config: AnoVLConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
-        self.object = object_words(object_name)
+        super().__init__(backbone, config, object_name)
+        self.config = config
         several = config.views == "all"
         self.request = FeatureRequest(local=LocalStream(config.local_start, "vv"), inputs=several)
-        self._ranked = RankedWords(backbone, config, object_name)
         auto = "textures" if object_name.lower() in TEXTURES else "objects"
         sides = ensemble(f"anovl_{auto if config.domain == 'auto' else config.domain}", self.object)
         features = [backbone.encode_texts(sentences) for sentences in sides]
         # The mean of raw features, as the repository has it.
         self._normal, self._anomalous = (F.normalize(side.mean(dim=0), dim=-1) for side in features)
         self._bank = F.normalize(torch.cat(features), dim=-1)
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned; good photos only set the threshold."""
 
     # -- scores -----------------------------------------------------------------------------------------------------------
 
@@ -184,18 +174,11 @@ class AnoVL(Method):
     def _logit(self, rows: Tensor) -> Tensor:
         return self.config.scale * (F.normalize(rows, dim=-1) @ (self._anomalous - self._normal))
 
-    # -- words and saving -------------------------------------------------------------------------------------------------
+    # -- words -------------------------------------------------------------------------------------------------
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views; maps of several values a patch rank no words of patches."""
         return replace(self._ranked(features), patches=None)
-
-    def state(self) -> dict[str, Tensor]:
-        """One empty tensor: everything follows from the words."""
-        return {"nothing": torch.zeros(1)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
 
 
 def _log_sides(logits: Tensor) -> Tensor:

@@ -7,20 +7,16 @@ whose maps are known to be nearly inverted. It needs no good photo, and is what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import torch
-from torch import Tensor
 
 from promptad.annotations import Count
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
+from promptad.methods.contract import Scores
 from promptad.methods.settings import ScoringConfig
-from promptad.prompts.words import ensemble, object_words
+from promptad.methods.untrained import Untrained
+from promptad.prompts.words import ensemble
 from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
 
 
@@ -48,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class TextEnsemble(Method):
+class TextEnsemble(Untrained):
     """Untrained two-class text score for one object; see the module's docstring.
 
     Raises:
@@ -58,22 +54,12 @@ class TextEnsemble(Method):
     name = "clip"
 
     def __init__(self, backbone: Backbone, config: EnsembleConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
-        self.object = object_words(object_name)
+        super().__init__(backbone, config, object_name)
+        self.config = config
         self.request = FeatureRequest(local=LocalStream(config.local_start, config.local))
-        self._ranked = RankedWords(backbone, config, object_name)
         normal, anomalous = ensemble(config.sentences, self.object)
         self._normal = ensemble_prototype(backbone.encode_texts(normal))
         self._anomalous = ensemble_prototype(backbone.encode_texts(anomalous))
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned; good photos only set the threshold."""
 
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
         """Probability of the anomalous sentences for views (B,) and patches (B, h, w)."""
@@ -81,14 +67,3 @@ class TextEnsemble(Method):
         image = anomalous_probability(features.image, self._normal, self._anomalous, self.config.scale)
         patches = anomalous_probability(features.patches, self._normal, self._anomalous, self.config.scale)
         return Scores(image, patches.view(len(features), *features.grid), {"text": image})
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views and patches."""
-        return self._ranked(features)
-
-    def state(self) -> dict[str, Tensor]:
-        """One empty tensor: everything follows from the words."""
-        return {"nothing": torch.zeros(1)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""

@@ -8,7 +8,6 @@ a map for anomalies is made of it; what we fill in is said at the settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +20,10 @@ from promptad.clip.attentions import attended
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.errors import ConfigError
-from promptad.methods.contract import EpochHook, Method, Scores, WordScores
-from promptad.methods.ranked_words import RankedWords
+from promptad.methods.contract import Scores
 from promptad.methods.settings import ScoringConfig
-from promptad.prompts.words import ensemble, object_words
+from promptad.methods.untrained import Untrained
+from promptad.prompts.words import ensemble
 from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
 from promptad.scoring.relevance import patch_relevance
 
@@ -54,7 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class TransMM(Method):
+class TransMM(Untrained):
     """Trans-MM for one object; see the module's docstring.
 
     Raises:
@@ -65,27 +64,17 @@ class TransMM(Method):
     name = "transmm"
 
     def __init__(self, backbone: Backbone, config: TransMMConfig, object_name: str = "object") -> None:
-        self.backbone, self.config = backbone, config
+        super().__init__(backbone, config, object_name)
+        self.config = config
         self._tower, sizes = backbone.vit("Trans-MM")
         self._start = config.start or sizes.layers
         if self._start > sizes.layers:
             raise ConfigError(f"start={config.start} is no block of this image tower, which has 1..{sizes.layers}")
-        self.object = object_words(object_name)
         self.request = FeatureRequest(inputs=True)
-        self._ranked = RankedWords(backbone, config, object_name)
         self._normal, self._anomalous = (
             ensemble_prototype(backbone.encode_texts(sentences))
             for sentences in ensemble(config.sentences, self.object)
         )
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned; good photos only set the threshold."""
 
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
         """Probability of the anomalous sentences for views (B,), and relevance of patches (B, h, w)."""
@@ -108,14 +97,3 @@ class TransMM(Method):
             low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
             rows = (rows - low) / (high - low).clamp(min=1e-12)
         return rows
-
-    def words(self, features: Features) -> WordScores | None:
-        """Probability of every defect state for views."""
-        return self._ranked(features)
-
-    def state(self) -> dict[str, Tensor]:
-        """One empty tensor: everything follows from the words."""
-        return {"nothing": torch.zeros(1)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
