@@ -11,6 +11,7 @@ from promptad import Detector
 from promptad.clip.vision import Features
 from promptad.errors import ConfigError
 from promptad.learning.deviation import prior_deviation_loss
+from promptad.learning.drawn_steps import drawn_steps
 from promptad.learning.epochs import Recipe
 from promptad.learning.pasted import AREA, draw_rectangle, paste
 from promptad.methods.baselines.dra import NORMAL, PSEUDO, SEEN, DRAHeads
@@ -45,6 +46,12 @@ def fitted(name: str, backbone, good=(1, 2, 3), bad=(7, 8), **settings):
     return method, photos
 
 
+def steps_of(method, normal, anomalous, seed):
+    """The steps of an epoch, as training draws them."""
+    generator = torch.Generator().manual_seed(seed)
+    return drawn_steps((normal, anomalous), method.batch_shares(), method.config.iterations, generator)
+
+
 # Drawing ------------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +60,7 @@ def test_a_step_of_dra_has_32_places_of_good_photos_half_of_them_pseudo_and_16_s
     normal, anomalous = torch.randn(7, 32, 4, 4), torch.randn(1, 32, 4, 4)
     counts = []
     for epoch in range(20):
-        for drawn in method.plan(7, 1, torch.Generator().manual_seed(epoch)):
+        for drawn in steps_of(method, 7, 1, epoch):
             _, labels = method.compose(normal, anomalous, drawn, torch.Generator().manual_seed(drawn.seed))
             counts.append([int((labels == kind).sum()) for kind in (NORMAL, SEEN, PSEUDO)])
     table = np.array(counts)
@@ -64,7 +71,7 @@ def test_a_step_of_dra_has_32_places_of_good_photos_half_of_them_pseudo_and_16_s
 
 def test_devnet_and_the_stand_in_take_as_many_anomalies_as_good_photos_each_once_before_any_again(backbone):
     for name in ("devnet", "mlep-proxy"):
-        steps = made(name, backbone, batch_size=48, iterations=4).plan(10, 3, torch.Generator().manual_seed(0))
+        steps = steps_of(made(name, backbone, batch_size=48, iterations=4), 10, 3, 0)
         assert [(len(s.normal), len(s.anomalous)) for s in steps] == [(24, 24)] * 4
         order = [index for step in steps for index in step.normal]
         assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))

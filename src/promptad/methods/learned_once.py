@@ -11,6 +11,7 @@ from promptad.clip.vision import Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
+from promptad.learning.auxiliary import AuxiliarySet
 from promptad.methods.contract import EpochHook, Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.state import saved_tensor
@@ -59,6 +60,12 @@ class LearnedOnce(Trained):
                 f"data set with a test folder of good and anomalous photos{masks}"
             )
         return chosen
+
+    def with_masks(self, data: AuxiliarySet | None) -> AuxiliarySet:
+        """The photos to train on. Raises ConfigError where there are none, or none of them has a mask."""
+        if data is None or not data.masks:
+            raise ConfigError(f"{self.name} trains on labelled photos with masks; give a data set that has them")
+        return data
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views and patches, from CLIP's own words."""

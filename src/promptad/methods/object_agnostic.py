@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
-from promptad.errors import ConfigError
 from promptad.inputs import setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
@@ -229,14 +228,12 @@ class ObjectAgnostic(LearnedOnce):
             ConfigError: no data or no masks, training diverged, or the checkpoint is of another training.
             WeightsError: the checkpoint is damaged.
         """
-        if data is None or not data.masks:
-            raise ConfigError(f"{self.name} trains on labelled photos with masks; give a data set that has them")
-        config = self.config
+        config, labelled = self.config, self.with_masks(data)
         self.module, self._trained, self._kept = self._start(), False, None
         history = train_epochs(
             self.module,
-            lambda generator: data.shuffled(generator, config.batch_size),
-            lambda rows: self.loss(data.batch(rows)),
+            lambda generator: labelled.shuffled(generator, config.batch_size),
+            lambda rows: self.loss(labelled.batch(rows)),
             Recipe("adam", config.epochs, config.lr, config.betas, seed=config.seed),
             checkpoint=checkpoint,
             progress=progress,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from promptad.clip.vision import Features
 
 MemoryPrecision = Literal["fp16", "fp32"]
 
@@ -58,3 +60,15 @@ def build_memory(patches: Sequence[Tensor], precision: MemoryPrecision = "fp16")
     owners = torch.cat([torch.full((len(rows),), index) for index, rows in enumerate(patches)])
     unit = F.normalize(torch.cat(list(patches)).float(), dim=-1)
     return MemoryBank(unit.half() if precision == "fp16" else unit, owners.to(patches[0].device))
+
+
+def layer_memories(
+    photos: Sequence[Sequence[Features]], layers: Iterable[int], precision: MemoryPrecision
+) -> dict[int, MemoryBank]:
+    """A bank of the tapped tokens of each layer, of good photos given as the features of their views."""
+    return {
+        layer: build_memory(
+            [torch.cat([view.taps[layer].flatten(0, 1) for view in views]) for views in photos], precision
+        )
+        for layer in layers
+    }

@@ -39,7 +39,7 @@ from promptad.methods.state import saved_tensor
 from promptad.notices import notice
 from promptad.prompts.words import ensemble
 from promptad.scoring.maps import aligned_upsample
-from promptad.scoring.memory import MemoryBank, build_memory
+from promptad.scoring.memory import MemoryBank, layer_memories
 from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
 
 _TITLE = "APRIL-GAN"
@@ -133,9 +133,9 @@ class AprilGAN(LearnedOnce):
             ConfigError: no data or no masks, training diverged, or the checkpoint is of another training. TextError: the name
                 of a class is too long. WeightsError: the checkpoint is damaged.
         """
-        if data is None or not data.masks:
-            raise ConfigError(f"{self.name} trains on labelled photos with masks; give a data set that has them")
-        config, mixed = self.config, MosaicSet(data, self.config.mosaic)
+        config = self.config
+        data = self.with_masks(data)
+        mixed = MosaicSet(data, config.mosaic)
         say_nameless(data.records)
         self.module, self._trained = self._start(), False
         self._forget()
@@ -176,13 +176,7 @@ class AprilGAN(LearnedOnce):
             f"{_TITLE}'s image score with good photos: the maximum of a map counts from the lowest of the good photos on; the "
             "authors scale it by the least and the largest of all test photos of a class, which a photo alone does not have"
         )
-        self._memory = {
-            layer: build_memory(
-                [torch.cat([view.taps[layer].flatten(0, 1) for view in photo]) for photo in photos],
-                self.config.memory_precision,
-            )
-            for layer in self.layers
-        }
+        self._memory = layer_memories(photos, self.layers, self.config.memory_precision)
         # Compared with itself a photo has no distance at all, which is the lowest that can be said of a single one.
         apart: list[int | None] = [None] if len(photos) == 1 else list(range(len(photos)))
         peaks = [

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from promptad.clip.vision import Features
-from promptad.methods.baselines.open_set import Drawn, OpenSetConfig, OpenSetHeads, resized
+from promptad.learning.drawn_steps import Drawn
+from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads, resized
 from promptad.methods.contract import Scores
 
 

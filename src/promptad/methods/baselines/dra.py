@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from promptad.annotations import Positive, Share, Weight
 from promptad.clip.vision import Features
+from promptad.learning.drawn_steps import Drawn
 from promptad.learning.pasted import paste
-from promptad.methods.baselines.open_set import Drawn, OpenSetConfig, OpenSetHeads, resized
+from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads, resized
 from promptad.methods.contract import Scores
 from promptad.methods.state import saved_tensor
 

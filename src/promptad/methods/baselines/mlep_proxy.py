@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Positive
 from promptad.clip.vision import Features
-from promptad.methods.baselines.open_set import Drawn, OpenSetConfig, OpenSetHeads
+from promptad.learning.drawn_steps import Drawn
+from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads
 from promptad.methods.contract import Scores
 from promptad.methods.state import saved_tensor
 

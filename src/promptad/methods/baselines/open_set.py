@@ -21,6 +21,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.learning.deviation import prior_deviation_loss, top_mean
+from promptad.learning.drawn_steps import Drawn, drawn_steps
 from promptad.learning.epochs import Recipe, train_epochs
 from promptad.methods.contract import EpochHook, Method, WordScores
 from promptad.methods.ranked_words import RankedWords
@@ -61,15 +62,6 @@ class OpenSetConfig(ScoringConfig):
     clip: Weight = 1.0
     # Seed of the first values and of all draws.
     seed: Seed = 111
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One step's photos: indices of good and anomalous maps, and the seed of whatever else is drawn in it."""
-
-    normal: tuple[int, ...]
-    anomalous: tuple[int, ...]
-    seed: int
 
 
 class OpenSetHeads(Method):
@@ -168,7 +160,9 @@ class OpenSetHeads(Method):
 
         self.history = train_epochs(
             net,
-            lambda generator: self.plan(len(normal), len(anomalous), generator),
+            lambda generator: drawn_steps(
+                (len(normal), len(anomalous)), self.batch_shares(), config.iterations, generator
+            ),
             lambda drawn: self.loss(net, normal, anomalous, drawn),
             self._recipe(),
             after_epoch=told,
@@ -205,22 +199,6 @@ class OpenSetHeads(Method):
                 "maps are brought to its shape"
             )
         return torch.cat([resized(values, grid) for values in maps])
-
-    def plan(self, normal: int, anomalous: int, generator: torch.Generator) -> list[Drawn]:
-        """The steps of an epoch: each photo comes once before any comes again, so a few anomalies fill their places."""
-        shares, steps = self.batch_shares(), self.config.iterations
-        orders = [
-            _endless(count, share * steps, generator) for count, share in zip((normal, anomalous), shares, strict=True)
-        ]
-        seeds = torch.randint(2**62, (steps,), generator=generator).tolist()
-        return [
-            Drawn(
-                tuple(orders[0][step * shares[0] : (step + 1) * shares[0]]),
-                tuple(orders[1][step * shares[1] : (step + 1) * shares[1]]),
-                seeds[step],
-            )
-            for step in range(steps)
-        ]
 
     def deviation(self, scores: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """DevNet's loss of scores (B,), with a fresh prior of 5000 draws."""
@@ -266,11 +244,3 @@ def resized(maps: Tensor, grid: Sequence[int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(grid):
         return maps
     return F.interpolate(maps, size=(grid[0], grid[1]), mode="bilinear", align_corners=False)
-
-
-def _endless(members: int, count: int, generator: torch.Generator) -> list[int]:
-    """`count` of the numbers 0 to members - 1, in shuffles of all of them one after another."""
-    out: list[int] = []
-    while len(out) < count:
-        out += torch.randperm(members, generator=generator).tolist()
-    return out[:count]

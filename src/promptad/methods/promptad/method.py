@@ -38,7 +38,7 @@ from promptad.methods.state import require_learned, saved_tensor
 from promptad.prompts.words import anomaly_states, defect_words, object_words
 from promptad.scoring.fusion import harmonic
 from promptad.scoring.maps import enlarged_maximum
-from promptad.scoring.memory import MemoryBank, build_memory
+from promptad.scoring.memory import MemoryBank, layer_memories
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
 
 
@@ -161,13 +161,7 @@ class PromptAD(Method):
             raise ConfigError("fit needs at least one good photo")
         views = [view for photo in photos for view in photo]
         self._sets = self._start()  # fitting again starts anew
-        self._memory = {
-            layer: build_memory(
-                [torch.cat([v.taps[layer].flatten(0, 1) for v in photo]) for photo in photos],
-                self.config.memory_precision,
-            )
-            for layer in self._layers
-        }
+        self._memory = layer_memories(photos, self._layers, self.config.memory_precision)
         if self.config.parts != "memory":
             self._train(views, after_epoch)
         self._freeze()
