@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from promptad.cli.console import friendly_errors, progress, say, table, warn
+from promptad.cli.console import friendly_errors, progress, say, table, time_left, warn
 from promptad.errors import PhotoError, WeightsError
 
 
@@ -120,6 +120,37 @@ def test_progress_in_a_log_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str])
         update(1_500_000, None)
         update(1_600_000, None)  # within the same ten seconds
     assert capsys.readouterr().err == "pulling: 1.5 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "rest", "words"),
+    [
+        (0.0, 5, 5, ""),
+        (10.0, 0, 5, ""),
+        (10.0, 5, 0, ""),
+        (10.0, 5, 20, ", about 40 s left"),
+        (60.0, 1, 5, ", about 5 min left"),
+        (600.0, 1, 90, ", about 15 h 0 min left"),
+    ],
+)
+def test_time_left_in_words(seconds: float, done: int, rest: int, words: str) -> None:
+    assert time_left(seconds, done, rest) == words
+
+
+def test_a_long_work_in_a_log_says_the_time_left_and_is_never_silent_for_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("promptad.cli.console.time.monotonic", lambda: clock[0])
+    with progress("scoring") as update:
+        for done in range(1, 102):  # a piece every minute
+            update(done, 1001)
+            clock[0] += 60
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "scoring: 0 % (1 of 1001)"
+    assert lines[1] == "scoring: 0 % (6 of 1001), about 16 h 35 min left"
+    assert lines[-1] == "scoring: 10 % (101 of 1001), about 15 h 0 min left"
+    assert len(lines) == 21
 
 
 def test_progress_on_a_terminal_is_a_bar_once_there_is_something_to_show(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
-from promptad.clip.attentions import attended
+from promptad.clip.attentions import attended, attention_maps
 from promptad.clip.backbone import random_backbone
 from promptad.clip.tokenizer import clip_tokenizer
 from promptad.clip.vision import VisionTower
@@ -130,3 +130,23 @@ def test_later_starts_have_the_same_gradients_and_nothing_is_learned(toy: Vision
 def test_blocks_that_are_not_there_are_refused(toy: VisionTower, start: int):
     with pytest.raises(ConfigError, match=f"start at block {start}; this image tower has blocks 1..2"):
         attended(toy, photos(16), start)
+
+
+def test_maps_for_the_eye_are_means_over_heads_of_the_same_attentions(toy: VisionTower):
+    images = photos(24)
+    seen = attention_maps(toy, images, "qk")
+    for own, weights in zip(seen, attended(toy, images).attentions, strict=True):
+        torch.testing.assert_close(own, weights.mean(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_vv_maps_are_symmetric_before_softmax_and_follow_the_towers_own_stream(toy: VisionTower):
+    images = photos(24)
+    x, slow = toy.ln_pre(toy.embed(images)), []
+    for block in toy.blocks:
+        values = block.attention.project(block.ln_1(x))[2].double()
+        logits = torch.einsum("bhid,bhjd->bhij", values, values) / values.shape[-1] ** 0.5
+        torch.testing.assert_close(logits, logits.transpose(-2, -1))
+        slow.append((logits.exp() / logits.exp().sum(-1, keepdim=True)).mean(dim=1))
+        x = block(x)
+    for own, expected in zip(attention_maps(toy, images, "vv"), slow, strict=True):
+        torch.testing.assert_close(own.double(), expected, atol=1e-5, rtol=1e-4)

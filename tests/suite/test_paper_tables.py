@@ -11,7 +11,7 @@ import pytest
 import miniature_sets
 from promptad.bench.published import METRICS, published
 from promptad.data.datasets.facts import all_facts
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError
 from promptad.methods.registry import METHODS, find_method
 from promptad.methods.settings import config_dict
 from promptad.requests.benchmarking import BenchRequest
@@ -116,6 +116,7 @@ def test_sets_are_found_by_what_they_hold(tmp_path: Path):
         ({"paper": "cvpr24-table99"}, "cvpr24-table9"),
         ({"paper": "cvpr24-table1", "shots": "1"}, "says what is measured"),
         ({"paper": "cvpr24-table1", "preset": "clean,paper"}, "has its own settings"),
+        ({"paper": "cvpr24-table1", "preset": "clean"}, "has its own settings"),
         ({"paper": "cvpr24-table1", "data": ("no/such",)}, "there is no such folder"),
         ({"paper": "cvpr24-table1", "data": ("mvtek=.",)}, "no set has the key"),
         ({"data": (".",), "on": (Path(),), "method": "clip"}, "goes with a table or figure"),
@@ -151,6 +152,14 @@ def test_captions_with_either_word_are_read(tmp_path: Path):
     content = ", ".join(f'{{"caption": "{text}"}}' for text in texts)
     (tmp_path / "annotations" / "captions_val.json").write_text(f'{{"annotations": [{content}]}}')
     assert coco_captions([tmp_path]) == {"normal": ["A normal day.", "Normal"], "anomalous": ["heavy damage to a car"]}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"annotations": 3}', '{"annotations": [{"id": 1}]}', "[" * 10**5])
+def test_what_is_no_file_of_captions_is_one_line_that_names_it(tmp_path: Path, content: str):
+    (tmp_path / "captions_val.json").write_text(content)
+    with pytest.raises(DataError, match=r"captions_val\.json: is not COCO's file of captions") as error:
+        coco_captions([tmp_path])
+    assert "\n" not in str(error.value)
 
 
 def test_a_plane_keeps_neighbours_together():

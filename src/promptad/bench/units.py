@@ -88,6 +88,11 @@ def unit_path(folder: Path, key: str) -> Path:
     return folder / "units" / f"{key}.json"
 
 
+def shots_path(folder: Path, key: str) -> Path:
+    """The manifest of the good photos that a unit learned from."""
+    return folder / "shots" / f"{key}.json"
+
+
 def picture_path(folder: Path, key: str) -> Path:
     """The file with the maps of a few photos of a unit."""
     return folder / "maps" / f"{key}.safetensors"

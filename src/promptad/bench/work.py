@@ -25,7 +25,7 @@ from promptad.bench.masks import Masks
 from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit
 from promptad.bench.protocol import Protocol, Unit
 from promptad.bench.testset import KEEP_BYTES, TestSet, Tick, no_tick
-from promptad.bench.units import FORMAT, measure_unit, picture_path, read_unit, trained_on, unit_path
+from promptad.bench.units import FORMAT, measure_unit, picture_path, read_unit, shots_path, trained_on, unit_path
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
@@ -273,7 +273,7 @@ class ClassWork:
         """Writes the manifest of a unit's good photos, and gives its entries."""
         if not planned.shots:
             return []
-        manifest = self.evaluation.out / "shots" / f"{planned.key}.json"
+        manifest = shots_path(self.evaluation.out, planned.key)
         paths = [Path(os.path.abspath(shot.path)) for shot in planned.shots]
         if root is not None and not all(path.is_relative_to(root) for path in paths):
             root = None  # a table of photos may name some outside its folder

@@ -49,8 +49,8 @@ def _say_what_would_be_done(request: BenchRequest) -> None:
     elif request.paper:
         from promptad.suite.papers.dry import paper_lines
 
-        for line in paper_lines(request.read_paper()[0], request.places):
+        for line in paper_lines(request.read_paper()[0], request.weights_by_name()):
             say(line)
     else:
-        for line in dry_lines(request.read_plan(), request.places):
+        for line in dry_lines(request.read_plan(), request.weights_by_name()):
             say(line)

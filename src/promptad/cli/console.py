@@ -181,26 +181,44 @@ def progress_stages(*titles: str) -> Iterator[list[Update]]:
 
 
 class _Lines:
-    """Progress for logs: a line at each tenth, or every ten seconds where the whole is not known."""
+    """Progress for logs: a line at each tenth and every five minutes, or every ten seconds where the whole is not known."""
 
     def __init__(self, title: str, unit: str) -> None:
         self.title, self.unit = title, unit
         self.tenth = -1
         self.next_time = 0.0
+        self.began: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
         if total:
+            self.began = self.began or (now, done)
             tenth = 10 * done // total
-            if tenth <= self.tenth:
+            if tenth <= self.tenth and now < self.next_time:
                 return
-            self.tenth = tenth
-            _write(sys.stderr, f"{self.title}: {10 * tenth} % ({self._amount(done)} of {self._amount(total)})")
-        elif time.monotonic() >= self.next_time:
-            self.next_time = time.monotonic() + 10
+            self.tenth, self.next_time = tenth, now + 300
+            amount = f"{100 * done // total} % ({self._amount(done)} of {self._amount(total)})"
+            _write(
+                sys.stderr,
+                f"{self.title}: {amount}{time_left(now - self.began[0], done - self.began[1], total - done)}",
+            )
+        elif now >= self.next_time:
+            self.next_time = now + 10
             _write(sys.stderr, f"{self.title}: {self._amount(done)}")
 
     def _amount(self, number: int) -> str:
         return f"{number / 1e6:.1f} MB" if self.unit == "bytes" else str(number)
+
+
+def time_left(seconds: float, done: int, rest: int) -> str:
+    """ ", about 3 min left" for `rest` pieces of work at the pace of `done` in `seconds`; "" where that says nothing yet."""
+    if done <= 0 or rest <= 0 or seconds < 1:
+        return ""
+    left = seconds * rest / done
+    if left < 60:
+        return f", about {left:.0f} s left"
+    minutes = round(left / 60)
+    return f", about {minutes} min left" if minutes < 120 else f", about {minutes // 60} h {minutes % 60} min left"
 
 
 def _one_line(text: str) -> str:

@@ -1,14 +1,14 @@
-"""The image tower with its attentions in reach of gradients, for methods that explain a score by them.
+"""The image tower with its attentions in reach: of gradients, for methods that explain a score by them, and of the eye.
 
-The ordinary pass (`clip/vision.py`) uses fused attention, which never holds the matrices; this one forms them, block by block, and
-gives the same feature. No parameter receives a gradient: the graph begins at the first matrix.
+The ordinary pass (`clip/vision.py`) uses fused attention, which never holds the matrices; these form them, block by block, and
+`attended` gives the same feature. No parameter receives a gradient: the graph begins at the first matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def attended(tower: VisionTower, images: Tensor, start: int = 1) -> Attended:
     with torch.enable_grad():
         for block in blocks[start - 1 :]:
             q, k, v = block.attention.project(block.ln_1(x))
-            weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+            weights = _weights(q, k)
             if not attentions:
                 weights = weights.detach().requires_grad_()
             attentions.append(weights)
@@ -61,3 +61,22 @@ def attended(tower: VisionTower, images: Tensor, start: int = 1) -> Attended:
             x = x + block.mlp(x)
         image = tower.projection(tower.ln_post(x[:, 0])).float()
     return Attended(image, tuple(attentions))
+
+
+@torch.no_grad()
+def attention_maps(tower: VisionTower, images: Tensor, kind: Literal["qk", "vv"]) -> list[Tensor]:
+    """Attention of each block after softmax, mean over heads, (B, 1 + T, 1 + T): rows look at columns, class token first.
+
+    "qk" is the tower's own; "vv" that of the values with themselves, on the same stream.
+    """
+    x, made = tower.ln_pre(tower.embed(images)), []
+    for block in cast(Iterable[Block], tower.blocks):
+        q, k, v = block.attention.project(block.ln_1(x))
+        made.append((_weights(q, k) if kind == "qk" else _weights(v, v)).mean(dim=1))
+        x = block(x)
+    return made
+
+
+def _weights(left: Tensor, right: Tensor) -> Tensor:
+    """softmax(left right^T / sqrt(d)) of (B, heads, 1 + T, d)."""
+    return (left @ right.transpose(-2, -1) * left.shape[-1] ** -0.5).softmax(dim=-1)

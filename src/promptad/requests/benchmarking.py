@@ -34,7 +34,11 @@ class BenchRequest(MeasuringRequest):
     )
     on: tuple[Path, ...] = asked("Data set: its folder, or a list; repeat for more.", ())
     method: tuple[str, ...] = asked(f"{', '.join(FACTS)}; several with commas.", (), commas=True)
-    preset: tuple[str, ...] = asked("Presets of each method, with commas.", ("clean",), commas=True)
+    preset: tuple[str, ...] = asked(
+        "Presets of each method, with commas. Default: clean; of a paper's table paper, its alternative is release.",
+        (),
+        commas=True,
+    )
     paper: str = asked(
         "A table or figure of one of the papers, such as cvpr24-table1, instead of a plan; 'list' names them all.", ""
     )
@@ -72,7 +76,7 @@ class BenchRequest(MeasuringRequest):
                 f"nothing to measure; give a plan, or data sets ({argument('on')}) and methods ({argument('method')})"
             )
         self.check_draws(self.method)
-        _ = self.places  # raises
+        self.weights_by_name()
 
     def _check_paper(self) -> None:
         """Which experiment, and what may be chosen of it."""
@@ -80,16 +84,15 @@ class BenchRequest(MeasuringRequest):
             ("plan", *(name for name in _OF_FLAGS if name not in ("preset", "seeds", "limit"))),
             f"the table {self.paper} says what is measured; leave it out",
         )
-        if self.preset != ("clean",) and self.preset not in (("paper",), ("release",)):
+        if self.preset not in ((), ("paper",), ("release",)):
             raise ConfigError(
                 f"{argument('preset', ','.join(self.preset))}: a paper's table has its own settings; choose paper, or "
                 "release for those of the authors' code"
             )
-        _ = self.places  # raises
+        self.weights_by_name()
 
-    @property
-    def places(self) -> dict[str, str]:
-        """Name of a backbone -> what is taken for it; "*" for all others."""
+    def weights_by_name(self) -> dict[str, str]:
+        """Name of a backbone -> what is taken for it; "*" for all others. Raises ConfigError for what is no such pair."""
         places: dict[str, str] = {}
         for given in self.weights:
             name, equals, place = given.partition("=")
@@ -109,7 +112,7 @@ class BenchRequest(MeasuringRequest):
         else:
             common = {name: getattr(self, name) for name in _OF_FLAGS[3:]}
             title = ", ".join(path.resolve().name for path in self.on)
-            plan = plan_of_flags(title, self.on, self.method, self.preset, **common)
+            plan = plan_of_flags(title, self.on, self.method, self.preset or ("clean",), **common)
         return replace(plan, backbone=self.backbone) if self.backbone is not None else plan
 
     @property
@@ -146,7 +149,7 @@ class BenchRequest(MeasuringRequest):
             self.precision or "fp32",
             self.activation,
             self.fresh,
-            self.places,
+            self.weights_by_name(),
         )
         if plan is None:
             return self._run_paper(options, watch)

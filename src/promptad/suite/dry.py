@@ -8,7 +8,7 @@ from promptad.clip.zoo import locate
 from promptad.data.datasets import open_dataset
 from promptad.errors import PromptadError
 from promptad.methods.registry import find_method
-from promptad.suite.plan import Plan, RowPlan, row_label
+from promptad.suite.plan import Plan, RowPlan, row_label, taken_for
 from promptad.suite.run import check_rows
 
 
@@ -37,7 +37,7 @@ def dry_lines(plan: Plan, weights: Mapping[str, str] | None = None) -> list[str]
         count = len(classes[entry.title])
         lines.append(f"set        {entry.title}: {count} classes, {photos} test photos{known}{differs}")
     for name in dict.fromkeys(plan.backbone_of(row) for row in plan.rows):
-        place = (weights or {}).get(name, (weights or {}).get("*", name))
+        place = taken_for(name, weights or {})
         try:
             locate(place)
             lines.append(f"backbone   {name}{f' from {place}' if place != name else ''}")

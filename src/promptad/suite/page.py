@@ -20,7 +20,6 @@ from promptad.bench.pictures import read_pictures
 from promptad.bench.summary import PART_WORDS, labelled_words
 from promptad.bench.tables import Report, Table, tables
 from promptad.bench.units import picture_path
-from promptad.bench.work import photo_name
 from promptad.data.files import write_atomic
 from promptad.data.photos import read_mask, read_photo
 from promptad.data.records import Record
@@ -45,6 +44,15 @@ class Strip:
 
     name: str
     pictures: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row's map of a photo, and the values between which its colours lie."""
+
+    label: str
+    values: NDArray[np.float32]
+    scale: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -169,11 +177,23 @@ def _roc(unit: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[float, f
 
 def _strips(of_set: SetResult, out: Path, *, worst: bool) -> list[Strip]:
     """Photo, mask and each row's map, of a few photos a class; `worst`: of those whose first map fits its mask worst."""
-    strips: list[tuple[float, Strip]] = []
-    root = of_set.data.root.resolve()
-    root = root if root.is_dir() else root.parent
-    known = {photo_name(record.photo, root): record for record in of_set.data.records}
-    maps: dict[str, list[tuple[str, NDArray[np.float32], tuple[float, float]]]] = {}
+    known, maps = of_set.photos, _maps(of_set, out)
+    names = [name for name in maps if name in known]
+    if worst:
+        fits = {name: _fit(known[name], maps[name][0].values) for name in names}
+        names = sorted(names, key=fits.__getitem__)[:_WORST_SHOWN]
+    strips = []
+    for name in names:
+        try:
+            strips.append(Strip(name, tuple(_pictures(known[name], maps[name]))))
+        except PromptadError:
+            continue  # it was read for the numbers, and lies there no more
+    return strips
+
+
+def _maps(of_set: SetResult, out: Path) -> dict[str, list[Drawn]]:
+    """Name of a photo -> its stored maps of the first run, a row each."""
+    maps: dict[str, list[Drawn]] = {}
     for label, shots, members in _named(of_set):
         for unit, row in members:
             if unit["run"] != 0:
@@ -182,23 +202,15 @@ def _strips(of_set: SetResult, out: Path, *, worst: bool) -> list[Strip]:
             own = {number: values for (parts, number), values in stored.items() if parts == row["parts"]}
             scale = _scale(list(own.values()))
             for number, values in own.items():
-                maps.setdefault(unit["test"][number]["file"], []).append((f"{label}, {shots} shots", values, scale))
-    for name, drawn in maps.items():
-        if name in known:
-            try:
-                strips.append((_worst_first(known[name], drawn), Strip(name, tuple(_pictures(known[name], drawn)))))
-            except PromptadError:
-                continue  # it was read for the numbers, and lies there no more
-    if not worst:
-        return [strip for _, strip in strips]
-    return [strip for _, strip in sorted(strips, key=lambda pair: pair[0])[:_WORST_SHOWN]]
+                drawn = Drawn(f"{label}, {shots} shots", values, scale)
+                maps.setdefault(unit["test"][number]["file"], []).append(drawn)
+    return maps
 
 
-def _worst_first(record: Record, drawn: Sequence[tuple[str, NDArray[np.float32], tuple[float, float]]]) -> float:
-    """AUROC of the pixels of the first map; above 1 where there is no mask to compare with."""
+def _fit(record: Record, values: NDArray[np.float32]) -> float:
+    """AUROC of the pixels of a map; above 1 where there is no mask to compare with."""
     if record.mask is None:
         return 2.0
-    values = drawn[0][1]
     mask = Image.fromarray(read_mask(record.mask)).convert("L").resize(values.shape[::-1], Image.Resampling.BOX)
     truth = np.asarray(mask).ravel() > 127
     return auroc(truth, values.ravel()) if truth.any() and not truth.all() else 2.0
@@ -213,15 +225,13 @@ def _scale(values: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1e-6 + abs(low) * 1e-3)
 
 
-def _pictures(
-    record: Record, drawn: Sequence[tuple[str, NDArray[np.float32], tuple[float, float]]]
-) -> Iterator[tuple[str, str]]:
+def _pictures(record: Record, drawn: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
     photo = small(read_photo(record.photo), _EDGE)
     size = photo.shape[:2]
     yield ("good" if record.label == 0 else record.defect_type or "anomalous"), thumbnail(photo).uri
     if record.mask is not None:
         mask = Image.fromarray(read_mask(record.mask)).convert("L").resize(size[::-1], Image.Resampling.NEAREST)
         yield "mask", thumbnail(np.repeat((np.asarray(mask) > 0)[..., None] * np.uint8(255), 3, axis=2)).uri
-    for label, values, (low, high) in drawn:
-        large = Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR)
-        yield label, thumbnail(overlay(photo, np.asarray(large), low, high, desaturate=0.7)).uri
+    for row in drawn:
+        large = Image.fromarray(row.values).resize(size[::-1], Image.Resampling.BILINEAR)
+        yield row.label, thumbnail(overlay(photo, np.asarray(large), *row.scale, desaturate=0.7)).uri

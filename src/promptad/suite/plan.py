@@ -174,6 +174,11 @@ class Plan:
         return row.backbone or self.backbone
 
 
+def taken_for(name: str, weights: Mapping[str, str]) -> str:
+    """What is loaded for a backbone that a plan names: what is given for it, what is given for all ("*"), or itself."""
+    return weights.get(name, weights.get("*", name))
+
+
 def row_label(row: RowPlan) -> str:
     """What tables call a row without its parts: method, preset, name."""
     return f"{row.method} {row.preset}{f', {row.name}' if row.name else ''}"

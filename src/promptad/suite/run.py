@@ -5,9 +5,10 @@ Everything that is finished lies on disk under what decides it: a benchmark that
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +17,20 @@ from promptad.bench.protocol import Protocol
 from promptad.bench.run import Outcome, plan_classes
 from promptad.bench.units import read_unit, unit_path
 from promptad.bench.variants import Variant, make_variants
-from promptad.bench.work import ClassWork, Evaluation, Layout
+from promptad.bench.work import ClassWork, Evaluation, Layout, photo_name
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.data.datasets import DataSet, open_dataset
 from promptad.data.files import prepare_folder
 from promptad.data.lock import only_one
+from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, PromptadError
 from promptad.learning.features import GIB, FeatureStore
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict
 from promptad.saved.prompts import Learned, find_learned, read_learned
 from promptad.suite.chosen_photos import photos_of
-from promptad.suite.plan import Plan, RowPlan, SetPlan, row_label
+from promptad.suite.plan import Plan, RowPlan, SetPlan, row_label, taken_for
 from promptad.suite.processes import Context, Job, Tick, run_jobs
 from promptad.suite.trainings import TrainingJob, training_jobs
 
@@ -56,6 +58,19 @@ class Options:
     fresh: bool = False
     weights: Mapping[str, str] = field(default_factory=dict)
 
+    def open_backbone(self, name: str, activation: Activation | None = None) -> Backbone:
+        """What is taken for a backbone of a plan, on the first device; `activation`: instead of the one for all.
+
+        Raises:
+            WeightsError: it is not there, or cannot be read.
+        """
+        return load_backbone(
+            taken_for(name, self.weights),
+            precision=self.precision,
+            device=self.devices[0] if self.devices else "cpu",
+            activation=activation or self.activation,
+        )
+
 
 @dataclass
 class SetResult:
@@ -69,6 +84,12 @@ class SetResult:
     data: DataSet
     outcome: Outcome = field(default_factory=Outcome)
     protocols: list[tuple[Protocol, Backbone]] = field(default_factory=list)
+
+    @cached_property
+    def photos(self) -> dict[str, Record]:
+        """Each photo by the name that units have for it."""
+        root = Path(os.path.abspath(self.data.root))
+        return {photo_name(record.photo, root): record for record in self.data.records}
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -161,11 +182,7 @@ class _SuiteRun:
         if not self.sets:
             raise DataError(f"no data set can be read; first: {self.result.problems[0]}")
         for key, (name, activation) in {self._tower(row): self._named(row) for row in self.plan.rows}.items():
-            device = self.options.devices[0] if self.options.devices else "cpu"
-            place = self.options.weights.get(name, self.options.weights.get("*", name))
-            self.backbones[key] = load_backbone(
-                place, precision=self.options.precision, device=device, activation=activation
-            )
+            self.backbones[key] = self.options.open_backbone(name, activation)
 
     def _named(self, row: RowPlan) -> tuple[str, Activation | None]:
         """The backbone of a row, and the activation that its settings ask for, or else the one that is given for all."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from promptad.clip.architecture import Block
+from promptad.clip.attentions import attention_maps
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, normalise
 from promptad.clip.vision import VisionTower
@@ -20,21 +20,6 @@ from promptad.data.photos import read_photo
 from promptad.errors import ConfigError, DataError
 from promptad.report.thumbnails import thumbnail
 from promptad.suite.page import Figure
-
-
-@torch.no_grad()
-def attention_maps(tower: VisionTower, images: Tensor, kind: Literal["qk", "vv"]) -> list[Tensor]:
-    """Softmax attention of each block, mean over heads, (B, 1 + T, 1 + T): rows look at columns, class token first.
-
-    "qk" is the tower's own, softmax(q k^T / sqrt(d)); "vv" that of the values with themselves, on the same stream.
-    """
-    x, made = tower.ln_pre(tower.embed(images)), []
-    for block in cast(Iterable[Block], tower.blocks):
-        q, k, v = block.attention.project(block.ln_1(x))
-        left, right = (q, k) if kind == "qk" else (v, v)
-        made.append((left @ right.transpose(-2, -1) / left.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1))
-        x = block(x)
-    return made
 
 
 def attention_figures(backbone: Backbone, places: Mapping[str, Path], kind: Literal["qk", "vv"]) -> Iterator[Figure]:

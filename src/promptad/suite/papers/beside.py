@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from promptad.bench import notes
 from promptad.bench.comparison import spread
@@ -25,6 +26,16 @@ class Measured:
 
     made: PaperPlan
     result: SuiteResult
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Our rows over all sets."""
+        return overview_rows(self.result)
+
+    @cached_property
+    def printed(self) -> Printed:
+        """What is printed."""
+        return printed(self.made.experiment)
 
     def row_name(self, line: Line) -> str:
         """The name of the plan's row that a line is of."""
@@ -57,7 +68,7 @@ class Measured:
         """Why no difference to print may be shown of a set; "" where one may."""
         if self.made.plan.limit:
             return "only some photos were scored"
-        if any("not the paper's" in line for line in self.made.remarks):
+        if self.made.wish.settings:
             return "settings are not the paper's"
         for name in self.members(key):
             of_set = self.set_result(name)
@@ -68,37 +79,34 @@ class Measured:
 
 def paper_tables(made: PaperPlan, result: SuiteResult) -> list[Table]:
     """The tables of an experiment; none for figures without numbers."""
-    measured, rows = Measured(made, result), overview_rows(result)
-    kind = made.experiment.kind
+    measured, kind = Measured(made, result), made.experiment.kind
     if kind == "means":
-        return [_means(measured, rows)]
+        return [_means(measured)]
     if kind == "classes":
         return list(_classes(measured))
-    if kind == "sweep":
-        return [_sweep(measured, rows)]
-    return []
+    return [_sweep(measured)] if kind == "sweep" else []
 
 
 def apart_lines(made: PaperPlan, result: SuiteResult) -> list[str]:
     """One for every set whose numbers may not be compared with print."""
     measured = Measured(made, result)
-    reasons = {key: measured.why_apart(key) for key in printed(made.experiment).sets}
+    reasons = {key: measured.why_apart(key) for key in measured.printed.sets}
     shared = {reason for reason in reasons.values() if reason}
     return [f"no differences to print: {reason}" for reason in sorted(shared)]
 
 
-def column_of(made: PaperPlan, metric: str) -> str:
+def column_of(measured: Measured, metric: str) -> str:
     """The column of an evaluation that a printed metric is compared with."""
-    of_paper = (n.column for _, n in printed(made.experiment).means if n.metric == metric)
+    of_paper = (n.column for _, n in measured.printed.means if n.metric == metric)
     return next(of_paper, COLUMNS[metric])
 
 
-def _means(measured: Measured, rows: Sequence[Row]) -> Table:
-    made, shown = measured.made, printed(measured.made.experiment)
+def _means(measured: Measured) -> Table:
+    made, shown = measured.made, measured.printed
     metrics = made.experiment.metrics
     body = []
     for key in shown.sets:
-        own = [row for row in rows if set(measured.members(key)) & set(row.by_set)]
+        own = [row for row in measured.rows if set(measured.members(key)) & set(row.by_set)]
         ours = {(measured.method(row.line), row.line.shots): row for row in own}
         order = dict.fromkeys([*((n.method, n.shots) for k, n in shown.means if k == key), *ours])
         for method, shots in sorted(order, key=lambda pair: pair[1]):
@@ -114,7 +122,7 @@ def _means(measured: Measured, rows: Sequence[Row]) -> Table:
 
 
 def _triple(measured: Measured, key: str, row: Row | None, metric: str, number: Number | None) -> Iterator[str]:
-    cell = row.cell(column_of(measured.made, metric), measured.members(key)) if row is not None else None
+    cell = row.cell(column_of(measured, metric), measured.members(key)) if row is not None else None
     yield notes.percent(cell)
     yield _NONE if number is None else spread(number.mean, number.std)
     yield _difference(measured, key, row, cell, number)
@@ -129,19 +137,16 @@ def _difference(measured: Measured, key: str, row: Row | None, cell: Cell | None
 
 def _classes(measured: Measured) -> Iterator[Table]:
     """Classes over methods and numbers of good photos; a cell is ours, and print's in brackets."""
-    made, shown = measured.made, printed(measured.made.experiment)
-    for key in shown.sets:
+    for key in measured.printed.sets:
         of_set = measured.set_result(key)
         lines = by_class(of_set.outcome.units) if of_set is not None else []
         ours = {(measured.method(line), line.shots, line.class_name): line for line in lines}
-        for metric in made.experiment.metrics:
-            yield _class_table(measured, key, metric, ours, shown)
+        for metric in measured.made.experiment.metrics:
+            yield _class_table(measured, key, metric, ours)
 
 
-def _class_table(
-    measured: Measured, key: str, metric: str, ours: Mapping[tuple[str, int, str], Line], shown: Printed
-) -> Table:
-    made, column = measured.made, column_of(measured.made, metric)
+def _class_table(measured: Measured, key: str, metric: str, ours: Mapping[tuple[str, int, str], Line]) -> Table:
+    made, shown, column = measured.made, measured.printed, column_of(measured, metric)
     columns = [(c.method, c.shots) for c in shown.classes if (c.data_set, c.metric) == (key, metric)]
     columns += [(n.method, n.shots) for k, n in shown.means if (k, n.metric) == (key, metric)]
     heads = list(dict.fromkeys([*columns, *((method, shots) for method, shots, _ in ours)]))
@@ -156,14 +161,14 @@ def _class_table(
             value = None if column_values is None else column_values.values.get(name)
             cells.append(_pair(line.cells[column] if line is not None else None, value))
         body.append((name, *cells))
-    body.append(("mean", *(_class_mean(measured, key, metric, head, shown) for head in heads)))
+    body.append(("mean", *(_class_mean(measured, key, metric, head) for head in heads)))
     titles = (f"{method}, {shots} shots" if shots else method for method, shots in heads)
     title = f"{made.experiment.title} ({key}; in brackets as printed)"
     return Table(title, ("class", *titles), tuple(body))
 
 
-def _class_mean(measured: Measured, key: str, metric: str, head: tuple[str, int], shown: Printed) -> str:
-    rows = [row for row in overview_rows(measured.result) if key in row.by_set]
+def _class_mean(measured: Measured, key: str, metric: str, head: tuple[str, int]) -> str:
+    shown, rows = measured.printed, [row for row in measured.rows if key in row.by_set]
     row = next((r for r in rows if (measured.method(r.line), r.line.shots) == head), None)
     method = head[0].removesuffix(" (oracle epoch)")
     column = shown.column(key, method, metric, head[1])
@@ -171,7 +176,7 @@ def _class_mean(measured: Measured, key: str, metric: str, head: tuple[str, int]
     value = (column.mean, column.std) if column is not None and column.mean is not None else None
     if value is None and number is not None:
         value = (number.mean, number.std)
-    return _pair(row.cell(column_of(measured.made, metric), [key]) if row is not None else None, value)
+    return _pair(row.cell(column_of(measured, metric), [key]) if row is not None else None, value)
 
 
 def _pair(cell: Cell | None, value: tuple[float, float | None] | None) -> str:
@@ -179,23 +184,23 @@ def _pair(cell: Cell | None, value: tuple[float, float | None] | None) -> str:
     return own if value is None else f"{own} ({spread(*value)})"
 
 
-def sweep_points(measured: Measured, rows: Sequence[Row], metric: str, key: str) -> list[tuple[Point, Row, Cell]]:
+def sweep_points(measured: Measured, metric: str, key: str) -> list[tuple[Point, Row, Cell]]:
     """(place, row, value) of the rows of a figure on one set, or on a group of sets."""
-    column, found = column_of(measured.made, metric), []
-    for row in rows:
+    column, found = column_of(measured, metric), []
+    for row in measured.rows:
         point, cell = measured.point(row.line), row.cell(column, measured.members(key))
         if point is not None and cell is not None:
             found.append((point, row, cell))
     return found
 
 
-def _sweep(measured: Measured, rows: Sequence[Row]) -> Table:
+def _sweep(measured: Measured) -> Table:
     experiment = measured.made.experiment
     keys = [key for key in experiment.sets if measured.members(key)]
     pairs = [(key, metric) for key in keys for metric in experiment.metrics]
     found: dict[tuple[str, str, int, str], dict[tuple[str, str], Cell]] = {}
     for pair in pairs:
-        for point, row, cell in sweep_points(measured, rows, pair[1], pair[0]):
+        for point, row, cell in sweep_points(measured, pair[1], pair[0]):
             where = (point.curve, f"{point.axis} = {point.x}", row.line.shots, row.line.selection)
             found.setdefault(where, {})[pair] = cell
     body = [

@@ -63,10 +63,10 @@ def cost_table(made: PaperPlan, backbone_of: Callable[[Activation | None], Backb
 def _config(row: PaperRow, made: PaperPlan) -> Any:
     """A row's config with the settings that were wished, and one epoch."""
     entry = find_method(row.method)
-    settings = {key: value for key, value in made.settings.items() if key in entry.setting_names} | dict(row.settings)
+    settings = made.wish.settings_of(row.method) | dict(row.settings)
     if "epochs" in entry.setting_names:
         settings["epochs"] = 1
-    return entry.make_config(made.preset, **settings)
+    return entry.make_config(made.wish.preset, **settings)
 
 
 def _measured(row: PaperRow, made: PaperPlan, backbone: Backbone) -> tuple[int, float | None, float]:

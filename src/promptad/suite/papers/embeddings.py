@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from promptad.data.files import one_line, shown
 from promptad.data.records import Record
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError
 from promptad.methods.baselines.dra import DRA
 from promptad.methods.object_agnostic import ObjectAgnostic
 from promptad.methods.promptad.method import PromptAD
@@ -66,14 +68,15 @@ def _figure(title: str, groups: Groups) -> Iterator[Figure]:
 # -- of detectors ------------------------------------------------------------------------------------------------------
 
 
-def detector_figures(drawing: str, result: SuiteResult) -> Iterator[Figure]:
-    """The planes of a drawing ("prompts", "photos", "prompt_maps") of every class and row that was measured."""
+def detector_figures(drawing: str, result: SuiteResult, out: Path) -> Iterator[Figure]:
+    """The planes of a drawing ("prompts", "photos", "prompt_maps") of every class and row that was measured; `out` is the benchmark's
+    folder."""
     draw: Callable[[Fitted], Iterator[tuple[str, Groups]]] = {
         "prompts": _prompts,
         "photos": _photos,
         "prompt_maps": _prompt_maps,
     }[drawing]
-    for fitted in fitted_detectors(result):
+    for fitted in fitted_detectors(result, out):
         for words, groups in draw(fitted):
             name = f"{fitted.of_set.plan.title}, {fitted.unit['class']}: {fitted.name}{words}"
             yield from _figure(name, groups)
@@ -150,10 +153,19 @@ def coco_captions(data: Sequence[Path]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {side: [] for side in _CAPTIONS.values()}
     for folder in data:
         files = [path for level in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{level}captions_*.json"))]
-        for path in files:
-            for entry in json.loads(path.read_text(encoding="utf-8")).get("annotations", ()):
-                words = str(entry.get("caption", "")).lower().replace(".", " ").split()
-                for word, side in _CAPTIONS.items():
-                    if word in words and len(found[side]) < _SENTENCES:
-                        found[side].append(entry["caption"])
+        for caption in itertools.chain.from_iterable(map(_captions, files)):
+            words = caption.lower().replace(".", " ").split()
+            for word, side in _CAPTIONS.items():
+                if word in words and len(found[side]) < _SENTENCES:
+                    found[side].append(caption)
     return found
+
+
+def _captions(path: Path) -> list[str]:
+    """The texts of a COCO file of captions. Raises DataError where it is none."""
+    try:
+        return [str(entry["caption"]) for entry in json.loads(path.read_text(encoding="utf-8"))["annotations"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{shown(path)}: is not COCO's file of captions ({one_line(error)}); expected annotations with a caption each"
+        ) from error

@@ -39,6 +39,11 @@ class Wish:
     limit: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def settings_of(self, method: str) -> dict[str, Any]:
+        """Those of the settings that a method has."""
+        known = find_method(method).setting_names
+        return {key: value for key, value in self.settings.items() if key in known}
+
 
 @dataclass(frozen=True)
 class Point:
@@ -67,16 +72,6 @@ class PaperPlan:
     remarks: tuple[str, ...]
     wish: Wish
     folders: tuple[Path, ...] = ()
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Settings that a person wants instead of the paper's."""
-        return self.wish.settings
-
-    @property
-    def preset(self) -> str:
-        """The papers' settings, or those of the authors' code."""
-        return self.wish.preset
 
 
 def needed_sets(experiment: Experiment) -> list[str]:
@@ -122,7 +117,7 @@ def paper_plan(experiment: Experiment, places: Places, wish: Wish) -> PaperPlan:
         pictures=_WORST if experiment.photos == "worst" else 4,
         worst_pictures=experiment.photos == "worst",
     )
-    remarks = [*experiment.paper.differs, *experiment.differs, *made.remarks, *_wish_remarks(wish, experiment)]
+    remarks = [*experiment.paper.differs, *experiment.differs, *_wish_remarks(wish, experiment)]
     return PaperPlan(
         experiment,
         plan,
@@ -189,7 +184,6 @@ class _Rows:
         self.names: dict[tuple[str, str], str] = {}
         self.points: dict[str, Point] = {}
         self.missing: list[str] = []
-        self.remarks: list[str] = []
 
     def rows(self) -> list[RowPlan]:
         """All rows, those with one fit joined."""
@@ -275,9 +269,8 @@ class _Rows:
     # -- both --------------------------------------------------------------------------------------------------
 
     def _settings(self, method: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        known = find_method(method).setting_names
         # What a row of print or a figure varies stays; all else may be wished.
-        return {**{key: value for key, value in self.wish.settings.items() if key in known}, **own}
+        return {**self.wish.settings_of(method), **own}
 
     def _train(self, method: str, sets: Sequence[str]) -> TrainPlan | None:
         trained = method_facts(method).trained_on
@@ -302,13 +295,3 @@ class _Rows:
                     line = f"{method} is trained on {source} before it is measured on {key}, and {source} is not there"
                     self.missing += [] if line in self.missing else [line]
         return tuple(sets)
-
-
-def require_preset(preset: str) -> str:
-    """One of the presets that papers' tables are made with. Raises ConfigError."""
-    if preset not in ("paper", "release"):
-        raise ConfigError(
-            f"{argument('preset', preset)}: a paper's table is made with its own settings; choose paper, or release for those of "
-            "the authors' code"
-        )
-    return preset

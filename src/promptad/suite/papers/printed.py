@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from promptad.bench.published import ClassNumbers, Number, Ours, Published, published
+from promptad.bench.published import ClassNumbers, Number, Ours, published
 from promptad.data.datasets.facts import all_facts
 from promptad.suite.papers.experiments import Experiment, experiments
 
@@ -123,8 +123,3 @@ def printed_rows(experiment: Experiment) -> list[PrintedRow]:
         shots = tuple(sorted({own.shots for _, own in members}))
         rows.append(PrintedRow(method, number.ours, shots, tuple(dict.fromkeys(expanded)), number.backbone))
     return rows
-
-
-def data_set(key: str) -> Published | None:
-    """What is published of a set."""
-    return next((known for known in published() if known.key == key), None)

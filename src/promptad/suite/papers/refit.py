@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from promptad.bench.protocol import Protocol
+from promptad.bench.units import shots_path
 from promptad.bench.variants import Variant
 from promptad.clip.backbone import Backbone
+from promptad.data.parts import PhotoRef
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
+from promptad.data.shots import read_manifest
 from promptad.detector import Detector
 from promptad.learning.features import PhotoFeatures
 from promptad.suite.run import SetResult, SuiteResult
@@ -36,16 +39,22 @@ class Fitted:
         return self.detector.encoder.encode([read_photo(record.photo)])[0]
 
 
-def fitted_detectors(result: SuiteResult) -> Iterator[Fitted]:
-    """One for each row, set and class of the first run."""
+def fitted_detectors(result: SuiteResult, out: Path) -> Iterator[Fitted]:
+    """One for each row, set and class of the first run; `out` is the benchmark's folder.
+
+    Raises:
+        DataError: good photos that a unit learned from are not there any more, or have changed.
+    """
     for of_set in result.sets:
         by_row = {(v.method, v.preset, v.name): (p, b, v) for p, b in of_set.protocols for v in p.variants}
         for unit in of_set.outcome.units:
             if unit["run"] == 0:
-                yield _fitted(of_set, unit, *by_row[unit["method"], unit["preset"], unit["name"]])
+                yield _fitted(of_set, unit, out, *by_row[unit["method"], unit["preset"], unit["name"]])
 
 
-def _fitted(of_set: SetResult, unit: Mapping[str, Any], protocol: Protocol, backbone: Backbone, row: Variant) -> Fitted:
+def _fitted(
+    of_set: SetResult, unit: Mapping[str, Any], out: Path, protocol: Protocol, backbone: Backbone, row: Variant
+) -> Fitted:
     name = unit["class"]
     detector = Detector(
         row.method,
@@ -55,21 +64,14 @@ def _fitted(of_set: SetResult, unit: Mapping[str, Any], protocol: Protocol, back
         weights=row.weights(0, name),
         **row.overrides(protocol.seed(0)),
     )
-    root = of_set.data.root if of_set.data.root.is_dir() else of_set.data.root.parent
-    known = {_place(record, root): record for record in of_set.data.records}
-    good = [known[entry["file"]] for entry in unit["good_photos"] if entry["file"] in known]
-    faulty = [known[file] for file in unit.get("anomalies", {}).get("learned", ()) if file in known]
+    known = of_set.photos
+    good = [shot.photo for shot in read_manifest(shots_path(out, unit["key"])).shots] if unit["good_photos"] else []
+    faulty = [known[file].photo for file in unit.get("anomalies", {}).get("learned", ())]
 
-    def encoded(records: list[Record]) -> list[PhotoFeatures]:
-        return [detector.encoder.encode([read_photo(record.photo)], reference=True)[0] for record in records]
+    def encoded(photos: list[PhotoRef]) -> list[PhotoFeatures]:
+        return [detector.encoder.encode([read_photo(photo)], reference=True)[0] for photo in photos]
 
     if good:
         detector.fit_features(encoded(good), anomalies=encoded(faulty), set_threshold=False)
     tests = [known[photo["file"]] for photo in unit["test"] if photo["file"] in known]
     return Fitted(unit["name"] or detector.entry.title, of_set, unit, detector, tests)
-
-
-def _place(record: Record, root: Path) -> str:
-    from promptad.bench.work import photo_name
-
-    return photo_name(record.photo, root.resolve())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from promptad.bench.tables import Table
-from promptad.clip.architecture import Activation
-from promptad.clip.backbone import Backbone, load_backbone
 from promptad.data.files import prepare_folder
 from promptad.errors import PromptadError
 from promptad.methods.registry import find_method
@@ -61,14 +60,6 @@ def run_paper(
     return result, [*tables, *drawn.tables], lead
 
 
-def _backbone(made: PaperPlan, options: Options, activation: Activation | None = None) -> Backbone:
-    """The paper's backbone, or the one that is taken for it, with the activation that a method's settings ask for."""
-    name = made.plan.backbone
-    place = options.weights.get(name, options.weights.get("*", name))
-    device = options.devices[0] if options.devices else "cpu"
-    return load_backbone(place, precision=options.precision, device=device, activation=activation or options.activation)
-
-
 def _drawn(made: PaperPlan, result: SuiteResult, options: Options, places: Mapping[str, Path]) -> Drawn:
     experiment = made.experiment
     if experiment.kind == "counts":
@@ -77,9 +68,9 @@ def _drawn(made: PaperPlan, result: SuiteResult, options: Options, places: Mappi
         figures = list(_embeddings(made, result, options, places))
     elif experiment.kind == "attention":
         kind: Literal["qk", "vv"] = "qk" if experiment.drawing == "qk" else "vv"
-        figures = list(attention_figures(_backbone(made, options), places, kind))
+        figures = list(attention_figures(options.open_backbone(made.plan.backbone), places, kind))
     elif experiment.kind == "costs":
-        return Drawn([cost_table(made, lambda activation: _backbone(made, options, activation))])
+        return Drawn([cost_table(made, partial(options.open_backbone, made.plan.backbone))])
     else:
         figures = []
     return Drawn(figures=figures)
@@ -88,12 +79,11 @@ def _drawn(made: PaperPlan, result: SuiteResult, options: Options, places: Mappi
 def _embeddings(made: PaperPlan, result: SuiteResult, options: Options, places: Mapping[str, Path]) -> Iterator[Figure]:
     experiment = made.experiment
     if experiment.drawing not in ("sentences", "classifier"):
-        yield from detector_figures(experiment.drawing, result)
+        yield from detector_figures(experiment.drawing, result, options.out)
         return
-    row, backbone = experiment.rows[0], _backbone(made, options)
-    entry = find_method(row.method)
-    known = {key: value for key, value in made.settings.items() if key in entry.setting_names}
-    method = RWDA(backbone, entry.make_config(made.preset, **{**known, **row.settings}))
+    row, backbone = experiment.rows[0], options.open_backbone(made.plan.backbone)
+    settings = {**made.wish.settings_of(row.method), **row.settings}
+    method = RWDA(backbone, find_method(row.method).make_config(made.wish.preset, **settings))
     if experiment.drawing == "classifier":
         method.train()
     yield from sentence_figures(experiment.drawing, method, list(made.folders))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from promptad.bench.published import METRICS
 from promptad.suite import plots
-from promptad.suite.overview import overview_rows
 from promptad.suite.page import Figure
 from promptad.suite.papers.beside import Measured, sweep_points
 from promptad.suite.papers.plans import PaperPlan
@@ -15,12 +14,12 @@ from promptad.suite.run import SuiteResult
 
 def sweep_figures(made: PaperPlan, result: SuiteResult) -> Iterator[Figure]:
     """The plots of a figure; none where matplotlib is not there."""
-    measured, rows = Measured(made, result), [r for r in overview_rows(result) if not r.line.oracle]
+    measured = Measured(made, result)
     if not plots.available():
         return
     for key in made.experiment.sets:
         for metric in made.experiment.metrics:
-            found = sweep_points(measured, rows, metric, key)
+            found = [entry for entry in sweep_points(measured, metric, key) if not entry[1].line.oracle]
             if not found:
                 continue
             ticks = list(dict.fromkeys(point.x for point, _, _ in found))
