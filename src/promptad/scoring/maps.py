@@ -89,8 +89,8 @@ def photo_map(
         total[y0:y1, x0:x1] += piece
         cover[y0:y1, x0:x1] += 1
     seen = cover > 0
-    total[seen] /= cover[seen]
-    total[~seen] = total[seen].min()
+    np.divide(total, cover, out=total, where=seen)  # in place: copies of the maps of a large photo cost a GB
+    total[~seen] = total.min(where=seen, initial=np.inf)
     return total
 
 

@@ -1,0 +1,36 @@
+"""What one large photo takes: the bytes a pixel that docs/data.md states."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SIDE = 3600
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:3]
+from run_cases import draw, fitted, run
+folder, fit, side = Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+detector = fitted(fit=fit)
+peaks = []
+for number, edge in enumerate((100, side)):
+    photos = draw(folder / str(number), ["photo.png"], size=(edge, edge))
+    (row,) = run(detector, photos, folder / f"out{number}", maps="npy").rows
+    assert row.heatmap and row.map_file, row
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print((peaks[1] - peaks[0]) / side**2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss")
+@pytest.mark.parametrize("fit", ["letterbox", "multicrop"])
+def test_a_large_photo_takes_at_most_eighteen_bytes_a_pixel(fit: str, tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, "-c", SCRIPT, str(tests), str(tests / "run"), str(tmp_path), fit, str(SIDE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 6 < float(done.stdout.split()[-1]) <= 18
