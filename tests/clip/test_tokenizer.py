@@ -14,6 +14,7 @@ from promptad.clip.backbone import load_backbone
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, clip_vocabulary, read_tokenizer
 from promptad.clip.zoo import STARTER_FOLDER
 from promptad.errors import TextError, WeightsError
+from promptad.methods.registry import find_method
 from promptad.notices import collected_notices
 from promptad.prompts.layout import PromptSet, Slot
 from promptad.prompts.words import bank, ensemble, object_words
@@ -185,3 +186,17 @@ def test_unread_words_are_said_once_each_wherever_text_enters():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clip.encode_texts(["a photo of a metal nut."])
+
+
+@pytest.mark.parametrize("method", ["promptad", "maple", "rwda"])
+def test_unread_words_that_only_begin_or_guide_what_is_learned_are_said(method):
+    settings = {
+        "promptad": {"prefix_init": "a photo of a, 一张"},
+        "maple": {"context_words": "a 一张", "context_tokens": 6},
+        "rwda": {"normal_words": "一张"},
+    }[method]
+    entry = find_method(method)
+    with warnings.catch_warnings(), collected_notices() as lines:
+        warnings.simplefilter("ignore")
+        entry.build(load_backbone(), entry.make_config("clean", **settings), "nut")
+    assert any("none of the characters of '一张'" in line for line in lines)

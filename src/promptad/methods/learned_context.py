@@ -74,6 +74,7 @@ def first_context(backbone: Backbone, config: ContextConfig, rows: int = 1) -> T
     text = backbone.text
     if not config.context_words:
         return torch.randn(rows, config.context_tokens, text.sizes.width) * config.init_std
+    backbone.say_unread([config.context_words])
     ids = backbone.tokenizer.words(config.context_words)
     if len(ids) != config.context_tokens:
         raise ConfigError(

@@ -96,6 +96,7 @@ def _prefix_start(backbone: Backbone, words: str, noise: Tensor) -> Tensor:
     because nothing else is needed to tell these prefixes apart.
     """
     table, tokenizer = backbone.text.token_embedding, backbone.tokenizer
+    backbone.say_unread(words.split(","))
     phrases = [tokens for part in words.split(",") if (tokens := tokenizer.words(part))]
     if not phrases:
         return noise
