@@ -60,6 +60,17 @@ def test_copies_prove_no_rate(method, backbone, tmp_path):
     assert [line.split(" good photos")[0] for line in lines] == ["7 of 11", "1 of 11"]  # the first JPEG is a near copy
 
 
+def test_resized_and_turned_copies_prove_no_rate(backbone):
+    def large(seed, size=(320, 240)):
+        return np.asarray(Image.fromarray(photo(seed)).resize(size, Image.Resampling.BICUBIC))
+
+    turned = [np.ascontiguousarray(other) for other in (large(0)[::-1], large(0)[:, ::-1], np.rot90(large(0)))]
+    detector = Detector("clip", object="nut", backbone=backbone, input_size=48)
+    with collected_notices() as lines:
+        found = detector.fit([large(0), large(1), large(0, (160, 120)), *turned]).calibration
+    assert found.good == 2 and "4 of 6 good photos show the same, saved again, resized or turned," in lines[0]
+
+
 def test_a_photo_cannot_be_learned_from_and_held_out_whatever_its_file(backbone, tmp_path):
     Image.fromarray(photo(0)).save(tmp_path / "a.png")
     Image.fromarray(photo(0)).save(tmp_path / "b.bmp")

@@ -63,6 +63,29 @@ def test_near_copies(how: str) -> None:
     assert slow == {(0, 2)}
 
 
+@pytest.mark.parametrize("scale", [0.34, 0.5, 0.8, 2.0])
+def test_copies_of_other_sizes(scale: float) -> None:
+    photo = texture(0)
+    size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
+    resized = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC))
+    squeezed = np.asarray(Image.fromarray(photo).resize((size[0], size[1] // 2), Image.Resampling.BICUBIC))
+    assert find_copies([photo, texture(1), resized]).near == ((0, 2),)
+    assert find_copies([photo, squeezed]).near in ((), ((0, 1),))  # another shape is no copy for sure
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_mirrored_and_turned_copies(turns: int, mirrored: bool) -> None:
+    photo = texture(0)
+    turned = np.rot90(photo[:, ::-1] if mirrored else photo, turns)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(turned)).save(file, "JPEG", quality=90)
+    photos = [photo, texture(1), np.asarray(Image.open(file))]
+    assert find_copies(photos).near == ((0, 2),)
+    finder = CopyFinder()
+    assert [finder.add(one) for one in photos] == [None, None, Copy(0, False)]
+
+
 def test_many_photos_are_compared_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from promptad.data import duplicates
 

@@ -184,7 +184,10 @@ def _refuse_overlap(overlap: Sequence[str]) -> None:
 
 
 def _say(copies: Sequence[tuple[str, str, bool]], photos: int) -> None:
-    for exact, words in ((True, "have the same pixels as"), (False, "show the same as")):
+    for exact, words in (
+        (True, "have the same pixels as"),
+        (False, "show the same, saved again, resized or turned, as"),
+    ):
         pairs = [f"{name} as {original}" for name, original, equal in copies if equal == exact]
         if pairs:
             more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
