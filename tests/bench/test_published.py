@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 from promptad.bench.comparison import published_rows, stand
+from promptad.bench.conventions import conventions_of
 from promptad.bench.published import costs, published, recognise
 from promptad.bench.summary import COLUMNS as COLUMNS_HERE
 from promptad.bench.summary import Cell, Line
@@ -298,6 +299,27 @@ def test_a_number_of_another_tower_stands_beside_that_tower_alone() -> None:
     for backbone, means in towers.items():
         beside = stand(units, [line], backbone).beside
         assert [b.number.mean for b in beside if b.number.metric == "image_auroc"] == means
+
+
+@pytest.mark.parametrize(
+    ("preset", "changed", "pixels"),
+    [("paper", {}, True), ("release", {}, True), ("paper", {"eval_size": 256}, False), ("paper", {"masks": "bilinear"}, False),
+     ("paper", {"shot_order": "directory"}, True)],
+)  # fmt: skip
+def test_pixel_numbers_stand_beside_rows_that_are_measured_alike(preset, changed, pixels) -> None:
+    cell = Cell(0.9, None, 1, tuple(MVTEC.classes))
+    conventions = conventions_of("promptad", preset).changed(changed).as_dict()
+    config = config_dict(find_method("promptad").make_config(preset))
+    cells = dict.fromkeys(COLUMNS_HERE, cell)
+    line = Line("promptad", preset, "fused", 1, "last", cells, config=config, conventions=conventions)
+    units = [
+        {"class": name, "photos": dict(zip(("training", "normal", "anomalous"), counts, strict=True))}
+        for name, counts in MVTEC.classes.items()
+    ]
+    standing = stand(units, [line], "ViT-B-16-plus-240/laion400m_e32")
+    metrics = {pair.number.metric for pair in standing.beside}
+    assert "image_auroc" in metrics and ("pixel_auroc" in metrics) == pixels
+    assert any("no published pixel number belongs to" in note for note in standing.notes) != pixels
 
 
 def test_what_the_methods_cost_is_there() -> None:

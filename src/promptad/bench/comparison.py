@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptad.bench.conventions import conventions_of
 from promptad.bench.published import METRICS, Number, Published, recognise
 from promptad.bench.summary import Cell, Line
+
+# The conventions on which numbers of pixels hang, and those of images do not.
+_OF_MAPS = ("eval_size", "masks", "pixels")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ def stand(units: Sequence[Mapping[str, Any]], lines: Sequence[Line], backbone: s
             f"no published number belongs to: {'; '.join(dict.fromkeys(alone))} (a number belongs to the settings that its "
             "paper states: preset paper or release, and the row's own settings)"
         )
+    apart = [line.label for line in lines if _without_pixels(line, known, backbone or line.backbone)]
+    if apart:
+        notes.append(
+            f"no published pixel number belongs to: {'; '.join(dict.fromkeys(apart))} (its maps and masks are compared in "
+            "another way than the preset's)"
+        )
     if any(pair.line.method == "promptad" for pair in beside):
         notes.append(
             "published PromptAD numbers: the released code chooses the epoch on the test set (F-7), so the "
@@ -92,10 +102,26 @@ def _beside(line: Line, known: Published, backbone: str) -> list[Beside]:
     pairs = []
     for number in known.counterparts(line.method, line.parts, line.shots, line.config, backbone):
         cell = line.cells[number.column]
+        if not _measured_alike(line, number):
+            continue
         if cell is not None and known.complete(cell.classes):
             same = number.backbone == backbone
             pairs.append(Beside(line, number, cell, 100 * cell.mean - number.mean if same else None))
     return pairs
+
+
+def _measured_alike(line: Line, number: Number) -> bool:
+    """Whether maps and masks of a row are compared as those of a preset that a number of pixels belongs to."""
+    if number.ours is None or not number.metric.startswith("pixel") or not line.conventions:
+        return True
+    ways = [conventions_of(line.method, preset).as_dict() for preset in number.ours.presets]
+    return any(all(line.conventions.get(key) == way[key] for key in _OF_MAPS) for way in ways)
+
+
+def _without_pixels(line: Line, known: Published, backbone: str) -> bool:
+    """Whether numbers of pixels would stand beside a row if it were measured as they are."""
+    numbers = known.counterparts(line.method, line.parts, line.shots, line.config, backbone)
+    return any(not _measured_alike(line, number) for number in numbers)
 
 
 def published_rows(known: Published, shots: Sequence[int]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -46,6 +46,7 @@ class Line:
         classes: all classes that have units in this row. trained_on: those of them whose photos its prompts were trained
             on; no mean counts them.
         backbone: its name. seeds: of its runs. config: the method's, of one unit. scores: of every photo, for intervals and tests.
+        conventions: how it was measured, of one unit; empty where that is not known.
         anomalies: how many labelled ones were learned from and how they were drawn, "10 anomalies (general)"; "" for none.
     """
 
@@ -64,6 +65,7 @@ class Line:
     config: Mapping[str, Any] = field(default_factory=dict)
     scores: RowScores = field(default_factory=lambda: RowScores({}))
     anomalies: str = ""
+    conventions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -180,6 +182,7 @@ def _line(key: _Key, class_name: str, members: Sequence[_Value]) -> Line:
         members[0].unit["config"],
         _scores(counted),
         key.labelled,
+        members[0].unit.get("conventions", {}),
     )
 
 
