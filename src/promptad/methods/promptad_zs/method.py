@@ -14,11 +14,9 @@ No code was released, and the paper leaves much open; `config` and the method's 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,11 +24,11 @@ from torch.nn import functional as F
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
-from promptad.data.shots import draw_shots
-from promptad.errors import ConfigError, DataError
+from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.deviation import deviation_loss, top_mean
+from promptad.learning.drawn_photos import drawn_photos
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.catalogue import Needs
 from promptad.methods.contract import EpochHook, Scores, Trained, WordScores
@@ -114,31 +112,7 @@ class PromptADZeroShot(Trained):
             DataError: no good training photo or no anomaly at all.
         """
         config = self.config
-        classes: dict[str, list[Record]] = {}
-        for record in records:
-            classes.setdefault(record.class_name, []).append(record)
-        good: list[Record] = []
-        anomalous: list[Record] = []
-        for name, group in sorted(classes.items()):
-            # A class draws alike whatever other classes there are, so leave-one-out runs share their photos.
-            seed = zlib.crc32(f"{config.seed} {name}".encode())
-            normal = [record for record in group if record.label == 0 and record.split == "train"]
-            if normal:
-                good += draw_shots(normal, min(config.normals or len(normal), len(normal)), seed)
-            faulty = [record for record in group if record.label == 1 and record.split == "test"]
-            if faulty:
-                types = sorted({record.defect_type for record in faulty})
-                kind = types[int(np.random.default_rng(seed).integers(len(types)))]
-                paths = {record.photo: record for record in faulty if record.defect_type == kind}
-                drawn = draw_shots(list(paths), min(config.anomalies, len(paths)), seed)
-                anomalous += [paths[path] for path in drawn]
-        if not good or not anomalous:
-            lacking = "good training photos" if not good else "anomalous test photos"
-            raise DataError(
-                f"the training set: has no {lacking} among {len(records)} photos; expected <class>/train/good and "
-                "<class>/test/<type>; give a labelled data set"
-            )
-        return sorted(good + anomalous, key=lambda record: (record.class_name, record.label))
+        return drawn_photos(records, normals=config.normals, anomalies=config.anomalies, seed=config.seed)
 
     def train(
         self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
