@@ -21,8 +21,8 @@ def train(request: TrainRequest) -> None:
     """Train prompts once, on a labelled data set, and use them on every other product without any photo of it.
 
     The photos are never those of the product: faprompt, anomalyclip and aprilgan take the test photos of the data sets, with their
-    masks; coop, cocoop and tcp the same photos without masks; promptad-zs their good training photos and a few labelled
-    anomalies; rwda takes no photo at all. After Ctrl-C the same command goes on after the last finished epoch, to the same result. Use the file with
+    masks; coop, cocoop and tcp the same photos without masks; promptad-zs, devnet-zs, dra-zs and mlep-proxy-zs their good training
+    photos and a few labelled anomalies; rwda takes no photo at all. After Ctrl-C the same command goes on after the last finished epoch, to the same result. Use the file with
     `promptad inspect PHOTOS --weights FILE`.
     """
     failures, shown = Failures(), False

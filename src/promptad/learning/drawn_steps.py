@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
+
+
+class Maps(Protocol):
+    """Maps of one grid that are learned from: a tensor (N, D, h, w), or what is read when it is asked for."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: list[int], /) -> Tensor:
+        """(n, D, h, w) the maps with these numbers."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ FACTS: dict[str, Facts] = {
     "cocoop-oneclass": Facts("CoCoOp (CVPR 2022), one-class", "needed"),
     "maple": Facts("MaPLe (CVPR 2023), one-class", "needed"),
     "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
+    "devnet-zs": Facts("DevNet (KDD 2019) on CLIP, zero-shot", "unused", "labels"),
+    "dra-zs": Facts("DRA (CVPR 2022) on CLIP, zero-shot", "optional", "labels"),
+    "mlep-proxy-zs": Facts("stand-in for MLEP (IJCAI 2019) on CLIP, zero-shot", "unused", "labels", maps=False),
     "rwda": Facts("RWDA (BMVC 2023)", "optional", "nothing", maps=False, parts=("guided", "classifier", "sum")),
 }
 

@@ -30,7 +30,7 @@ class TrainRequest(FeaturesRequest):
     """Prompts trained once, on labelled data sets or on nothing but words."""
 
     method: str = asked(
-        "faprompt, anomalyclip, aprilgan, promptad-zs, coop, cocoop, tcp, or rwda (which needs no photo).",
+        "faprompt, anomalyclip, aprilgan, promptad-zs, devnet-zs, dra-zs, mlep-proxy-zs, coop, cocoop, tcp, or rwda (which needs no photo).",
         "",
         place="argument",
     )
@@ -138,7 +138,7 @@ class TrainRequest(FeaturesRequest):
         if facts.trained_on == "masks" and not any(record.mask is not None for record in records):
             raise DataError(
                 f"{where}: no photo has a mask, and {facts.title} is trained on masks; add them, or train a method that "
-                "needs labels alone (promptad-zs, coop, cocoop, tcp)"
+                "needs labels alone (promptad-zs, devnet-zs, dra-zs, mlep-proxy-zs, coop, cocoop, tcp)"
             )
 
     def outputs(self, first_seed: int) -> list[Path]:

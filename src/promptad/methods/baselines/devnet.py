@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from promptad.clip.vision import Features
-from promptad.learning.drawn_steps import Drawn
-from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads, resized
+from promptad.learning.drawn_steps import Drawn, Maps
+from promptad.methods.baselines.open_set import OpenSetHeads, resized
+from promptad.methods.baselines.open_set_config import OpenSetConfig
 from promptad.methods.contract import Scores
 
 
@@ -40,7 +41,7 @@ class DevNet(OpenSetHeads):
         """The convolution: D + 1 values."""
         return nn.Conv2d(width, 1, 1)
 
-    def loss(self, net: nn.Module, normal: Tensor, anomalous: Tensor, drawn: Drawn) -> Tensor:
+    def loss(self, net: nn.Module, normal: Maps, anomalous: Maps, drawn: Drawn) -> Tensor:
         """The deviation loss of as many good as anomalous photos."""
         maps = torch.cat([normal[list(drawn.normal)], anomalous[list(drawn.anomalous)]])
         labels = torch.zeros(len(maps), device=maps.device)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from promptad.annotations import Positive, Share, Weight
 from promptad.clip.vision import Features
-from promptad.learning.drawn_steps import Drawn
+from promptad.learning.drawn_steps import Drawn, Maps
 from promptad.learning.pasted import paste
-from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads, resized
+from promptad.methods.baselines.open_set import OpenSetHeads, resized
+from promptad.methods.baselines.open_set_config import OpenSetConfig
 from promptad.methods.contract import Scores
 from promptad.methods.state import saved_tensor
 
@@ -80,29 +81,26 @@ class DRA(OpenSetHeads):
         normal = int(2 * self.config.batch_size / 3)
         return normal, self.config.batch_size - normal
 
-    def compose(
-        self, normal: Tensor, anomalous: Tensor, drawn: Drawn, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def compose(self, normal: Maps, anomalous: Maps, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(B, D, h, w) maps of a step and their labels (B,): every good one becomes pseudo with probability `pseudo`."""
         good = self._mixed(normal, drawn.normal, generator)
         maps = torch.cat([good[0], anomalous[list(drawn.anomalous)]])
         labels = [*good[1], *(SEEN for _ in drawn.anomalous)]
         return maps, torch.tensor(labels, device=maps.device)
 
-    def _mixed(self, normal: Tensor, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, list[int]]:
-        noise = torch.full((self.width,), self.config.noise, device=normal.device)
-        if not self.config.standardise:
-            noise = noise * normal.transpose(0, 1).flatten(1).std(dim=1, correction=0)
+    def _mixed(self, normal: Maps, indices: Sequence[int], generator: torch.Generator) -> tuple[Tensor, list[int]]:
+        noise = self.config.noise * self._spread
         maps, labels = [], []
         for index in indices:
             pseudo = float(torch.rand((), generator=generator)) < self.config.pseudo
             if pseudo:
                 index = int(torch.randint(len(normal), (), generator=generator))
-            maps.append(paste(normal[index], noise, generator) if pseudo else normal[index])
+            (own,) = normal[[index]]
+            maps.append(paste(own, noise, generator) if pseudo else own)
             labels.append(PSEUDO if pseudo else NORMAL)
         return torch.stack(maps), labels
 
-    def loss(self, net: nn.Module, normal: Tensor, anomalous: Tensor, drawn: Drawn) -> Tensor:
+    def loss(self, net: nn.Module, normal: Maps, anomalous: Maps, drawn: Drawn) -> Tensor:
         """The sum of the four deviation losses."""
         generator = torch.Generator().manual_seed(drawn.seed)
         maps, labels = self.compose(normal, anomalous, drawn, generator)
@@ -132,14 +130,14 @@ class DRA(OpenSetHeads):
 
     # -- scores -----------------------------------------------------------------------------------------------------------
 
-    def learned_from(self, net: nn.Module, normal: Tensor, owners: Sequence[int]) -> None:
+    def learned_from(self, net: nn.Module, normal: Maps, owners: Sequence[int]) -> None:
         """Keeps the references, and one of another photo for each that may be left out."""
         order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.config.seed)).tolist()
         wanted = self.config.references
         kept = order[:wanted]
         kept += [row for row in order[wanted:] if owners[row] not in {owners[k] for k in kept}][:wanted]
         self._references = normal[kept].clone()
-        self._owners = torch.tensor([owners[row] for row in kept], device=normal.device)
+        self._owners = torch.tensor([owners[row] for row in kept], device=self._references.device)
 
     def reference(self, leave_out: int | None, grid: tuple[int, int]) -> Tensor:
         """(1, D, h, w) mean of the first references that are not of the photo left out; of all where no other is there."""
@@ -172,13 +170,12 @@ class DRA(OpenSetHeads):
         hidden = net.residual[:3](self.reference(None, features.grid) - maps)
         return hidden.mean(dim=(2, 3))
 
-    def state(self) -> dict[str, Tensor]:
-        """The heads, the channels' scales, and the references."""
-        return {**super().state(), "references": self._references, "owners": self._owners}
+    def kept(self) -> dict[str, Tensor]:
+        """The references, and the numbers of their photos."""
+        return {"references": self._references, "owners": self._owners}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores :meth:`state`."""
-        super().load_state(state)
-        references = saved_tensor(state, "references", (None, self.width, None, None), self.title)
-        owners = saved_tensor(state, "owners", (len(references),), self.title)
+    def load_kept(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`kept`."""
+        references = saved_tensor(tensors, "references", (None, self.width, None, None), self.title)
+        owners = saved_tensor(tensors, "owners", (len(references),), self.title)
         self._references, self._owners = references.to(self.backbone.device), owners.to(self.backbone.device)

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Positive
 from promptad.clip.vision import Features
-from promptad.learning.drawn_steps import Drawn
-from promptad.methods.baselines.open_set import OpenSetConfig, OpenSetHeads
+from promptad.learning.drawn_steps import Drawn, Maps
+from promptad.methods.baselines.open_set import OpenSetHeads
+from promptad.methods.baselines.open_set_config import OpenSetConfig
 from promptad.methods.contract import Scores
 from promptad.methods.state import saved_tensor
 
@@ -69,7 +70,7 @@ class MLEPProxy(OpenSetHeads):
         """The autoencoder."""
         return Autoencoder(width, self.config.code)
 
-    def loss(self, net: nn.Module, normal: Tensor, anomalous: Tensor, drawn: Drawn) -> Tensor:
+    def loss(self, net: nn.Module, normal: Maps, anomalous: Maps, drawn: Drawn) -> Tensor:
         """Reconstruction of good photos, and a triplet margin: good, another good one, anomaly."""
         codes, errors = net(normal[list(drawn.normal)].mean(dim=(2, 3)))
         away, _ = net(anomalous[list(drawn.anomalous)].mean(dim=(2, 3)))
@@ -79,10 +80,12 @@ class MLEPProxy(OpenSetHeads):
         )
         return errors.mean() + triplet
 
-    def learned_from(self, net: nn.Module, normal: Tensor, owners: Sequence[int]) -> None:
+    def learned_from(self, net: nn.Module, normal: Maps, owners: Sequence[int]) -> None:
         """Keeps codes and errors of the good views."""
-        self._codes, self._errors = net(normal.mean(dim=(2, 3)))
-        self._owners = torch.tensor(owners, device=normal.device)
+        rows, size = list(range(len(normal))), self.config.batch_size
+        parts = [net(normal[rows[at : at + size]].mean(dim=(2, 3))) for at in range(0, len(rows), size)]
+        self._codes, self._errors = (torch.cat(values) for values in zip(*parts, strict=True))
+        self._owners = torch.tensor(owners, device=self._codes.device)
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
@@ -92,7 +95,7 @@ class MLEPProxy(OpenSetHeads):
             ConfigError: nothing was learned or loaded yet.
         """
         codes, errors = self.net()(self.maps(features).mean(dim=(2, 3)))
-        kept = self._owners != (-1 if leave_out is None else leave_out)
+        kept = torch.ones_like(self._owners, dtype=torch.bool) if leave_out is None else self._owners != leave_out
         if not bool(kept.any()):
             kept = ~kept
         good, centre = self._errors[kept], self._codes[kept].mean(dim=0)
@@ -103,15 +106,14 @@ class MLEPProxy(OpenSetHeads):
         }
         return Scores(parts["reconstruction"] + parts["distance"], None, parts)
 
-    def state(self) -> dict[str, Tensor]:
-        """The autoencoder, the channels' scales, and codes and errors of the good photos."""
-        return {**super().state(), "codes": self._codes, "errors": self._errors, "owners": self._owners}
+    def kept(self) -> dict[str, Tensor]:
+        """Codes and errors of the good photos, and their numbers."""
+        return {"codes": self._codes, "errors": self._errors, "owners": self._owners}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores :meth:`state`."""
-        super().load_state(state)
-        codes = saved_tensor(state, "codes", (None, self.config.code), self.title)
-        rest = [saved_tensor(state, name, (len(codes),), self.title) for name in ("errors", "owners")]
+    def load_kept(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`kept`."""
+        codes = saved_tensor(tensors, "codes", (None, self.config.code), self.title)
+        rest = [saved_tensor(tensors, name, (len(codes),), self.title) for name in ("errors", "owners")]
         self._codes, self._errors, self._owners = (values.to(self.backbone.device) for values in (codes, *rest))
 
 

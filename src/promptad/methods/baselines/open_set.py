@@ -8,60 +8,23 @@ half size is its map averaged over 2 x 2 tokens.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from promptad.annotations import Above0, Count, Positive, Range, Seed, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.learning.deviation import prior_deviation_loss, top_mean
-from promptad.learning.drawn_steps import Drawn, drawn_steps
-from promptad.learning.epochs import Recipe, train_epochs
+from promptad.learning.drawn_steps import Drawn, Maps, drawn_steps
+from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
 from promptad.methods.contract import EpochHook, Method, WordScores
 from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
 from promptad.methods.state import saved_tensor
 from promptad.notices import notice
-
-
-@dataclass(frozen=True)
-class OpenSetConfig(ScoringConfig):
-    """Settings of these heads besides those of every method; defect words do not change their scores."""
-
-    # What is read: outputs of one block of the image tower, or its last tokens in the joint space.
-    tokens: Literal["block", "projected"] = "block"
-    # That block; 0 takes the one at two thirds of the tower.
-    layer: Count = 0
-    # Whether channels are brought to mean 0 and deviation 1 over the good photos first.
-    standardise: bool = True
-    # Whether a photo is looked at in half size too, its map averaged over 2 x 2 tokens; scores are then means of both.
-    half_size: bool = True
-    # Share of the places with the highest scores whose mean is a map's score, rounded down, at least one.
-    top_fraction: Annotated[float, Range(0, 1, open_low=True)] = 0.1
-    # Standard deviations by which anomalous scores are to exceed those of normal photos.
-    margin: Above0 = 5.0
-    # Photos of a step.
-    batch_size: Annotated[int, Range(3, 10**4)] = 48
-    # Epochs of training.
-    epochs: Positive = 30
-    # Steps of an epoch, whatever the number of photos.
-    iterations: Positive = 20
-    # Of Adam.
-    lr: Above0 = 2e-4
-    # Of Adam.
-    weight_decay: Weight = 1e-5
-    # Epochs after which lr falls to a tenth, again and again; 0 keeps it.
-    decay_every: Count = 10
-    # Largest norm of the gradient; 0 leaves it as it is.
-    clip: Weight = 1.0
-    # Seed of the first values and of all draws.
-    seed: Seed = 111
 
 
 class OpenSetHeads(Method):
@@ -87,6 +50,7 @@ class OpenSetHeads(Method):
         self._ranked = RankedWords(backbone, config, object_name)
         self._net: nn.Module | None = None
         self._mean, self._scale = self._fresh_scales()
+        self._spread = self._scale  # of each channel as the heads see it
         self.history: list[float] = []
 
     def _fresh_scales(self) -> tuple[Tensor, Tensor]:
@@ -119,15 +83,15 @@ class OpenSetHeads(Method):
         """The heads on maps of `width` channels, with random values."""
 
     @abstractmethod
-    def loss(self, net: Any, normal: Tensor, anomalous: Tensor, drawn: Drawn) -> Tensor:
-        """Training loss of one step, a scalar; `normal` (N, D, h, w) and `anomalous` (M, D, h, w) are all maps there are."""
+    def loss(self, net: Any, normal: Maps, anomalous: Maps, drawn: Drawn) -> Tensor:
+        """Training loss of one step, a scalar; `normal` and `anomalous` are all maps there are."""
 
     def batch_shares(self) -> tuple[int, int]:
         """Numbers of good and of anomalous photos of a step."""
         return self.config.batch_size - self.config.batch_size // 2, self.config.batch_size // 2
 
-    def learned_from(self, net: Any, normal: Tensor, owners: Sequence[int]) -> None:
-        """Keeps what scores need of the good maps (N, D, h, w) besides the heads; `owners` are their photos."""
+    def learned_from(self, net: Any, normal: Maps, owners: Sequence[int]) -> None:
+        """Keeps what scores need of the good maps besides the heads; `owners` are the numbers of their photos."""
 
     def fit(
         self,
@@ -143,13 +107,42 @@ class OpenSetHeads(Method):
         """
         if not photos or not anomalies:
             raise ConfigError(f"{self.title} learns from good photos and labelled anomalies; give at least one of each")
-        config = self.config
-        self._net, (self._mean, self._scale) = None, self._fresh_scales()
-        if config.standardise:
-            self._standardise([view for views in photos for view in views])
+        self.measure(view for views in photos for view in views)
         grid = photos[0][0].grid
         normal, anomalous = self._stack(photos, grid), self._stack(anomalies, grid)
         owners = [number for number, views in enumerate(photos) for _ in views]
+        self.learn(normal, anomalous, owners, after_epoch=after_epoch)
+
+    def measure(self, views: Iterable[Features]) -> None:
+        """Sets mean and deviation of the channels over views of good photos, which may be read one by one; what was learned is
+        forgotten."""
+        self._net, (self._mean, self._scale) = None, self._fresh_scales()
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for view in views:
+            values = self.maps(view).transpose(0, 1).flatten(1).double()
+            count += values.shape[1]
+            total, squares = total.to(values) + values.sum(dim=1), squares.to(values) + values.square().sum(dim=1)
+        mean = total / count
+        self._spread = (squares / count - mean.square()).clamp(min=1e-12).sqrt().float()
+        if self.config.standardise:
+            self._mean, self._scale, self._spread = mean.float(), self._spread, torch.ones_like(self._spread)
+
+    def learn(
+        self,
+        normal: Maps,
+        anomalous: Maps,
+        owners: Sequence[int],
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+        after_epoch: EpochHook | None = None,
+    ) -> None:
+        """Learns the heads anew; `owners` are the photos of the good maps.
+
+        Raises:
+            ConfigError: training diverged, or the checkpoint is of another one. WeightsError: the checkpoint is damaged.
+        """
+        config, photos = self.config, (len(normal), len(anomalous))
         with torch.random.fork_rng(devices=[]):  # the seed decides, and nobody else's random numbers move
             torch.default_generator.manual_seed(config.seed)
             net = self.build(self.width).to(self.backbone.device)
@@ -160,11 +153,11 @@ class OpenSetHeads(Method):
 
         self.history = train_epochs(
             net,
-            lambda generator: drawn_steps(
-                (len(normal), len(anomalous)), self.batch_shares(), config.iterations, generator
-            ),
+            lambda generator: drawn_steps(photos, self.batch_shares(), config.iterations, generator),
             lambda drawn: self.loss(net, normal, anomalous, drawn),
             self._recipe(),
+            checkpoint=checkpoint,
+            progress=progress,
             after_epoch=told,
         )
         with torch.no_grad():
@@ -184,21 +177,20 @@ class OpenSetHeads(Method):
             seed=config.seed,
         )
 
-    def _standardise(self, views: Sequence[Features]) -> None:
-        values = torch.cat([self.maps(view).transpose(0, 1).flatten(1) for view in views], dim=1).double()
-        self._mean = values.mean(dim=1).float()
-        self._scale = values.std(dim=1, correction=0).clamp(min=1e-6).float()
-
     def _stack(self, photos: Sequence[Sequence[Features]], grid: tuple[int, int]) -> Tensor:
         """Maps of all views, those of other shapes brought to one."""
         maps = [self.maps(view) for views in photos for view in views]
-        other = sum(tuple(values.shape[-2:]) != grid for values in maps)
+        self.say_shapes([values.shape[-2:] for values in maps], grid)
+        return torch.cat([resized(values, grid) for values in maps])
+
+    def say_shapes(self, shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> None:
+        """A notice where some of the shapes of maps are not `grid`, to which all are brought."""
+        other = sum(tuple(shape) != grid for shape in shapes)
         if other:
             notice(
-                f"{self.title}: {other} of {len(maps)} views have another shape than the first good photo; to learn from, their "
+                f"{self.title}: {other} of {len(shapes)} views have another shape than the first good photo; to learn from, their "
                 "maps are brought to its shape"
             )
-        return torch.cat([resized(values, grid) for values in maps])
 
     def deviation(self, scores: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """DevNet's loss of scores (B,), with a fresh prior of 5000 draws."""
@@ -223,10 +215,17 @@ class OpenSetHeads(Method):
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self.build(self.width).parameters())
 
+    def kept(self) -> dict[str, Tensor]:
+        """What :meth:`learned_from` kept."""
+        return {}
+
+    def load_kept(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores :meth:`kept`. Raises WeightsError when a tensor is missing or of another shape."""
+
     def state(self) -> dict[str, Tensor]:
-        """The heads, and mean and deviation of the channels."""
+        """The heads, mean and deviation of the channels, and :meth:`kept`."""
         net = {f"heads.{name}": value.clone().contiguous() for name, value in self.net().state_dict().items()}
-        return {**net, "mean": self._mean, "scale": self._scale}
+        return {**net, "mean": self._mean, "scale": self._scale, **self.kept()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`."""
@@ -236,6 +235,7 @@ class OpenSetHeads(Method):
         self._mean, self._scale = (
             saved_tensor(state, name, (self.width,), self.title).to(device) for name in ("mean", "scale")
         )
+        self.load_kept(state)
         self._net = net.to(device).eval().requires_grad_(False)
 
 
