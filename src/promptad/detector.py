@@ -15,6 +15,7 @@ from promptad.annotations import check_arguments
 from promptad.calibration.bounds import check_rate
 from promptad.calibration.good_photos import GoodPhotos, encode_defective, read_good_photos, say_learned
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
+from promptad.calibration.measured import unlike_measured
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
@@ -254,9 +255,10 @@ class Detector(Judge):
                 return judged
 
             kind = self.entry.kind_of(self.config)
-            self.calibration = calibrate_by(
-                judge, evidence, kind=kind, method=self.method.name, rate=false_alarms, defective=defective
-            )
+            clean = config_dict(self.entry.make_config("clean"))
+            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.name)
+            whose = {"method": self.method.name, "unlike": unlike}
+            self.calibration = calibrate_by(judge, evidence, kind=kind, **whose, rate=false_alarms, defective=defective)
         return self
 
     # -- the threshold, without scoring a photo again -----------------------------------------------------------------

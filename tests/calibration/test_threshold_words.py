@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, measured
+from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, measured, unlike_measured
 from promptad.calibration.scales import BY_KIND, MEASURED_METHODS, usual_spread
 from promptad.calibration.threshold import Calibration, calibrate
 from promptad.calibration.words import missed_words, threshold_words
 from promptad.methods.registry import find_method
+from promptad.methods.settings import config_dict
 
 LEARNED = ("promptad", "distance", "leave-one-out")
 
@@ -50,6 +51,37 @@ def test_a_method_that_was_not_measured_has_the_spread_of_its_kind():
     assert wide.threshold > narrow.threshold
     assert wide.at_rate(0.2).threshold == calibrate(**scores, method="clip", rate=0.2).threshold
     assert Calibration.from_dict(wide.to_dict()) == wide
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "backbone", "says"),
+    [
+        ("clean", {}, "starter", ""),
+        ("clean", {"seed": 5, "defects": ("bent [c]",), "input_range": 4095.0}, "starter", ""),
+        ("paper", {"epochs": 2}, "starter", "preset paper"),
+        ("clean", {"epochs": 2, "fit": "crop"}, "starter", "fit, epochs"),
+        ("clean", {}, "ViT-B-32/openai", "weights ViT-B-32/openai"),
+    ],
+)
+def test_what_differs_from_the_measured_detectors_is_told(preset, settings, backbone, says):
+    entry = find_method("promptad")
+    config, clean = (
+        config_dict(entry.make_config(*made[:1], **made[1])) for made in ((preset, settings), ("clean", {}))
+    )
+    unlike = unlike_measured(preset, config, clean, backbone)
+    assert sorted(unlike.split(", ")) == sorted(says.split(", "))
+    found = calibrate([0.1, 0.2], [], [], "leave-one-out", kind="distance", method="promptad", unlike=unlike)
+    assert (f"This detector differs from those ({unlike})" in found.note) == bool(says)
+    assert found.at_rate(0.2).unlike == unlike and Calibration.from_dict(found.to_dict()) == found
+
+
+def test_methods_whose_thresholds_were_not_measured_say_so():
+    note = calibrate([0.1, 0.2], [], [], "leave-one-out", kind="distance", method="patchcore").note
+    assert "was not measured for patchcore" in note
+    proved = calibrate(
+        [0.1 + 0.01 * i for i in range(12)], [], [], "leave-one-out", kind="distance", method="patchcore"
+    )
+    assert "not measured" not in proved.note
 
 
 @pytest.mark.parametrize("rows", MEASURED.values())

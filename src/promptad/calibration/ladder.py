@@ -69,6 +69,7 @@ def calibrate_by(
     *,
     kind: ScoreKind,
     method: str,
+    unlike: str = "",
     rate: float | None = None,
     defective: Sequence[PhotoFeatures] = (),
 ) -> Calibration:
@@ -86,5 +87,6 @@ def calibrate_by(
         rate,
         kind=kind,
         method=method,
+        unlike=unlike,
         defective=[judge(photo, None).score for photo in defective],
     )

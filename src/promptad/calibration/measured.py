@@ -6,7 +6,9 @@ what a further product may expect. The numbers are those of `benchmarks/threshol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from promptad.calibration.bounds import How
 from promptad.methods.catalogue import FACTS
@@ -116,11 +118,37 @@ MEASURED: dict[tuple[str, ScoreKind, float], dict[int, Measured]] = {
 }
 
 
-def measured(method: str, kind: ScoreKind, how: How, rate: float, good: int) -> str:
+_NAMED = 3
+# What a product is called, and how its photos are read: no other way of scoring.
+_OF_THE_PRODUCT = ("seed", "defects", "only_defects", "state_bank", "definition", "input_range", "max_megapixels")
+
+
+def unlike_measured(preset: str, config: Mapping[str, Any], clean: Mapping[str, Any], backbone: str) -> str:
+    """In what a detector differs from those that were measured, in words; "" where it does not.
+
+    Args:
+        config: its settings. clean: those of the preset "clean". backbone: its name.
+    """
+    apart = [f"weights {backbone}"] if backbone != "starter" else []
+    apart += [f"preset {preset}"] if preset != "clean" else []
+    changed = [key for key, value in config.items() if key not in _OF_THE_PRODUCT and value != clean.get(key)]
+    if preset == "clean" and changed:
+        apart.append(
+            ", ".join(changed[:_NAMED]) + (f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else "")
+        )
+    return "; ".join(apart)
+
+
+def is_measured(method: str, kind: ScoreKind) -> bool:
+    """Whether thresholds of that method, with scores of that kind, were measured."""
+    return any((name, of) == (method, kind) for name, of, _ in MEASURED)
+
+
+def measured(method: str, kind: ScoreKind, how: How, rate: float, good: int, unlike: str = "") -> str:
     """What is known of thresholds of that method from so many good photos, as a sentence that begins with a blank.
 
-    "" for nothing: a method, a kind of its scores or a way of scoring good photos that was not measured. Between two measured
-    numbers of good photos, or rates, the lower one is told.
+    "" for nothing: a method, a kind of its scores or a way of scoring good photos that was not measured. Between two measured numbers of
+    good photos, or rates, the lower one is told. `unlike` says in what the detector differs from those measured.
     """
     rates = [aim for name, of, aim in MEASURED if (name, of) == (method, kind) and aim <= rate * (1 + 1e-9)]
     by_photos = MEASURED[method, kind, max(rates)] if rates else {}
@@ -133,7 +161,7 @@ def measured(method: str, kind: ScoreKind, how: How, rate: float, good: int) -> 
     return (
         f" On {SETS} measured sets ({method}, preset clean, starter weights), at an aim of {max(rates):.0%} with {photos}, "
         f"{_shares(row.false_alarms)} of further good photos were called anomalous, and {_shares(row.found)} of defective ones "
-        "were found."
+        f"were found.{f' This detector differs from those ({unlike}), and its shares may.' if unlike else ''}"
     )
 
 

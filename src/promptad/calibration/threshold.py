@@ -43,6 +43,7 @@ class Calibration:
         note: all that in words for people, with what is known of misses.
         scores, map_peaks, map_tops: of the good photos, or of the altered copies of the only one.
         kind, method: what the scores are and whose, which decides how few of them are extrapolated.
+        unlike: in what the detector differs from those on which thresholds were measured.
         defective: scores of photos that a person knows to be defective, empty where none were given.
     """
 
@@ -61,6 +62,7 @@ class Calibration:
     kind: ScoreKind = "deviation"
     defective: tuple[float, ...] = ()
     method: str = ""
+    unlike: str = ""
 
     def at_rate(self, rate: float) -> Calibration:
         """The same good photos with another rate of false alarms.
@@ -78,6 +80,7 @@ class Calibration:
             rate,
             kind=self.kind,
             method=self.method,
+            unlike=self.unlike,
             defective=self.defective,
         )
 
@@ -123,6 +126,7 @@ def calibrate(
     *,
     kind: ScoreKind = "deviation",
     method: str = "",
+    unlike: str = "",
     defective: Sequence[float] = (),
 ) -> Calibration:
     """Threshold and colour scale from the scores of n different good photos, or of altered copies of one.
@@ -132,7 +136,7 @@ def calibrate(
             empty for a method without maps.
         how: in what way the photos were scored.
         rate: share of good photos that may be called anomalous; None aims at 10 %.
-        kind, method: what the scores are, and whose. defective: scores of known defective photos; they set nothing, they tell of misses.
+        kind, method, unlike: what the scores are, whose, and in what that one differs from those measured. defective: scores of known defective photos; they set nothing, they tell of misses.
 
     Raises:
         ConfigError: no score, a rate outside (0, 1), or one smaller than the photos allow.
@@ -157,12 +161,13 @@ def calibrate(
         bound=1 / (n + 1),
         good=n,
         how=how,
-        note=threshold_words(n, how, aim, proved, kind, method) + missed_words(threshold, defective),
+        note=threshold_words(n, how, aim, proved, kind, method, unlike) + missed_words(threshold, defective),
         scores=tuple(map(float, scores)),
         map_peaks=tuple(map(float, map_peaks)),
         map_tops=tuple(map(float, map_tops)),
         kind=kind,
         method=method,
+        unlike=unlike,
         defective=tuple(map(float, defective)),
     )
 

@@ -6,12 +6,18 @@ import math
 from collections.abc import Sequence
 
 from promptad.calibration.bounds import How, counted
-from promptad.calibration.measured import measured
+from promptad.calibration.measured import is_measured, measured
 from promptad.methods.contract import ScoreKind
 
 
-def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreKind, method: str = "") -> str:
-    """Where a threshold from `good` different photos came from, and what follows for further good photos."""
+def threshold_words(
+    good: int, how: How, rate: float, proved: bool, kind: ScoreKind, method: str = "", unlike: str = ""
+) -> str:
+    """Where a threshold from `good` different photos came from, and what follows for further good photos.
+
+    Args:
+        unlike: in what the detector differs from those that were measured, see `calibration.measured.unlike_measured`.
+    """
     photos = counted(good)
     ways = {
         "leave-one-out": f"{photos}, each compared with the others",
@@ -19,12 +25,14 @@ def threshold_words(good: int, how: How, rate: float, proved: bool, kind: ScoreK
         "altered copies": "altered copies of the only good photo",
     }
     needed = math.ceil(1 / rate - 1e-9) - 1
-    known = measured(method, kind, how, rate, good)
+    known = measured(method, kind, how, rate, good, unlike)
     if proved:
         return (
             f"Threshold from {ways[how]}: at most {rate:.1%} of further good photos are called anomalous on average, "
             f"if they are taken like these.{known}"
         )
+    if method and not is_measured(method, kind):
+        known = f" How far thresholds from so few photos hold was not measured for {method} with such scores."
     return (
         f"Threshold from {ways[how]}: aims at {rate:.1%} false alarms by extrapolating their scores. "
         f"{photos[0].upper() + photos[1:]} alone prove{'s' if good == 1 else ''} only 1 in {good + 1}; "
