@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from promptad.detector import Detector, load
 from promptad.errors import ConfigError, DataError, WeightsError
 from promptad.learning.features import FeatureStore
 from promptad.methods.registry import METHODS
+from promptad.notices import PromptadNotice
 from promptad.saved.prompts import SHIPPED, read_learned
 from promptad.training import Source, Training, train_prompts
 from tiny import tiny_backbone
@@ -318,6 +321,44 @@ def test_wrong_files_get_one_line(root, cache, tmp_path):
     write_saved(tmp_path / "x.safetensors", whole.header, dict(list(whole.tensors.items())[1:]))
     with pytest.raises(WeightsError, match=r"x\.safetensors: .*"):
         Detector(weights=tmp_path / "x.safetensors", backbone=BACKBONE)
+
+
+def test_prompts_are_tied_to_how_the_weights_are_read(root, cache, tmp_path):
+    """The same weights with another activation or normalisation give other features than the prompts were trained on."""
+    path = train("anomalyclip", root, tmp_path / "p.safetensors", cache).path
+    for change, words in (
+        ({"sizes": replace(BACKBONE.sizes, activation="gelu")}, "activation, quick_gelu then and gelu now, differ"),
+        ({"mean": (0.5, 0.5, 0.5)}, "mean differ"),
+        ({"input_size": 64}, "input_size differ"),
+    ):
+        other = replace(BACKBONE, **change)
+        with pytest.raises(WeightsError, match=f"trained with the weights of random, but read otherwise .{words}"):
+            Detector(weights=path, backbone=other)
+        with pytest.raises(ConfigError, match="another training"):
+            train_prompts(
+                "anomalyclip",
+                [Source("drawn", "CC0", load_dataset(root / "train"))],
+                other,
+                path,
+                settings=QUICK["anomalyclip"],
+            )
+    Detector(weights=path, backbone=replace(BACKBONE, precision="bf16"))  # a choice, as for detectors
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PromptadNotice)
+        Detector(weights=path, backbone=BACKBONE)
+    whole = read_saved(path, "prompts")
+    whole.header["backbone"].pop("decides")
+    write_saved(path, whole.header, whole.tensors)
+    with pytest.warns(
+        PromptadNotice, match=r"does not say how the weights of random were read .* as now \(quick_gelu\)"
+    ):
+        Detector(weights=path, backbone=BACKBONE)
+
+
+@pytest.mark.parametrize("name", SHIPPED_NAMES)
+def test_prompts_of_the_package_are_refused_where_the_starter_is_read_otherwise(name):
+    with pytest.raises(WeightsError, match="activation, quick_gelu then and gelu now"):
+        Detector(name, activation="gelu")
 
 
 def test_untrained_prompts_neither_score_nor_pretend(tmp_path):

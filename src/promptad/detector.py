@@ -22,6 +22,7 @@ from promptad.clip.backbone import Backbone, Precision, load_backbone
 from promptad.data.copies import altered_copies
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo
+from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, TextError, WeightsError
 from promptad.judging import Judge, PhotoLike, judge_good
@@ -92,13 +93,8 @@ class Detector(Judge):
         **settings: Any,
     ) -> None:
         given: dict[str, Any] = {"method": method, "object": object, "preset": preset, "backbone": backbone}
-        given |= {
-            "device": device,
-            "precision": precision,
-            "activation": activation,
-            "cache": cache,
-            "weights": weights,
-        }
+        given |= {"device": device, "precision": precision, "activation": activation}
+        given |= {"cache": cache, "weights": weights}
         check_arguments(_ARGUMENTS, given)
         if isinstance(defects, str):
             raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
@@ -316,15 +312,17 @@ class Detector(Judge):
         """Writes the whole detector to one `.safetensors` file.
 
         Raises:
-            ConfigError: nothing was learned yet. DataError: the file cannot be written.
+            ConfigError: nothing was learned yet. DataError: the file cannot be written, or a run is making it now.
         """
         check_arguments({"path": str | Path}, {"path": path})
         if not self._fitted:
             raise ConfigError("nothing to save yet: call fit first")
-        write_atomic(path, self._saved_form())
-        return Path(path)
+        path, content = Path(path), self.to_bytes()
+        with prepared_folder(path.parent), only_writer(path):
+            write_atomic(path, content)
+        return path
 
-    def _saved_form(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """The content of the file; a detector that has not seen its good photos yet has no tensors."""
         header = {
             "method": self.method.name,
@@ -382,7 +380,7 @@ class Detector(Judge):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its saved form beside its backbone, so that other processes get the very same detector."""
-        return _revived, (self._saved_form(), self.backbone, self.encoder.cache)
+        return _revived, (self.to_bytes(), self.backbone, self.encoder.cache)
 
     def __repr__(self) -> str:
         learned = f", {len(self.good)} good photos" if self.good else "" if self._fitted else ", not fitted yet"

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from promptad import __version__
 from promptad.clip.backbone import Backbone
+from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.records import Record
 from promptad.errors import ConfigError
 from promptad.inputs import argument
@@ -83,35 +84,35 @@ def train_prompts(
 
     Raises:
         ConfigError: settings, no data where it is needed, or data where none is. DataError: no usable photo, or photos
-            of one kind only. WeightsError: a damaged state of an earlier training.
+            of one kind only, or another run trains the same file. WeightsError: a damaged state of an earlier training.
     """
     trained_facts(name)
     entry = find_method(name)
     config = entry.make_config(preset, **(settings or {}))
     method = cast(Trained, entry.build(backbone, config, "object"))
-    result = Training(output)
     _require_sources(entry.title, method, sources)
     asked: dict[str, Any] = {"method": [name, preset], "config": config_dict(config), "backbone": backbone.fingerprint}
-    if not fresh and output.exists():
-        _refuse_other(output, asked, backbone)  # before all photos are read
-    data = _read(method, config, sources, backbone, cache, keep_bytes, reading) if sources else None
-    result.problems = data.problems if data else []
-    identity = {**asked, "data": data.fingerprint if data else None, "version": __version__}
-    identity |= {"compact": True} if compact else {}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
-    if fresh:
+    with prepared_folder(output.parent), only_writer(output):
+        if not fresh and output.exists():
+            _refuse_other(output, asked, backbone)  # before all photos are read
+        data = _read(method, config, sources, backbone, cache, keep_bytes, reading) if sources else None
+        result = Training(output, problems=data.problems if data else [])
+        identity = {**asked, "data": data.fingerprint if data else None, "version": __version__}
+        identity |= {"compact": True} if compact else {}
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        state = output.with_name(f"{output.name.removesuffix('.safetensors')}.training.safetensors")
+        if fresh:
+            state.unlink(missing_ok=True)
+        elif output.exists():
+            return replace(result, reused=True, card=(card := _finished_card(output, key)), losses=list(card["losses"]))
+        began = time.perf_counter()
+        result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
+        described = [_described(source, data) for source in sources] if data else []
+        result.card = {"title": f"{entry.title}, preset {preset}", "data": described, "command": command}
+        result.card |= {"losses": result.losses, "seconds": round(time.perf_counter() - began, 1), "key": key}
+        hashes = tuple(data.hashes) if data else ()
+        write_learned(output, method, backbone, preset, result.card, hashes, compact=compact)
         state.unlink(missing_ok=True)
-    elif output.exists():
-        card = _finished_card(output, key)
-        return replace(result, reused=True, card=card, losses=list(card.get("losses", [])))
-    began = time.perf_counter()
-    result.losses = method.train(data, checkpoint=Checkpoint(state, identity), progress=training)
-    described = [_described(source, data) for source in sources] if data else []
-    result.card = {"title": f"{entry.title}, preset {preset}", "data": described, "command": command}
-    result.card |= {"losses": result.losses, "seconds": round(time.perf_counter() - began, 1), "key": key}
-    write_learned(output, method, backbone, preset, result.card, tuple(data.hashes) if data else (), compact=compact)
-    state.unlink(missing_ok=True)
     return result
 
 
@@ -128,7 +129,8 @@ def _refuse_other(output: Path, asked: Mapping[str, Any], backbone: Backbone) ->
     """Raises ConfigError where a file is there that another method, preset, config or backbone gave."""
     learned = read_learned(output)
     there = {"method": [learned.method, learned.preset], "config": config_dict(learned.make_config({}))}
-    if any(there[name] != asked[name] for name in there) or learned.backbone["sha256"] != backbone.sha256:
+    other = learned.backbone["sha256"] != backbone.sha256 or backbone.read_otherwise(learned.decides)
+    if other or any(there[name] != asked[name] for name in there):
         raise _other_training(output)
 
 

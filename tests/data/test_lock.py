@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_a_file_has_one_writer_and_files_of_one_folder_do_not_hinder_each_other(
         assert list(tmp_path.iterdir()) == []
     with only_writer(None):
         pass
+
+
+def test_the_lock_of_a_file_is_that_of_its_links_and_fits_where_its_name_fits(tmp_path):
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / "link.safetensors"
+    link.symlink_to(tmp_path / "a.safetensors")
+    with only_writer(link), pytest.raises(DataError, match="another run"), only_writer(tmp_path / "a.safetensors"):
+        pass
+    longest = tmp_path / ("ä" * 121 + ".safetensors")
+    assert len(os.fsencode(longest.name)) == lock.LONGEST_NAME - 1
+    with only_writer(longest), pytest.raises(DataError, match="another run"), only_writer(longest):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_what_is_no_regular_file_is_not_locked(tmp_path):
+    for place in (tmp_path, os.devnull):
+        with only_writer(Path(place)), only_writer(Path(place)):
+            pass
 
 
 def test_a_lock_that_its_last_holder_removed_is_not_taken_for_held(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from promptad.cli.console import show_notices
 from promptad.cli.takes import argument_option
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Precision
-from promptad.data.lock import only_writer
+from promptad.data.lock import only_writer, prepared_folder
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.learning.features import FeatureStore
@@ -38,6 +38,7 @@ from promptad.methods.registry import METHODS
 from promptad.notices import PromptadNotice, collected_notices
 from promptad.requests.detecting import _BROUGHT
 from promptad.run.judging import HeatmapKind, MapKind
+from promptad.training import train_prompts
 from tiny import tiny_backbone
 
 COMMANDS = {
@@ -389,3 +390,21 @@ def test_two_that_make_the_same_file_are_told_and_others_in_the_folder_go_on(kin
     request("a").run()
     assert {path.name for path in (folder / "o").iterdir()} >= {"a.safetensors", "b.safetensors"}
     assert not list((folder / "o").glob(".*.lock"))
+
+
+def test_python_makes_no_file_that_a_run_is_making(folder, tmp_path):
+    """As the commands do: `save`, `train_prompts`, the import of published prompts and the archive for a server."""
+    backbone = tiny_backbone()
+    detector = Detector("clip", object="nut", backbone=backbone)
+    output = tmp_path / "deep" / "a.safetensors"
+    with prepared_folder(output.parent), only_writer(output):
+        for make in (
+            lambda: detector.save(output),
+            lambda: train_prompts("rwda", [], backbone, output, settings={"epochs": 1}),
+        ):
+            with pytest.raises(DataError, match=r"another run is at work here .*choose another file"):
+                make()
+        assert not output.exists()
+    assert detector.save(output) == output
+    assert train_prompts("rwda", [], backbone, tmp_path / "new" / "b.safetensors", settings={"epochs": 1}).path.exists()
+    assert list(output.parent.iterdir()) == [output]

@@ -96,6 +96,20 @@ class Backbone:
             "tokenizer": self.tokenizer.digest,
         }
 
+    def read_otherwise(self, then: Mapping[str, Any]) -> str:
+        """What decides features and was otherwise in a :meth:`decides` of before, in words; "" where nothing was.
+
+        Precision is left out: another one is a choice, and scores differ in the third digit. An empty `then` says nothing.
+        """
+        here = self.decides()
+        changed = [what for what, value in then.items() if what != "precision" and here.get(what) != value]
+        sizes = then.get("sizes")
+        if "sizes" in changed and isinstance(sizes, Mapping):
+            was, now = sizes.get("activation"), self.sizes.activation
+            if was != now:
+                changed[changed.index("sizes")] = f"activation, {was} then and {now} now,"
+        return ", ".join(changed)[:120]
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of :meth:`decides`: equal where features are equal. What caches and results are kept under."""

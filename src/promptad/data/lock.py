@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,9 @@ from promptad.notices import notice
 
 LOCK_NAME = ".promptad.lock"
 """File in the folder that carries the lock. It stays there; only a lock on it means that somebody is at work."""
+
+LONGEST_NAME = 255
+"""Bytes that a file system lets a file's name have, on all that people use."""
 
 _REFUSALS = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
@@ -51,15 +55,16 @@ def only_writer(output: Path | None) -> Iterator[None]:
     """Inside, no other process and no other thread makes the same file. The lock lies beside it and goes when it is done.
 
     Args:
-        output: the file; its folder exists and can be written. None for a job that writes none.
+        output: the file, or a link to it; its folder exists and can be written. None for a job that writes none. What is
+            no regular file (a pipe, /dev/null, by mistake a folder) is not locked.
 
     Raises:
         DataError: another one makes it; the line says which process on which machine, and since when.
     """
-    if output is None:
+    if output is None or (output.exists() and not output.is_file()):
         yield
         return
-    path = output.with_name(f".{output.name}.lock")
+    path = _beside(output)
     while True:
         try:
             file = open(path, "a+b")  # noqa: SIM115 - closed below, which lets the lock go
@@ -128,6 +133,15 @@ def _hold(file: BinaryIO, what: Path, else_where: str) -> None:
     holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     file.write(json.dumps(holder).encode())
     file.flush()
+
+
+def _beside(output: Path) -> Path:
+    """The lock of a file: one for all links to it, under a name that fits where the file's own does."""
+    real = Path(os.path.realpath(output))
+    name = f".{real.name}.lock"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(real.name)).hexdigest()}.lock"
+    return real.with_name(name)
 
 
 def _is_same(file: BinaryIO, path: Path) -> bool:

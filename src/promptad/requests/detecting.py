@@ -240,6 +240,7 @@ class FitRequest(DetectorRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
+        from promptad.data.files import write_atomic
         from promptad.data.lock import only_writer, prepared_folder
 
         output = self.output
@@ -248,7 +249,7 @@ class FitRequest(DetectorRequest):
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
             detector = self.fitted_detector(progress, Lines(said, failed))
             if output is not None:
-                detector.save(output)
+                write_atomic(output, detector.to_bytes())  # as `save` does, in the lock that is held already
         return detector, output
 
 

@@ -76,18 +76,25 @@ class SubmitRequest(BackboneRequest):
         Raises:
             PromptadError: a photo is missing or cannot be read: the server takes all or nothing.
         """
-        from promptad.bench.submission import archive_at, private_photos, scale_of, write_object
+        from promptad.bench.submission import private_photos
         from promptad.data.datasets import load_dataset
-        from promptad.data.files import prepare_folder
-        from promptad.steps import Steps
+        from promptad.data.lock import only_writer, prepared_folder
 
         if self.weights is not None:
             require_file(self.weights, "file of trained prompts")
         self.require_backbone()
         records = load_dataset(self.dataset, "ad2")
         photos = private_photos(records)
+        with prepared_folder(self.output.parent), only_writer(self.output):
+            return self.output, self._write(records, photos, progress)
+
+    def _write(
+        self, records: Sequence[Record], photos: dict[str, dict[str, list[Record]]], progress: Progress | None
+    ) -> int:
+        from promptad.bench.submission import archive_at, scale_of, write_object
+        from promptad.steps import Steps
+
         looked = [one for one in records if one.split == "validation"]
-        prepare_folder(self.output.parent)
         clip, written = self.open_backbone(), 0
         steps = Steps(progress, len(looked) + sum(len(some) for splits in photos.values() for some in splits.values()))
         with archive_at(self.output) as archive:
@@ -105,7 +112,7 @@ class SubmitRequest(BackboneRequest):
                 deviations = None if self.no_masks else self.deviations
                 written += write_object(archive, name, splits, map_of, scale, deviations)
         steps.finish()
-        return self.output, written
+        return written
 
     def _fitted(self, name: str, records: Sequence[Record], clip: Backbone) -> Detector:
         from promptad.data.shots import draw_shots

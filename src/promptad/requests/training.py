@@ -175,7 +175,6 @@ class TrainRequest(FeaturesRequest):
         self, watch: Callable[[Path], Watched] | None, trained: Callable[[Training, Backbone], None] | None
     ) -> list[Training]:
         sources = self.sources()
-        from promptad.data.lock import only_writer
         from promptad.learning.features import GIB
         from promptad.methods.registry import find_method
         from promptad.training import train_prompts
@@ -189,16 +188,15 @@ class TrainRequest(FeaturesRequest):
         for seed, path in zip(seeds, self.outputs(first), strict=True):
             reading, training = watch(path) if watch is not None else (None, None)
             train = functools.partial(train_prompts, self.method, sources, clip, path, preset=self.preset, cache=cache)
-            with only_writer(path):
-                result = train(
-                    settings={**values, "seed": seed},
-                    keep_bytes=int(self.feature_memory * GIB),
-                    fresh=self.fresh,
-                    compact=self.compact,
-                    command=self.command,
-                    reading=reading,
-                    training=training,
-                )
+            result = train(
+                settings={**values, "seed": seed},
+                keep_bytes=int(self.feature_memory * GIB),
+                fresh=self.fresh,
+                compact=self.compact,
+                command=self.command,
+                reading=reading,
+                training=training,
+            )
             results.append(result)
             if trained is not None:
                 trained(result, clip)

@@ -88,13 +88,13 @@ class SavedDetector:
                 f"{self.path}: made with backbone {self.made_with['name']} (sha256 {self.made_with['sha256'][:8]}), but "
                 f"{loaded.name} here is {loaded.sha256[:8]}; give the right weights ({argument('backbone')}), or fit again"
             )
-        here = {**loaded.decides(), "activation": loaded.sizes.activation}
-        then = {**self.decides, "activation": self.made_with["activation"]}
-        # Another precision is a choice that a loaded backbone may have been made with; scores differ in the third digit.
-        changed = [what for what, value in then.items() if what != "precision" and here.get(what) != value]
+        # Files of 0.1.0 say the activation alone.
+        changed = loaded.read_otherwise(self.decides)
+        if loaded.sizes.activation != self.made_with["activation"]:
+            changed = changed or f"activation, {self.made_with['activation']} then and {loaded.sizes.activation} now,"
         if changed:
             raise WeightsError(
-                f"{self.path}: made with the weights of {loaded.name}, but read otherwise ({', '.join(changed)[:100]} differ "
+                f"{self.path}: made with the weights of {loaded.name}, but read otherwise ({changed} differ "
                 "from what the config beside them or the arguments say now); load them as then, or fit again"
             )
         return loaded

@@ -37,6 +37,7 @@ class Learned:
     Attributes:
         path: the file; sha256: of its content, hexadecimal. method, preset: names. config: values of the method's config at training.
         backbone: name, sha256 and precision of the CLIP weights. tensors: what was learned.
+        decides: see :meth:`Backbone.decides`, of the backbone at training; empty in files of before 0.2.
         card: what it was trained on ("data": list of {"name", "licence", "photos", ...}), "command", "epochs", ...
         photos: SHA-256 of every photo it was trained on.
     """
@@ -50,6 +51,7 @@ class Learned:
     tensors: dict[str, Tensor] = field(repr=False)  # a second to write, and no one reads it
     card: dict[str, Any] = field(default_factory=dict)
     photos: tuple[str, ...] = field(default=(), repr=False)
+    decides: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same file, by its content; another process reads it into other tensors."""
@@ -83,12 +85,23 @@ class Learned:
         """Gives what was learned to a method of that backbone.
 
         Raises:
-            WeightsError: another backbone, or tensors that do not fit.
+            WeightsError: another backbone, the same weights read otherwise (another activation), or tensors that do not fit.
         """
         if self.backbone["sha256"] != backbone.sha256:
             raise WeightsError(
                 f"{self.path}: trained with backbone {self.backbone['name']} (sha256 {self.backbone['sha256'][:8]}), but "
                 f"{backbone.name} here is {backbone.sha256[:8]}; give the right one ({argument('backbone')}), or train again"
+            )
+        otherwise = backbone.read_otherwise(self.decides)
+        if otherwise:
+            raise WeightsError(
+                f"{self.path}: trained with the weights of {backbone.name}, but read otherwise ({otherwise} differ from what "
+                "the config beside them or the arguments say now); load them as then, or train again"
+            )
+        if not self.decides:
+            notice(
+                f"{shown(self.path)}: an earlier promptad wrote it and does not say how the weights of {backbone.name} were read "
+                f"(activation, normalisation), so it is taken to be as now ({backbone.sizes.activation}); train again to be sure"
             )
         try:
             method.load_learned(self.tensors)
@@ -117,7 +130,12 @@ def write_learned(
         "method": method.name,
         "preset": preset,
         "config": config_dict(method.config),
-        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "precision": backbone.precision},
+        "backbone": {
+            "name": backbone.name,
+            "sha256": backbone.sha256,
+            "precision": backbone.precision,
+            "decides": backbone.decides(),
+        },
         "card": dict(card),
         "photos": list(photos),
     }
@@ -152,6 +170,7 @@ def read_learned(path: Path) -> Learned:
             unpack(saved.tensors),
             checked_card(header["card"]),
             checked_value("photos", tuple[str, ...], header["photos"]),
+            checked_value("backbone", dict, header["backbone"].get("decides", {})),
         )
         if not learned.entry.trained:
             raise ConfigError(f"method {learned.method!r} is not trained")

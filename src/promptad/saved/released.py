@@ -20,6 +20,7 @@ from torch import Tensor
 
 from promptad.clip.backbone import Backbone
 from promptad.data.files import one_line, sha256_file, shown
+from promptad.data.lock import only_writer, prepared_folder
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
 from promptad.methods.contract import Trained
@@ -90,7 +91,8 @@ def import_released(
         "command": command,
         "losses": [],
     }
-    write_learned(output, built, backbone, preset, card)
+    with prepared_folder(output.parent), only_writer(output):
+        write_learned(output, built, backbone, preset, card)
     return built
 
 
