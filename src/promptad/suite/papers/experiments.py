@@ -120,6 +120,11 @@ class Experiment:
         return f"{self.paper.key}-{self.key}"
 
     @property
+    def scores(self) -> bool:
+        """Whether methods are measured for it on photos."""
+        return self.kind not in ("costs", "counts", "attention")
+
+    @property
     def title(self) -> str:
         """For pages."""
         word = "Table" if self.key.startswith("table") else "Figure"

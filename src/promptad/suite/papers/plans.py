@@ -117,7 +117,8 @@ def paper_plan(experiment: Experiment, places: Places, wish: Wish) -> PaperPlan:
         pictures=_WORST if experiment.photos == "worst" else 4,
         worst_pictures=experiment.photos == "worst",
     )
-    remarks = [*experiment.paper.differs, *experiment.differs, *_wish_remarks(wish, experiment)]
+    of_paper = experiment.paper.differs if experiment.scores else ()
+    remarks = [*of_paper, *experiment.differs, *_wish_remarks(wish, experiment)]
     return PaperPlan(
         experiment,
         plan,

@@ -45,7 +45,7 @@ def run_paper(
         PromptadError: as `run_suite`; or nothing of it can be made.
     """
     prepare_folder(options.out)
-    measures = bool(made.plan.sets and made.plan.rows) and made.experiment.kind not in ("costs", "counts", "attention")
+    measures = bool(made.plan.sets and made.plan.rows) and made.experiment.scores
     result = run_suite(made.plan, options, watch) if measures else SuiteResult(made.plan)
     result.problems.extend(line for line in made.missing if line not in result.problems)
     tables = paper_tables(made, result) if measures else []
