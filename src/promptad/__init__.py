@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from promptad.detector import Detector as Detector
     from promptad.detector import load as load
     from promptad.prediction import Prediction as Prediction
+    from promptad.requests.benchmarking import BenchRequest as BenchRequest
     from promptad.requests.damaging import DamageRequest as DamageRequest
     from promptad.requests.detecting import FitRequest as FitRequest
     from promptad.requests.detecting import InspectRequest as InspectRequest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from promptad.requests.training import TrainRequest as TrainRequest
 
 _PUBLIC = {
+    "BenchRequest": "promptad.requests.benchmarking",
     "CheckRequest": "promptad.requests.datasets",
     "DamageRequest": "promptad.requests.damaging",
     "Detector": "promptad.detector",
@@ -39,6 +41,7 @@ _PUBLIC = {
     "load": "promptad.detector",
 }
 __all__ = [  # noqa: RUF022 - the version last
+    "BenchRequest",
     "CheckRequest",
     "DamageRequest",
     "Detector",

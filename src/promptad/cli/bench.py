@@ -39,18 +39,11 @@ def bench(request: BenchRequest) -> None:
 
 
 def _say_what_would_be_done(request: BenchRequest) -> None:
-    from promptad.suite.dry import dry_lines
-
     if request.paper == "list":
         from promptad.suite.papers.experiments import experiments
 
         for name, experiment in experiments().items():
             say(f"{name:16} {experiment.says}")
-    elif request.paper:
-        from promptad.suite.papers.dry import paper_lines
-
-        for line in paper_lines(request.read_paper()[0], request.weights_by_name()):
-            say(line)
-    else:
-        for line in dry_lines(request.read_plan(), request.weights_by_name()):
-            say(line)
+        return
+    for line in request.dry_lines():
+        say(line)

@@ -132,6 +132,8 @@ class BenchRequest(MeasuringRequest):
         Raises:
             PromptadError: whatever stops the run.
         """
+        if self.dry_run:
+            raise ConfigError(f"{argument('dry_run', 'True')}: nothing is to be run; take the lines of `dry_lines`")
         from promptad.data.lock import prepared_folder
         from promptad.learning.features import GIB
 
@@ -157,6 +159,20 @@ class BenchRequest(MeasuringRequest):
             result = run_suite(plan, options, watch)
             tables = overview_tables(result)
             return Benchmarked(result, tables, write_suite(result, tables, self.out, self.command))
+
+    def dry_lines(self) -> list[str]:
+        """What would be trained and measured, and what is missing, in lines for a person; nothing is loaded.
+
+        Raises:
+            ConfigError: as `read_plan` and `read_paper`, or settings that no row can have.
+        """
+        if self.paper:
+            from promptad.suite.papers.dry import paper_lines
+
+            return paper_lines(self.read_paper()[0], self.weights_by_name())
+        from promptad.suite.dry import dry_lines
+
+        return dry_lines(self.read_plan(), self.weights_by_name())
 
     def read_paper(self) -> tuple[PaperPlan, dict[str, Path]]:
         """What is measured for a table or figure of a paper, and the folders of its sets.

@@ -285,9 +285,14 @@ class _SuiteRun:
             if not jobs or missing:
                 raise DataError(f"{missing[0].title if missing else 'its training'} did not end well")
             return [read_learned(job.path) for job in jobs]
-        if row.weights:
-            return [read_learned(path) for path in row.weights]
-        return [find_learned(row.method, self.backbones[backbone])]
+        own = [read_learned(path) for path in row.weights] or [find_learned(row.method, self.backbones[backbone])]
+        for file in own:
+            if file.preset != row.preset:
+                raise ConfigError(
+                    f"{file.path.name} was trained with preset {file.preset}; name that one, or prompts of the preset {row.preset} "
+                    f"(`promptad train {row.method} --preset {row.preset}`)"
+                )
+        return own
 
     def _protocol(self, entry: SetPlan, data: DataSet, variants: tuple[Variant, ...]) -> Protocol:
         plan, classes = self.plan, {record.class_name for record in data.records}
