@@ -322,9 +322,10 @@ class Detector(Judge):
             write_atomic(path, content)
         return path
 
-    def to_bytes(self) -> bytes:
-        """The content of the file; a detector that has not seen its good photos yet has no tensors."""
+    def to_bytes(self, **beside: Any) -> bytes:
+        """The content of the file, with further entries of its header; without tensors before the good photos were seen."""
         header = {
+            **beside,
             "method": self.method.name,
             "preset": self.preset,
             "object": self.object,
@@ -367,16 +368,20 @@ class Detector(Judge):
         self.preset, self.object = saved.preset, saved.object
         try:
             self._start(saved.method, saved.config_with_words(), backbone, cache)
-            if saved.fitted:
-                self.method.load_state(saved.tensors)
+            self.restore(saved)
         except (ConfigError, TextError, WeightsError, MemoryError, RuntimeError) as error:
             # A damaged header may ask for sizes that torch cannot allocate.
             raise WeightsError(f"{shown(saved.path)}: cannot be used ({one_line(error)[:300]})") from error
-        self.calibration, self.good, self._fitted = saved.calibration, saved.good, saved.fitted
-        self.anomalies = saved.anomalies
         # What was learned, without the threshold: another threshold gives the same scores.
         self.origin, self.trained = content_digest(saved.method, saved.tensors), saved.trained
         return self
+
+    def restore(self, saved: SavedDetector) -> None:
+        """Takes what a detector of the same method, settings and backbone had learned. Raises WeightsError if it does not fit."""
+        if saved.fitted:
+            self.method.load_state(saved.tensors)
+        self.calibration, self._fitted = saved.calibration, saved.fitted
+        self.good, self.anomalies = saved.good, saved.anomalies
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its saved form beside its backbone, so that other processes get the very same detector."""

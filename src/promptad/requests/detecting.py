@@ -161,10 +161,15 @@ class DetectorRequest(BackboneRequest):
             **self.method_settings(),
         )
 
-    def fitted_detector(self, progress: Progress | None, lines: Lines) -> Detector:
+    def fitted_detector(
+        self, progress: Progress | None, lines: Lines, kept_in: Path | None = None, *, fresh: bool = False
+    ) -> Detector:
         """A new detector, fitted if there are good photos; what cannot be read is told and left out.
 
         What is not there is asked for first, before anything is loaded.
+
+        Args:
+            kept_in: folder of a run, which keeps what is learned (`promptad.requests.kept`). fresh: take nothing from there.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -176,7 +181,12 @@ class DetectorRequest(BackboneRequest):
 
             check_rate(self.false_alarms, len(photos.held_out) or len(photos.good))
         detector = self.new_detector()
-        if photos.good:
+        if photos.good and kept_in is not None:
+            from promptad.requests.kept import fit_or_take
+
+            rate = self.false_alarms
+            fit_or_take(detector, photos, kept_in, rate=rate, progress=progress, lines=lines, fresh=fresh)
+        elif photos.good:
             detector.fit(
                 photos.good,
                 held_out=photos.held_out,
@@ -323,7 +333,7 @@ class InspectRequest(DetectorRequest):
                 self.require_backbone()
             detector = self._loaded(self.model)
         else:
-            detector = self.fitted_detector(learning, lines)
+            detector = self.fitted_detector(learning, lines, self.output, fresh=self.fresh)
         from promptad.run.inspection import Output, inspect
 
         if self.threshold is not None:

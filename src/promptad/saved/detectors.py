@@ -36,6 +36,7 @@ class SavedDetector:
             it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
         anomalies: the same as `good` of labelled defective photos that were learned from.
+        kept_for, said: see `promptad.requests.kept`, empty in all other files.
     """
 
     path: Path
@@ -52,6 +53,8 @@ class SavedDetector:
     words: tuple[tuple[str, ...], str] | None = None
     decides: Mapping[str, Any] = field(default_factory=dict)
     anomalies: list[dict[str, Any]] = field(default_factory=list)
+    kept_for: str = ""
+    said: tuple[str, ...] = ()
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -151,6 +154,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             _words(header["words"]) if "words" in header else None,
             checked_value("backbone", dict, header["backbone"].get("decides", {})),
             _photos("anomalies", header.get("anomalies", [])),
+            *_kept(header.get("kept", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
@@ -167,6 +171,12 @@ def _photos(name: str, entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list):
         raise ConfigError(f"{name} must be a list; got {shortened(entries)}")
     return [checked_value(name, dict, entry) for entry in entries]
+
+
+def _kept(kept: Any) -> tuple[str, tuple[str, ...]]:
+    """For what a run kept the file, and the lines that were said."""
+    kept = {"for": "", "said": [], **checked_value("kept", dict, kept)}
+    return checked_value("kept", str, kept["for"]), checked_value("kept", tuple[str, ...], kept["said"])
 
 
 def _words(words: Any) -> tuple[tuple[str, ...], str]:
