@@ -144,6 +144,30 @@ def test_what_stands_outside_the_model_is_said_and_two_models_are_refused(small)
     assert "two tensors that are both" in refused(lambda: unwrap(twice))
 
 
+@pytest.mark.parametrize("place", ["ema", "state_dict_ema", "net.student", "0", "model.module"])
+def test_the_model_is_found_whatever_its_place_is_called(small, tmp_path, place):
+    content: Any = {
+        f"visual._orig_mod.{name[7:]}" if name.startswith("visual.") else name: t for name, t in small.items()
+    }
+    for name in reversed(place.split(".")):
+        content = {name: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PromptadNotice)
+        assert unwrap(read_tensors(write(tmp_path, content, "run.pt"))[0]).keys() == small.keys()
+
+
+def test_of_several_models_the_usual_one_is_said_and_others_are_refused(small, tmp_path):
+    other = {name: tensor + 1 for name, tensor in small.items()}
+    name = next(iter(small))
+    for content in ({"ema": other, "state_dict": small}, {**small, "teacher": other}):
+        with pytest.warns(PromptadNotice, match="holds several models .* is used; save another alone"):
+            assert torch.equal(read_tensors(write(tmp_path, content, "run.pt"))[0][name], small[name])
+    path = write(tmp_path, {"ema": other, "student": small}, "run.pt")
+    assert "holds several models (ema, student); save one of them alone" in refused(lambda: read_tensors(path))
+    path = write(tmp_path, {"best": {"backbone.conv.weight": torch.zeros(2)}}, "run.pt")
+    assert "found names such as backbone.conv.weight" in refused(lambda: load_state(path))
+
+
 @pytest.mark.parametrize("format_", ["pt", "state_dict", "safetensors", "archive"])
 @torch.no_grad()
 def test_openclip_files_give_the_same_features(tiny, tmp_path, format_):

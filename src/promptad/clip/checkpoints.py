@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -64,7 +65,7 @@ _OPENCLIP = {
 }
 # Buffers that carry no weights, and the temperature, which decides no ranking.
 _IGNORED = re.compile(r"(position_ids|attn_mask|logit_scale|logit_bias|input_resolution|context_length|vocab_size)$")
-# Where training scripts put the state dict among the rest of what they save.
+# Where training scripts put the model that they train, among averages and teachers of it.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "clip")
 # Levels that wrappers of torch put into a name, wherever they were applied.
 _LEVELS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -111,11 +112,40 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # a damaged pickle raises anything: struct.error, IndexError, KeyError, ...
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not a readable weights file ({reason}); fetch it again") from error
-    while isinstance(loaded, dict) and (inner := next((k for k in _WRAPPERS if isinstance(loaded.get(k), dict)), "")):
-        loaded = loaded[inner]
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors")
-    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}, {}
+    return _state_dict(loaded, str(path)), {}
+
+
+def _state_dict(loaded: dict[Any, Any], where: str) -> dict[str, Tensor]:
+    """The tensors of the one CLIP in what a training script saved, whatever it calls its place there.
+
+    Raises:
+        WeightsError: several models, of which no name says which is meant.
+    """
+    places: dict[str, dict[str, Tensor]] = {}
+    nested = [("", loaded)]
+    while nested:
+        place, values = nested.pop()
+        places[place] = {str(name): value for name, value in values.items() if isinstance(value, Tensor)}
+        nested += [(f"{place}.{name}".lstrip("."), value) for name, value in values.items() if isinstance(value, dict)]
+    models = sorted(place for place, tensors in places.items() if _has_tower(tensors))
+    if not models:  # what stands there is named in the refusal
+        return max(places.values(), key=len)
+    if len(models) == 1:
+        return places[models[0]]
+    named = ", ".join(place or "its top level" for place in models)[:200]
+    usual = next((place for place in ("", *_WRAPPERS) if place in models), None)
+    if usual is None:
+        raise WeightsError(f"{where}: holds several models ({named}); save one of them alone")
+    notice(
+        f"{where}: holds several models ({named}); that of {usual or 'its top level'} is used; save another alone to use it"
+    )
+    return places[usual]
+
+
+def _has_tower(tensors: Iterable[str]) -> bool:
+    return any(_ends_with(_LEVELS.sub("", name), anchor) for name in tensors for anchor in _ANCHORS)
 
 
 def unwrap(tensors: dict[str, Tensor], where: str = "weights") -> dict[str, Tensor]:
