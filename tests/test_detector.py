@@ -190,4 +190,18 @@ def test_a_loaded_backbone_is_not_asked_to_be_another(backbone, asked):
     with pytest.raises(ConfigError, match=r"is loaded with .* already; give .* to load_backbone instead"):
         Detector(object="nut", backbone=backbone, **asked)
     same = {"precision": "fp32", "device": "cpu", "activation": backbone.sizes.activation}
-    assert Detector(object="nut", backbone=backbone, **same)
+    assert Detector(object="nut", backbone=backbone, memory_layers=(1, 3), **same)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("promptad", {}),
+        ("patchcore", {"layers": (9,)}),
+        ("anovl", {"local_start": 9}),
+        ("promptad", {"local_start": 9}),
+    ],
+)
+def test_a_layer_that_the_tower_has_not_is_refused_before_any_photo(backbone, method, settings):
+    with pytest.raises(ConfigError, match=r"1\.\.4"):
+        Detector(method, object="nut", backbone=backbone, **settings)

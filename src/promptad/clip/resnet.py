@@ -158,7 +158,7 @@ class ResNetTower(nn.Module):
         Raises:
             ConfigError: something that this tower does not have, or a size that is not a multiple of 32.
         """
-        self._check(request)
+        self.require(request)
         grid = self.grid(*images.shape[-2:])
         stages = self.stages(images)
         last, resize = stages[-1], request.positions or self.position_resize
@@ -182,7 +182,8 @@ class ResNetTower(nn.Module):
             return cast(Tensor, self.attnpool(tokens, None))[:, 1:]
         return self.attnpool.value_value(tokens, cosine=local.attention == "vv_cosine")[:, 1:]
 
-    def _check(self, request: FeatureRequest) -> None:
+    def require(self, request: FeatureRequest) -> None:
+        """Raises ConfigError for what this tower cannot give: layers and attentions that it has not."""
         stages = len(self.sizes.blocks)
         if request.tap_pool < 1 or request.tap_pool % 2 == 0:
             raise ConfigError(f"tap_pool={request.tap_pool} must be an odd number of positions")

@@ -275,7 +275,7 @@ class VisionTower(nn.Module):
             ConfigError: a tap or start layer that does not exist, a size that is not a multiple of the patch, or more
                 sets of prompts than blocks.
         """
-        self._check(request)
+        self.require(request)
         if len(prompts) > self.sizes.layers:
             raise ConfigError(
                 f"{len(prompts)} sets of prompts need as many blocks, this image tower has {self.sizes.layers}"
@@ -299,11 +299,15 @@ class VisionTower(nn.Module):
         given = images.float() if request.inputs else None
         return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid, windows, given)
 
-    def _check(self, request: FeatureRequest) -> None:
+    def require(self, request: FeatureRequest) -> None:
+        """Raises ConfigError for what this tower cannot give: layers and attentions that it has not."""
         depth = self.sizes.layers
         last = depth if request.tap_point == "block" else depth - 1
         if any(not 1 <= layer <= last for layer in request.taps):
-            raise ConfigError(f"tapped layers {list(request.taps)} must lie in 1..{last} for this image tower")
+            raise ConfigError(
+                f"tapped layers {list(request.taps)} must lie in 1..{last} for this image tower; name others (setting layers, of "
+                "promptad memory_layers)"
+            )
         if request.tap_pool < 1 or request.tap_pool % 2 == 0 or (request.tap_pool > 1 and request.tap_class):
             raise ConfigError(
                 f"tap_pool={request.tap_pool} must be an odd number of positions, without the class token"

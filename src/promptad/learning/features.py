@@ -85,6 +85,9 @@ class Encoder:
         backbone: frozen CLIP. preprocess: layout of the views. request: what the method reads.
         batch_size: views of the same size that are encoded together.
         cache: folder store, or None to encode every time.
+
+    Raises:
+        ConfigError: a request for what the image tower cannot give, such as a layer that it has not.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Encoder:
         batch_size: int = 8,
         cache: FeatureStore | None = None,
     ) -> None:
+        backbone.vision.require(request)  # here, and not at every photo
         self.backbone, self.preprocess, self.request = backbone, preprocess, request
         self.batch_size, self.cache = batch_size, cache
 
