@@ -93,6 +93,8 @@ def check_arguments(types: Mapping[str, Any], values: Mapping[str, Any]) -> None
     """
     for name, annotation in types.items():
         checked_value(argument(name), annotation, values[name])
+        if values[name] == "" and NoneType in get_args(annotation):  # not the same as left out
+            raise ConfigError(f"{argument(name)} is empty; give a value, or leave it out")
 
 
 def checked_value(name: str, annotation: Any, value: Any) -> Any:

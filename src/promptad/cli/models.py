@@ -74,7 +74,9 @@ def check_models(
     from promptad.clip.zoo import check, list_checkpoints, status
 
     names = (
-        [what] if what else [checkpoint.name for checkpoint in list_checkpoints() if status(checkpoint) != "not pulled"]
+        [what]
+        if what is not None
+        else [checkpoint.name for checkpoint in list_checkpoints() if status(checkpoint) != "not pulled"]
     )
     verdicts = [(name, verdict) for name in names for verdict in check(name)]
     rows = [[v.status, n, v.path.name, v.sha256[:16], v.authority or "nothing known"] for n, v in verdicts]
@@ -165,8 +167,10 @@ def import_prompts(
 ) -> None:
     """Turn prompts that the authors of AnomalyCLIP or FAPrompt published into a file for --weights."""
     from promptad.clip.backbone import load_backbone
+    from promptad.requests.asked import require_file
     from promptad.saved.released import import_released
 
+    require_file(file, "file of published prompts")  # before the CLIP is looked for
     given = f"promptad models import {file.name} --method {method} --backbone {backbone} --preset {preset}"
     import_released(
         file,

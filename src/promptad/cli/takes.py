@@ -80,8 +80,14 @@ def _parameter(entry: Field[Any], annotation: Any, arguments: tuple[str, ...], r
         names = str(entry.metadata.get("option") or argument_option(entry.name)).split()
         info = typer.Option(*names, help=words, metavar=_metavar(kind))
     return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[_as_typed(kind), info]
     )
+
+
+def _as_typed(kind: Any) -> Any:
+    """Paths as texts: a request makes paths of them, and can still tell an empty text from the folder that one is in."""
+    texts = {Path: str, Path | None: str | None, list[Path]: list[str]}
+    return texts.get(kind, kind)
 
 
 def _metavar(kind: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -74,6 +74,7 @@ class Request:
         types = field_types(type(self))
         for entry in fields(self):
             value = getattr(self, entry.name)
+            _refuse_empty(entry, value)
             if isinstance(value, str | Path) and _holds_paths(types[entry.name]):
                 value = (value,)
             if isinstance(value, str) and entry.metadata.get("commas"):
@@ -100,6 +101,21 @@ class Request:
         """Raises ConfigError where one of these fields is given."""
         if given := self.given(names):
             raise ConfigError(f"{', '.join(argument(name) for name in given)}: {why}")
+
+
+def _refuse_empty(entry: Field[Any], value: Any) -> None:
+    """An empty text is what a shell gives for a variable that is not set: neither the folder that one is in nor left out."""
+    if (value == "" and entry.default != "") or (isinstance(value, list | tuple) and "" in value):
+        raise ConfigError(f"{argument(entry.name)} is empty; give a value, or leave it out")
+
+
+def tensors_file(path: Path) -> Path:
+    """An output with the ending of the files that promptad saves. Raises ConfigError for a path without a name (".", "/")."""
+    if path.name in ("", ".."):
+        raise ConfigError(
+            f"{argument('output')} {shown(path)}: names a folder; give a file, such as {argument('output', 'out.safetensors')}"
+        )
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 
 def require_file(path: Path, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ class BenchRequest(MeasuringRequest):
             plan = read_plan(self.plan)
         else:
             common = {name: getattr(self, name) for name in _OF_FLAGS[3:]}
-            title = ", ".join(path.resolve().name for path in self.on)
+            title = ", ".join(Path(os.path.realpath(path)).name for path in self.on)
             plan = plan_of_flags(title, self.on, self.method, self.preset or ("clean",), **common)
         return replace(plan, backbone=self.backbone) if self.backbone is not None else plan
 
@@ -120,7 +121,9 @@ class BenchRequest(MeasuringRequest):
         """Folder of the results."""
         if self.paper:
             return self.output or Path(f"bench-{self.paper}")
-        name = self.plan.stem if self.plan is not None else "-".join(path.resolve().name for path in self.on)
+        name = (
+            self.plan.stem if self.plan is not None else "-".join(Path(os.path.realpath(path)).name for path in self.on)
+        )
         return self.output or Path(f"bench-{name}")
 
     def run(self, *, watch: Callable[[str, int, int], None] | None = None) -> Benchmarked:

@@ -13,7 +13,16 @@ from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies
 from promptad.notices import notice
-from promptad.requests.asked import INPUT_RANGE, BackboneRequest, Lines, Said, add_once, asked, require_file
+from promptad.requests.asked import (
+    INPUT_RANGE,
+    BackboneRequest,
+    Lines,
+    Said,
+    add_once,
+    asked,
+    require_file,
+    tensors_file,
+)
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -253,9 +262,7 @@ class FitRequest(DetectorRequest):
         from promptad.data.files import write_atomic
         from promptad.data.lock import only_writer, prepared_folder
 
-        output = self.output
-        if output is not None and output.suffix != ".safetensors":
-            output = output.with_name(output.name + ".safetensors")
+        output = tensors_file(self.output) if self.output is not None else None
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
             detector = self.fitted_detector(progress, Lines(said, failed))
             if output is not None:

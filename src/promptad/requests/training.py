@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import trained_facts
-from promptad.requests.asked import INPUT_RANGE, FeaturesRequest, add_once, asked
+from promptad.requests.asked import INPUT_RANGE, FeaturesRequest, add_once, asked, tensors_file
 from promptad.requests.data import chosen_classes
 from promptad.steps import Progress
 
@@ -104,7 +105,8 @@ class TrainRequest(FeaturesRequest):
         from promptad.data.datasets import open_dataset
         from promptad.data.duplicates import say_copies
 
-        twice = [path for number, path in enumerate(self.on) if path.resolve() in map(Path.resolve, self.on[:number])]
+        real = [os.path.realpath(path) for path in self.on]
+        twice = [path for number, path in enumerate(self.on) if real[number] in real[:number]]
         if twice:
             raise ConfigError(f"{argument('on')}: {twice[0]} is given twice, and its photos would count twice")
         layouts = self.layout * len(self.on) if len(self.layout) == 1 else self.layout or ("auto",) * len(self.on)
@@ -123,7 +125,7 @@ class TrainRequest(FeaturesRequest):
         known = [data.facts.stated_licence if data.facts is not None else "not stated" for data in sets]
         licences = self.licence or known
         return [
-            Source(path.resolve().name, licence, [record for record in records if record in kept])
+            Source(Path(os.path.realpath(path)).name, licence, [record for record in records if record in kept])
             for path, licence, records in zip(self.on, licences, loaded, strict=True)
         ]
 
@@ -143,9 +145,7 @@ class TrainRequest(FeaturesRequest):
 
     def outputs(self, first_seed: int) -> list[Path]:
         """The files, one a seed."""
-        path = self.output
-        if path.suffix != ".safetensors":
-            path = path.with_name(path.name + ".safetensors")
+        path = tensors_file(self.output)
         if self.seeds == 1:
             return [path]
         return [path.with_stem(f"{path.stem}-{first_seed + number}") for number in range(self.seeds)]

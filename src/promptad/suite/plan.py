@@ -23,6 +23,7 @@ Every key is a field of the dataclasses below.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -66,7 +67,7 @@ class SetPlan:
     @property
     def title(self) -> str:
         """What tables call it."""
-        return self.name or self.path.resolve().name
+        return self.name or Path(os.path.realpath(self.path)).name
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def read_plan(path: Path) -> Plan:
         raise ConfigError(f"{shown(path)}: cannot be read ({one_line(error)}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{shown(path)}: is no TOML ({one_line(error)}); see the page on benchmarks") from error
-    where, base = shown(path), path.resolve().parent
+    where, base = shown(path), Path(os.path.realpath(path)).parent
     sets = tuple(_set(entry, f"{where}: sets {number}", base) for number, entry in _tables(content, "sets", where))
     rows = tuple(_row(entry, f"{where}: rows {number}", base) for number, entry in _tables(content, "rows", where))
     plan = plan_record(Plan, {"title": path.stem, **content, "sets": sets, "rows": rows, "source": where}, where)
