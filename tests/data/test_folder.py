@@ -94,9 +94,17 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "a" / "b", target_is_directory=True)
     (tmp_path / "a" / "self.png").symlink_to("self.png")
     photos, skipped, failed = find_photos(tmp_path)
-    assert [path.name for path, _ in failed] == ["self.png"]
+    assert [path.name for path, _ in failed] == ["self", "self.png"] and skipped == []
     assert [photo.resolve() for photo in photos] == [(tmp_path / "a/b/1.jpg").resolve()]
-    assert [(path.name, reason) for path, reason in skipped] == [("self", "has no suffix")]
+
+
+def test_a_link_that_may_have_led_to_a_folder_of_photos_is_failed(tmp_path: Path) -> None:
+    touch(tmp_path, "ok.jpg")
+    for name in ("photos", "batch.2024", "good"):
+        (tmp_path / name).symlink_to(tmp_path / "disk that is not there" / name)
+    _, skipped, failed = find_photos(tmp_path)
+    assert [path.name for path, _ in failed] == ["batch.2024", "good", "photos"] and skipped == []
+    assert {reason for _, reason in failed} == {"broken link; restore what it points to, or remove it"}
 
 
 def test_a_folder_that_is_only_reached_by_a_link_is_read(tmp_path: Path) -> None:

@@ -146,6 +146,10 @@ def _sorted_out(path: Path) -> tuple[str, str]:
     """("photo" | "skipped" | "failed", reason)."""
     suffix = path.suffix.lower()
     if suffix not in UNREAD_SUFFIXES and suffix not in PHOTO_SUFFIXES + HEIF_SUFFIXES:
+        if os.path.islink(path) and not os.path.exists(
+            path
+        ):  # it may have led to a folder of photos, whatever its name
+            return "failed", "broken link; restore what it points to, or remove it"
         return "skipped", f"suffix {shown(path.suffix)} is not a photo's" if suffix else "has no suffix"
     try:
         mode = path.stat().st_mode

@@ -116,6 +116,21 @@ def test_broken_and_missing_json(tmp_path: Path) -> None:
         meta_json.load(tmp_path / "gone")
 
 
+def test_keys_that_stand_twice_or_are_none_of_the_splits_are_not_lost_in_silence(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    write_json(tmp_path, {"train": {"tile": [entry("a.png")]}, "valid": {"tile": [entry("b.png")]}})
+    with pytest.warns(PromptadNotice, match="entries under valid are not used; expected train or test: rename the key"):
+        assert len(meta_json.load(tmp_path)) == 1
+    part = json.dumps({"tile": [entry("a.png")]})
+    for text in (
+        f'{{"train": {part}, "train": {part}}}',
+        f'{{"test": {{"tile": [], "tile": [{json.dumps(entry("b.png"))}]}}}}',
+    ):
+        (tmp_path / "meta.json").write_text(text)
+        with pytest.raises(DataError, match=r"is not JSON \(the key '(train|tile)' stands twice in one object\)"):
+            meta_json.load(tmp_path)
+
+
 def test_round_trip_through_a_file(tmp_path: Path) -> None:
     for name in ("train/good/0.png", "test/crack/1.png", "test/good/写.png", "ground_truth/crack/1_mask.png"):
         touch(tmp_path, f"tile/{name}", f"bottle/{name}")

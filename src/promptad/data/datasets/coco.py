@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from promptad.data.datasets.layout import Layout, with_test
-from promptad.data.datasets.listed import PhotoFinder, each_once, folder_class, read_text
+from promptad.data.datasets.listed import PhotoFinder, each_once, folder_class, read_json, read_text
 from promptad.data.datasets.names import entries_of, folders_in, is_normal
 from promptad.data.files import shown
 from promptad.data.outlines import Outlines, Polygon, Runs, read_counts
@@ -66,7 +66,7 @@ class _Annotations:
     def __init__(self, file: Path, split: Split, name: str, normal: Sequence[str]) -> None:
         self.file, self.split, self.name, self.normal = file, split, name, normal
         try:
-            content = json.loads(read_text(file))
+            content = read_json(file)
             self.images = [(image["id"], str(image["file_name"]), image) for image in content["images"]]
             self.annotations: list[dict[str, Any]] = list(content["annotations"])
             self.categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}

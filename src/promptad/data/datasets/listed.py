@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from promptad.data.datasets.names import photos_below, squeezed
 from promptad.data.files import shown
@@ -187,3 +189,21 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{shown(path)}: cannot be read ({reason}); check the path") from error
+
+
+def read_json(path: Path) -> Any:
+    """What stands in a JSON file of a data set.
+
+    Raises:
+        DataError: as :func:`read_text`. ValueError, RecursionError: no JSON, or a key twice in one object, of which JSON
+            itself would drop the first.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        return content
+
+    return json.loads(read_text(path), object_pairs_hook=once)

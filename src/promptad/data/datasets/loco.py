@@ -16,14 +16,13 @@ IJCV 130, 2022.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from promptad.data.datasets import mvtec
 from promptad.data.datasets.layout import Layout
-from promptad.data.datasets.listed import read_text
+from promptad.data.datasets.listed import read_json
 from promptad.data.datasets.names import folders_in, is_mask_folder, photos_in
 from promptad.data.files import shown
 from promptad.data.records import Record
@@ -61,7 +60,7 @@ def read_saturations(path: Path) -> Mapping[int, Saturation]:
         DataError: the file is missing, of another form, or names a value twice.
     """
     try:
-        entries = json.loads(read_text(path))
+        entries = read_json(path)
         kinds: dict[int, Saturation] = {}
         for entry in entries:
             value, threshold, relative = (

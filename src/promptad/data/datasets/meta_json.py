@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from promptad.data.datasets.layout import Layout
-from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files, say_unlisted
+from promptad.data.datasets.listed import each_once, path_inside, read_json, require_files, say_unlisted
 from promptad.data.datasets.pairing import say_marks_on_good
 from promptad.data.files import shown, write_atomic
 from promptad.data.parts import Crop, FilePart
@@ -71,6 +71,9 @@ def load(path: str | os.PathLike[str]) -> list[Record]:
     if not any(spellings.values()):
         present = ", ".join(list(content)[:5]) or "none"
         raise DataError(f"{shown(file)}: keys {shown(present)}; expected train and test; correct it")
+    if unread := [key for key in content if key.lower() not in spellings]:
+        named = shown(", ".join(unread[:3]))
+        notice(f"{shown(file)}: entries under {named} are not used; expected train or test: rename the key")
     records: list[Record] = []
     for split, keys in spellings.items():
         if len(keys) > 1:
@@ -156,7 +159,7 @@ class _Reader:
     def content(self) -> dict[str, Any]:
         """The file as JSON. Raises DataError."""
         try:
-            content = json.loads(read_text(self.file))
+            content = read_json(self.file)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{shown(self.file)}: is not JSON ({error}); write it again") from error
         return dict(_typed(content, dict, shown(self.file)))

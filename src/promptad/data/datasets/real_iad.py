@@ -14,14 +14,13 @@ Wang et al., "Real-IAD: A Real-World Multi-View Dataset for Benchmarking Versati
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from promptad.data.datasets.layout import Layout, child, unpacked
-from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files
+from promptad.data.datasets.listed import each_once, path_inside, read_json, require_files
 from promptad.data.datasets.names import entries_of
 from promptad.data.files import shown
 from promptad.data.records import Record, Split
@@ -77,7 +76,7 @@ def load_lists(root: Path, kind: str = "") -> list[Record]:
 
 def _records(file: Path, photos: Path, kind: str) -> list[Record]:
     try:
-        content = json.loads(read_text(file))
+        content = read_json(file)
         prefix, normal = content["meta"]["prefix"], content["meta"]["normal_class"]
         sides: list[tuple[Split, list[dict[str, Any]]]] = [("train", content["train"]), ("test", content["test"])]
         return [
