@@ -68,9 +68,10 @@ def slow_prompt(
     text, tokenizer, config = method.backbone.text, method.backbone.tokenizer, method.config
     table = text.token_embedding.weight.detach()
     rows = [table[tokenizer.start]]
-    for token in method.module.context.detach()[0]:
-        rows.append(token if shift is None else token + shift)
-    rows += [table[token] for token in tokenizer.words(words)] + [table[token] for token in tokenizer.words(".")]
+    learnt = [token if shift is None else token + shift for token in method.module.context.detach()[0]]
+    named = [table[token] for token in tokenizer.words(words)]
+    before = {"end": len(learnt), "middle": len(learnt) // 2, "front": 0}[getattr(config, "class_position", "end")]
+    rows += [*learnt[:before], *named, *learnt[before:], *(table[token] for token in tokenizer.words("."))]
     rows.append(table[tokenizer.end])
     end = len(rows) - 1
     rows += [torch.zeros(text.sizes.width)] * (77 - len(rows))
@@ -136,6 +137,8 @@ def test_parameter_counts_of_the_papers():
 
 CASES = {
     "coop": ("coop", {}),
+    "coop, name in the middle": ("coop", {"class_position": "middle", "context_tokens": 5}),
+    "coop, name in front": ("coop", {"class_position": "front"}),
     "coop, four words": ("coop", {"context_tokens": 4, "context_words": "a photo of a"}),
     "cocoop": ("cocoop", {}),
     "tcp v1": ("tcp", {"sentences": "v1"}),
@@ -251,7 +254,7 @@ CHANGES = [
     {"positions": "bilinear"},  # some of the photos have another grid than the tower
 ]
 OWN = {
-    "coop": [],
+    "coop": [{"class_position": "middle"}, {"class_position": "front"}],
     "cocoop": [{"reduction": 4}],
     "tcp": [{"reduction": 8}, {"sentences": "v1"}, {"block": 1}, {"class_weight": 0.3}, {"anchor_weight": 0.0}],
 }
@@ -308,6 +311,15 @@ def test_prompts_begin_with_words_and_name_the_object(backbone):
     other = build(backbone, "coop", "pill", context_tokens=4, context_words="a photo of a")
     other.load_learned(method.learned())
     assert (other.score(features).image - method.score(features).image).abs().max() > 1e-3
+
+
+def test_words_around_the_name_read_as_one_sentence(backbone):
+    plain = {"middle": "a photo normal cup of a.", "front": "normal cup a photo of a."}
+    for place, sentence in plain.items():
+        values = {"context_tokens": 4, "context_words": "a photo of a", "class_position": place}
+        method = build(backbone, "coop", "cup", **values)
+        own = method.encode(method._own, torch.tensor([0]), random_batch(1).features)
+        torch.testing.assert_close(own[0, :1].detach(), backbone.encode_texts([sentence]), atol=1e-5, rtol=1e-4)
 
 
 def test_what_cannot_be_gets_one_line(backbone, records):

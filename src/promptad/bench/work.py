@@ -327,21 +327,16 @@ def photo_name(photo: PhotoRef, root: Path | None) -> str:
 
 
 def shared_layouts(detectors: Sequence[Detector]) -> list[Layout]:
-    """How each detector's photos are encoded, with the taps and windows of all that else encode alike: one pass serves
-    all. An input that a method runs through the tower itself is large, and kept for that method alone."""
+    """How each detector's photos are encoded, with the taps of all that else encode alike: one pass serves all.
+
+    Windows cost ten passes, and an input that a method runs through the tower itself is large: both are only for the methods that
+    ask for them, so that a row that is added later does not have them made again.
+    """
     taps: dict[Layout, set[int]] = {}
-    windows: dict[Layout, set[int]] = {}
     alike = []
     for detector in detectors:
         request = detector.encoder.request
-        layout = (detector.preprocess, replace(request, taps=(), windows=()))
+        layout = (detector.preprocess, replace(request, taps=()))
         alike.append(layout)
         taps.setdefault(layout, set()).update(request.taps)
-        windows.setdefault(layout, set()).update(request.windows)
-    return [
-        (
-            layout[0],
-            replace(layout[1], taps=tuple(sorted(taps[layout])), windows=tuple(sorted(windows[layout]))),
-        )
-        for layout in alike
-    ]
+    return [(layout[0], replace(layout[1], taps=tuple(sorted(taps[layout])))) for layout in alike]

@@ -29,7 +29,7 @@ from promptad.methods.learned_context import ContextConfig, LearnedContext, firs
 from promptad.methods.learned_once import LearnedOnce, class_words, say_nameless
 from promptad.methods.object_agnostic import OBJECT, anomalous_logit
 from promptad.methods.ranked_words import RankedWords
-from promptad.prompts.layout import PromptSet, Slot
+from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import object_words
 
 STATES = ("normal", "anomalous")
@@ -95,10 +95,14 @@ class NamedPrompts(LearnedOnce):
     # -- prompts ------------------------------------------------------------------------------------------------------
 
     def _compile(self, words: Sequence[str]) -> ClassPrompts:
-        layouts = [(Slot("context"), f"{state} {name}.") for name in words for state in STATES]
+        layouts = [self._layout(f"{state} {name}") for name in words for state in STATES]
         return ClassPrompts(
             tuple(words), PromptSet(layouts, {"context": (1, self.config.context_tokens)}, self.backbone)
         )
+
+    def _layout(self, words: str) -> Layout:
+        """The prompt of an object in a state."""
+        return Slot("context"), f"{words}."
 
     def _start(self) -> LearnedContext:
         """All learnable values as the seed draws them."""

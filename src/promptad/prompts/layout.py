@@ -18,10 +18,13 @@ from promptad.errors import ConfigError, TextError
 
 @dataclass(frozen=True)
 class Slot:
-    """Row `row` of the learnable parameter `name`, whose shape is (rows, tokens, t)."""
+    """Row `row` of the learnable parameter `name`, whose shape is (rows, tokens, t); its tokens from `start` to before `stop`, to the
+    last one where that is None."""
 
     name: str
     row: int = 0
+    start: int = 0
+    stop: int | None = None
 
 
 Layout = Sequence[str | Slot]
@@ -68,8 +71,9 @@ class PromptSet:
                 if not 0 <= part.row < rows:
                     raise ConfigError(f"prompt slot {part.name}[{part.row}] does not exist")
                 first = starts[part.name] + part.row * tokens
-                row_ids += [tokenizer.end] * tokens
-                row_slots += range(first, first + tokens)
+                own = range(first, first + tokens)[part.start : part.stop]
+                row_ids += [tokenizer.end] * len(own)
+                row_slots += own
             ids.append([*row_ids, tokenizer.end])
             slots.append([*row_slots, -1])
             if len(ids[-1]) > tokenizer.context_length:
@@ -84,7 +88,7 @@ class PromptSet:
         self.eot = torch.tensor([len(row) - 1 for row in ids], device=device)
         self._slots = torch.tensor([row + [-1] * (longest - len(row)) for row in slots], device=device)
         beginnings = [layout[0] if layout and isinstance(layout[0], Slot) else None for layout in layouts]
-        spans = {shapes[slot.name][1] if slot else 0 for slot in beginnings}
+        spans = {len(range(shapes[slot.name][1])[slot.start : slot.stop]) if slot else 0 for slot in beginnings}
         if len(spans) > 1:  # beginnings of different lengths: only the start token is common to all
             beginnings, spans = [None] * len(layouts), {0}
         self.shared = 1 + spans.pop()

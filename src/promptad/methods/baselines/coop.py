@@ -8,18 +8,22 @@ object alone, so each object of a batch is encoded once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from promptad.clip.vision import Features
 from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig
+from promptad.prompts.layout import Layout, Slot
 
 
 @dataclass(frozen=True)
 class CoOpConfig(NamedPromptsConfig):
-    """Settings of CoOp: those of `NamedPromptsConfig`."""
+    """Settings of CoOp besides those of `NamedPromptsConfig`."""
+
+    # Where the state and the object's name stand: behind the learnable tokens, in their middle, or in front of them.
+    class_position: Literal["end", "middle", "front"] = "end"
 
 
 PRINTED: dict[str, Any] = {
@@ -48,6 +52,14 @@ class CoOp(NamedPrompts):
     """
 
     name = "coop"
+
+    def _layout(self, words: str) -> Layout:
+        """Of an odd number of tokens the middle has one more behind it."""
+        config = cast(CoOpConfig, self.config)
+        half = config.context_tokens // 2
+        if config.class_position == "middle":
+            return Slot("context", stop=half), words, Slot("context", start=half), "."
+        return (words, Slot("context"), ".") if config.class_position == "front" else super()._layout(words)
 
     def encode(self, table: ClassPrompts, classes: Tensor, features: Features) -> Tensor:
         """(B, 2, E): the prompts of each view's object; every object is encoded once."""
