@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.tiny import tiny_backbone
 
 import promptad
@@ -44,7 +45,7 @@ def test_every_argument_of_a_detector(name, value):
         Detector(**{name: value})
 
 
-@pytest.mark.parametrize("value", ["with scratch", 5, [5], WRONG], ids=repr)
+@pytest.mark.parametrize("value", ["with scratch", 5, [5], {"bent"}, WRONG], ids=repr)
 def test_defects_are_a_list_of_texts(value):
     with pytest.raises(ConfigError, match=r"^defects must be [^\n]+$"):
         Detector("clip", defects=value)
@@ -86,6 +87,23 @@ def test_several_photos_are_no_text_and_no_number(detector, photos):
         detector.predict_each(photos)
     gone = list(detector.predict_each(["gone.jpg"]))
     assert len(gone) == 1 and isinstance(gone[0], PromptadError)
+
+
+PHOTO = np.zeros((9, 9, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["photos", "held_out", "defective"])
+def test_photos_to_learn_from_are_one_or_several_in_any_form(detector, name, tmp_path):
+    Image.fromarray(PHOTO + 40).save(tmp_path / "a.png")
+
+    def fit(value):
+        return detector.fit(**{"photos": [PHOTO], name: value})
+
+    for value in (tmp_path, str(tmp_path), tmp_path / "a.png", PHOTO + 40, Image.fromarray(PHOTO + 40), [PHOTO + 40]):
+        assert fit(value) is detector
+    for value in (None, 5, WRONG, (photo for photo in [PHOTO]), {"a": PHOTO}, b"a.png"):
+        with pytest.raises(PromptadError, match=r"expected a path, a Pillow image or a NumPy array; [^\n]+$"):
+            fit(value)
 
 
 REQUESTS = [name for name in promptad.__all__ if name.endswith("Request")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -99,7 +99,10 @@ class Detector(Judge):
         if isinstance(defects, str):
             raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
         if defects:
-            settings["defects"] = tuple(defects) if isinstance(defects, Iterable) else defects
+            # A set has another order in every process, and the order of words is part of a detector.
+            settings["defects"] = (
+                tuple(defects) if isinstance(defects, Iterable) and not isinstance(defects, Set) else defects
+            )
         self.object = object
         # Settings that cannot be are told before the seconds that loading takes.
         if weights is not None:
@@ -145,8 +148,8 @@ class Detector(Judge):
         self,
         photos: PhotoLike | Sequence[PhotoLike],
         *,
-        held_out: Sequence[PhotoLike] = (),
-        defective: Sequence[PhotoLike] = (),
+        held_out: PhotoLike | Sequence[PhotoLike] = (),
+        defective: PhotoLike | Sequence[PhotoLike] = (),
         false_alarms: float | None = None,
         progress: Progress | None = None,
         unreadable: Callable[[str], None] | None = None,
@@ -171,7 +174,7 @@ class Detector(Judge):
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
         if not good:
             raise ConfigError("fit needs at least one good photo")
-        faulty = list(each_photo(defective)) if len(defective) else []
+        faulty = list(each_photo(defective))
         require_anomalies(self.method.name, len(faulty))
         if false_alarms is not None:  # before the photos are read, which takes longest
             check_rate(false_alarms, len(extra) or len(good))
