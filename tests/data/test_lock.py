@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptad.data import lock
-from promptad.data.lock import LOCK_NAME, only_one, only_writer, require_free
+from promptad.data.lock import LOCK_NAME, only_one, only_writer
 from promptad.errors import DataError
 from promptad.notices import PromptadNotice
 
@@ -59,13 +59,6 @@ def test_a_lock_serves_one_after_the_other_and_not_two_at_once(tmp_path):
             pass
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
     assert (tmp_path / LOCK_NAME).read_bytes() == b""
-
-
-def test_a_folder_can_be_asked_for_before_the_work_begins(holder, tmp_path):
-    with pytest.raises(DataError, match=f"process {holder.pid} on "):
-        require_free(tmp_path)
-    (tmp_path / "other").mkdir()
-    require_free(tmp_path / "other")
 
 
 def test_an_error_inside_lets_the_lock_go(tmp_path):

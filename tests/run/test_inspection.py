@@ -245,6 +245,15 @@ def test_a_request_for_a_folder_in_use_is_refused_before_anything_is_learned(pho
     with pytest.raises(AssertionError, match="a detector was made"):
         request.run()
 
+    def learning(*_: object, **__: object) -> None:
+        with pytest.raises(DataError, match="another run is at work here"):
+            request.run()
+        raise AssertionError("a detector was made")
+
+    monkeypatch.setattr(InspectRequest, "new_detector", learning)
+    with pytest.raises(AssertionError, match="a detector was made"):
+        request.run()
+
 
 def test_all_tell_the_same_counts_in_the_same_words(detector, photos, tmp_path):
     (photos / "notes.txt").write_text("x")

@@ -82,16 +82,6 @@ def only_writer(output: Path | None) -> Iterator[None]:
             return
 
 
-def require_free(folder: Path) -> None:
-    """Shows at once, before anything is learned or loaded, that nobody else is at work in a folder.
-
-    Raises:
-        DataError: as :func:`only_one`.
-    """
-    with only_one(folder):
-        pass
-
-
 @contextmanager
 def prepared_folder(folder: Path | None) -> Iterator[None]:
     """`files.prepare_folder` for a job. Where it fails before anything was written, the folders that were made for it go again.

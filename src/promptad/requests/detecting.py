@@ -324,10 +324,9 @@ class InspectRequest(DetectorRequest):
         Raises:
             PromptadError: whatever stops the run, on one line.
         """
-        from promptad.data.lock import prepared_folder, require_free
+        from promptad.data.lock import only_one, prepared_folder
 
-        with prepared_folder(self.output):
-            require_free(self.output)  # before minutes of learning
+        with prepared_folder(self.output), only_one(self.output):  # learning too, which takes minutes
             return self._judged(learning, judging, Lines(said, failed))
 
     def _judged(self, learning: Progress | None, judging: Progress | None, lines: Lines) -> tuple[Detector, Report]:
@@ -347,7 +346,9 @@ class InspectRequest(DetectorRequest):
             detector.set_threshold(self.threshold)
         self._say_missing_maps(detector)
         title = f"{detector.object}: inspection"
-        output = Output(self.output, self.heatmaps, self.maps, self.max_pictures, self.fresh, self.command, title)
+        output = Output(
+            self.output, self.heatmaps, self.maps, self.max_pictures, self.fresh, self.command, title, held=True
+        )
         report = inspect(
             detector,
             found.photos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Output:
     Attributes:
         folder: created when needed. heatmaps: "jpg", "png" or "none". maps: raw values as "npy", "png" or "none".
         max_pictures: photos with pictures on the page, the worst ones. fresh: forget an earlier run in the folder.
-        command: shown on the page. title: its heading.
+        command: shown on the page. title: its heading. held: whether the caller holds the folder's lock already.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Output:
     fresh: bool = False
     command: str = ""
     title: str = "Inspection"
+    held: bool = False
 
 
 @dataclass
@@ -109,7 +111,7 @@ def inspect(
             then says `interrupted`.
     """
     prepare_folder(output.folder)
-    with only_one(output.folder), collected_notices(earlier=True) as notices:
+    with nullcontext() if output.held else only_one(output.folder), collected_notices(earlier=True) as notices:
         _sweep(output.folder)
         run = _Run(detector, photos, output, labels or {}, seen, failed)
         if output.fresh or seen is not None:
