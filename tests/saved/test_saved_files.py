@@ -269,6 +269,33 @@ def test_prompts_with_mutated_headers_load_or_give_one_line(tmp_path, part):
     assert refused > 40
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("calibration", "rate"), 7.0),
+        (("calibration", "bound"), -1.0),
+        (("calibration", "good"), -3),
+        (("calibration", "map_high"), -1e9),
+        (("good_photos",), [{"size": ["a", "b"]}]),
+        (("good_photos",), [{"size": [1]}]),
+        (("good_photos",), [{"name": 3}]),
+        (("trained",), {"data": 5}),
+        (("config", "input_size"), 1_000_000),
+        (("config", "map_size"), 1_000_000),
+    ],
+)
+def test_values_of_the_right_kind_that_cannot_be_are_refused(path, tmp_path, backbone, place, value):
+    """A whole file, digest and all, that says what no detector has; reports would show it, or the memory would go."""
+    header = json.loads(metadata(path)["promptad"])
+    within = header
+    for key in place[:-1]:
+        within = within[key]
+    within[place[-1]] = value
+    with pytest.raises(WeightsError, match=r"its header does not fit") as caught:
+        load(rewritten(path, tmp_path / "m.safetensors", json.dumps(header)), backbone=backbone)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_detector_is_tied_to_how_its_weights_are_read(path, detector, tmp_path):
     """The same weights with another activation, other heads or another normalisation are another backbone."""
     clip = detector.backbone

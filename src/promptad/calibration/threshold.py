@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from promptad.annotations import Count, Range
 from promptad.calibration.bounds import How, check_rate, threshold_at
 from promptad.calibration.scales import Usual, usual_spread
 from promptad.calibration.words import by_hand_words, missed_words, threshold_words
@@ -26,6 +27,10 @@ from promptad.methods.contract import ScoreKind
 
 # Rate of false alarms aimed at when a person names none.
 DEFAULT_RATE = 0.1
+
+
+Rate = Annotated[float, Range(0, 1)]
+"""A share, 0 and 1 among them."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,9 @@ class Calibration:
     map_threshold: float | None
     map_low: float
     map_high: float
-    rate: float
-    bound: float
-    good: int
+    rate: Rate
+    bound: Rate
+    good: Count
     how: How
     note: str
     scores: tuple[float, ...] = ()

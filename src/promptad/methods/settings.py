@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from promptad.annotations import Count, Positive, Weight, check_fields, checked_value, field_types
+from promptad.annotations import Count, Positive, Range, Weight, check_fields, checked_value, field_types
 from promptad.clip.preprocess import Channels, Fit, Preprocess
 from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
@@ -34,7 +34,7 @@ class ScoringConfig:
     idle: ClassVar[Mapping[str, str]] = {}
 
     # Side of the input in pixels; 0 takes what the backbone recommends.
-    input_size: Count = 0
+    input_size: Annotated[int, Range(0, 4096)] = 0
     # How a photo that is not square becomes input, see `clip.preprocess.Preprocess`.
     fit: Fit = "auto"
     # Side in photo pixels of the smallest defect that has to be seen, at which photos are then looked at in one scale and
@@ -57,7 +57,7 @@ class ScoringConfig:
     # words themselves (`prompts.words.resolved_words`), so that they travel with it and nobody has to keep the file.
     state_bank: str = "auto"
     # Side in pixels of the square on which maps are smoothed.
-    map_size: Positive = 400
+    map_size: Annotated[int, Range(1, 8192)] = 400
     # Gaussian sigma there, in its pixels.
     smoothing: Weight = 4.0
     # Score of a photo of several views: the largest or the mean.

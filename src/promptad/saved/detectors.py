@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptad import __version__
-from promptad.annotations import check_fields, checked_value, shortened
+from promptad.annotations import Positive, check_fields, checked_value, shortened
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.vision import PositionResize
@@ -23,6 +23,7 @@ from promptad.inputs import argument
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_words
 from promptad.notices import notice
+from promptad.saved.prompts import checked_card
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
         known = Calibration.from_dict(calibration) if calibration else None
         if known is not None:
             check_fields(known)
+            if not known.map_low < known.map_high:
+                raise ConfigError(f"map_low {known.map_low:g} must be below map_high {known.map_high:g}")
         return SavedDetector(
             path,
             method,
@@ -148,7 +151,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             known,
             _photos("good_photos", header["good_photos"]),
             made_with,
-            checked_value("trained", dict[str, Any] | None, header.get("trained")),
+            checked_card(header["trained"]) if header.get("trained") is not None else None,
             saved.tensors,
             checked_value("fitted", bool, header.get("fitted", True)),
             _words(header["words"]) if "words" in header else None,
@@ -170,7 +173,14 @@ def _photos(name: str, entries: Any) -> list[dict[str, Any]]:
     """Names and hashes of photos that were learned from, every entry a table."""
     if not isinstance(entries, list):
         raise ConfigError(f"{name} must be a list; got {shortened(entries)}")
-    return [checked_value(name, dict, entry) for entry in entries]
+    return [_photo(checked_value(name, dict, entry)) for entry in entries]
+
+
+def _photo(entry: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a photo: "name", "size" (H, W), and "sha256" and "copy_of" of some."""
+    kinds = {"name": str, "sha256": str, "copy_of": str, "size": tuple[Positive, Positive]}
+    known = {key: checked_value(key, kind, entry[key]) for key, kind in kinds.items() if key in entry}
+    return {**entry, **known, **({"size": list(known["size"])} if "size" in known else {})}
 
 
 def _kept(kept: Any) -> tuple[str, tuple[str, ...]]:
