@@ -1,4 +1,4 @@
-"""Whole detectors against `benchmarks/thresholds.py`. `python benchmarks/threshold_check.py [--data ../shared/data] [--draws 10]`
+"""Whole detectors against `benchmarks/thresholds.py`. `python benchmarks/threshold_check.py --data DATA [--draws 10]`
 
 `Detector.fit_features` as the package ships it (all epochs, the constants of the package, altered copies of single photos):
 shares of the good photos that were not drawn and of the defective ones above the threshold, and the same for the largest
@@ -38,7 +38,7 @@ def above(detector: Detector, photos: list[PhotoFeatures]) -> np.ndarray:
 def main() -> None:
     """Prints one line a product and number of good photos."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--photos", type=int, default=40)
     parser.add_argument("--draws", type=int, default=10)

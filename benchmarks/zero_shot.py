@@ -95,7 +95,7 @@ def main() -> None:
     done: list[tuple[str, str, tuple[str, ...], Learned]] = []
     for stem, method, row, sets, settings in trainings(methods, given.seeds):
         began = time.perf_counter()
-        sources = [Source(name, "see shared/README", records[name]) for name in sets]
+        sources = [Source(name, "see docs/benchmarks.md, The photos", records[name]) for name in sets]
         result = train_prompts(
             method, sources, clip, given.output / f"{stem}.safetensors", settings=settings, cache=cache
         )

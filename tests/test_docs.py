@@ -135,6 +135,17 @@ def slugs(text: str) -> set[str]:
     return out
 
 
+def test_no_command_reads_what_a_reader_does_not_have():
+    """Photos that lie beside the repository of its authors: pages say what they are, and call their folder DATA."""
+    pages = {page: text for page, text in TEXTS.items() if page != "CONTRIBUTING.md"}
+    scripts = {
+        path.name: path.read_text("utf-8")
+        for folder in ("benchmarks", "examples")
+        for path in (ROOT / folder).glob("*.py")
+    }
+    assert [name for name, text in (pages | scripts).items() if re.search(r"\bshared/", text)] == []
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_relative_links_resolve(page, tool):
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", TEXTS[page])):
