@@ -205,3 +205,22 @@ def test_a_loaded_backbone_is_not_asked_to_be_another(backbone, asked):
 def test_a_layer_that_the_tower_has_not_is_refused_before_any_photo(backbone, method, settings):
     with pytest.raises(ConfigError, match=r"1\.\.4"):
         Detector(method, object="nut", backbone=backbone, **settings)
+
+
+@pytest.mark.parametrize("method", ["promptad", "patchcore", "clip", "coop-oneclass", "devnet"])
+@pytest.mark.parametrize(("good", "held_out", "faulty"), [(1, 0, 0), (3, 0, 2), (2, 2, 1)])
+def test_progress_of_fit_goes_through_training_and_threshold_to_its_end(backbone, method, good, held_out, faulty):
+    """Every step is told once; "all done" is the last thing that is said, not what stands there through half of the work."""
+    settings = {"promptad": QUICK, "patchcore": {"layers": (1, 3)}, "clip": {}}.get(method, {"epochs": 3})
+    photos = [photo(seed) for seed in range(good + held_out + max(faulty, 1))]
+    if method == "devnet":
+        faulty = max(faulty, 1)
+    told: list[tuple[int, int]] = []
+    Detector(method, object="nut", backbone=backbone, **settings).fit(
+        photos[:good],
+        held_out=photos[good : good + held_out],
+        defective=photos[good + held_out : good + held_out + faulty],
+        progress=lambda done, total: told.append((done, total)),
+    )
+    (total,) = {total for _, total in told}
+    assert [done for done, _ in told] == list(range(1, total + 1))

@@ -14,7 +14,7 @@ from promptad import __version__
 from promptad.annotations import check_arguments
 from promptad.calibration.bounds import check_rate
 from promptad.calibration.good_photos import GoodPhotos, encode_defective, read_good_photos, say_learned
-from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence
+from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, scores_made
 from promptad.calibration.measured import unlike_measured
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
@@ -178,7 +178,8 @@ class Detector(Judge):
         require_anomalies(self.method.name, len(faulty))
         if false_alarms is not None:  # before the photos are read, which takes longest
             check_rate(false_alarms, len(extra) or len(good))
-        steps = Steps(progress, len(good) + len(extra) + self._later_steps(len(good), len(extra)))
+        later = self._later_steps(len(good), len(extra), len(faulty))
+        steps = Steps(progress, len(good) + len(extra) + later)
 
         def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
             path = Path(item) if isinstance(item, str | Path) else None
@@ -209,10 +210,11 @@ class Detector(Judge):
             return []
         return self.encoder.encode(altered_copies(read.alone), reference=True)
 
-    def _later_steps(self, good: int, held_out: int) -> int:
-        """Steps of a fit after its photos are read, about: epochs of training, and scores that set the threshold."""
+    def _later_steps(self, good: int, held_out: int, faulty: int) -> int:
+        """Steps of a fit after its photos are read, about: epochs of training, and scores for the threshold and its note."""
         epochs = 0 if self.entry.trained else int(getattr(self.config, "epochs", 0))
-        return epochs + (held_out or good)
+        scored = scores_made(good, held_out, self.entry.good_photos)
+        return epochs + scored + (0 if self.entry.learns_anomalies else faulty)
 
     def fit_features(
         self,

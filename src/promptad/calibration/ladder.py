@@ -12,6 +12,7 @@ from typing import Literal
 
 from promptad.calibration.bounds import How
 from promptad.calibration.threshold import Calibration, calibrate
+from promptad.data.copies import COPIES
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.contract import ScoreKind
 
@@ -61,6 +62,13 @@ def choose_evidence(
     if len(learned) > 1:
         return Evidence("leave-one-out", learned, leave_out=True)
     return Evidence("altered copies", copies) if copies else None
+
+
+def scores_made(good: int, held_out: int, role: Role) -> int:
+    """How many scores :func:`choose_evidence` leads to where that many photos are given and none is a copy."""
+    if role == "unused":
+        return good + held_out
+    return held_out or (good if good > 1 else COPIES)
 
 
 def calibrate_by(

@@ -11,6 +11,10 @@ from PIL import Image
 Photo = NDArray[np.uint8]
 
 
+COPIES = 5
+"""How many :func:`altered_copies` gives."""
+
+
 def altered_copies(photo: Photo) -> list[Photo]:
     """Copies of a photo that another good part could look like, for a threshold where there is no second photo.
 
