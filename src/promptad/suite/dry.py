@@ -9,7 +9,7 @@ from promptad.data.datasets import open_dataset
 from promptad.errors import PromptadError
 from promptad.methods.registry import find_method
 from promptad.suite.plan import Plan, RowPlan, row_label, taken_for
-from promptad.suite.run import check_rows
+from promptad.suite.variants import check_rows
 
 
 def dry_lines(plan: Plan, weights: Mapping[str, str] | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from promptad.bench.plan import ClassPlan, PhotoFiles
 from promptad.bench.protocol import Protocol
 from promptad.bench.run import Outcome, plan_classes
 from promptad.bench.units import read_unit, unit_path
-from promptad.bench.variants import Variant, make_variants
+from promptad.bench.variants import Variant
 from promptad.bench.work import ClassWork, Evaluation, Layout, photo_name
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, Precision, load_backbone
@@ -27,12 +27,12 @@ from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, PromptadError
 from promptad.learning.features import GIB, FeatureStore
 from promptad.methods.registry import find_method
-from promptad.methods.settings import config_dict
 from promptad.saved.prompts import Learned, find_learned, read_learned
 from promptad.suite.chosen_photos import photos_of
 from promptad.suite.plan import Plan, RowPlan, SetPlan, row_label, taken_for
 from promptad.suite.processes import Context, Job, Tick, run_jobs
 from promptad.suite.trainings import TrainingJob, training_jobs
+from promptad.suite.variants import check_rows, draws, row_variants
 
 Watch = Callable[[str, int, int], None]
 """Called with a stage ("training", "measuring"), what is done and what there is in all."""
@@ -298,7 +298,7 @@ class _SuiteRun:
         plan, classes = self.plan, {record.class_name for record in data.records}
         objects = dict.fromkeys(classes, entry.object) if entry.object else {}
         common = (variants, plan.shots, plan.seeds, plan.seed, plan.convention, objects)
-        return Protocol(*common, **_draws(plan))
+        return Protocol(*common, **draws(plan))
 
     def _part(self, result: SetResult, protocol: Protocol, backbone: str) -> _Part:
         options, data = self.options, result.data
@@ -360,46 +360,3 @@ class _SuiteRun:
 
     def _row_number(self, unit: Mapping[str, Any]) -> int:
         return self.numbers[unit["method"], unit["preset"], unit["name"]]
-
-
-def check_rows(plan: Plan) -> None:
-    """Refuses settings of rows before anything is loaded. Raises ConfigError, which names the row."""
-    plan.require_content()
-    for row in plan.rows:
-        try:
-            find_method(row.method).make_config(row.preset, **row.settings)
-            [variant, *_] = make_variants([row.method], [row.preset], row.settings, row.parts) or [None]
-            if variant is not None:
-                Protocol(
-                    (replace(variant, **_own(row)),),
-                    plan.shots,
-                    plan.seeds,
-                    conventions=plan.convention,
-                    **_draws(plan),
-                )
-        except ConfigError as error:
-            raise ConfigError(f"{plan.source}: {row_label(row)}: {error}") from error
-
-
-def _draws(plan: Plan) -> dict[str, Any]:
-    return {"limit": plan.limit, "anomalies": plan.anomalies, "anomaly_draw": plan.anomaly_draw}
-
-
-def _own(row: RowPlan) -> dict[str, Any]:
-    return {"shots": row.shots, "runs": row.seeds, "conventions": tuple(row.convention.items())}
-
-
-def row_variants(row: RowPlan, learned: Sequence[Learned], suffix: str = "") -> list[Variant]:
-    """A row as an evaluation takes it. `suffix` is added to its name."""
-    settings = dict(row.settings)
-    if row.train is not None and learned:
-        # Trainings are shared by rows that differ in what may be chosen afterwards; each row has its own choice.
-        entry, file = find_method(row.method), learned[0]
-        own, there = (config_dict(c) for c in (entry.make_config(row.preset, **settings), file.make_config({})))
-        settings |= {key: own[key] for key in entry.free if key in own and own[key] != there[key]}
-        settings.pop("seed", None)
-    variants = make_variants([row.method], [row.preset], settings, row.parts, learned)
-    return [
-        replace(variant, name=", ".join(word for word in (row.name, variant.name, suffix) if word), **_own(row))
-        for variant in variants
-    ]
