@@ -201,13 +201,13 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--set", "selection=oracle_test"], "selection is no setting of a method any more: benchmarks choose epochs"),
         (["--shots-from", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--method", "winclap"], "method 'winclap' unknown"),
-        (["--method", ""], "--method names nothing"),
+        (["--method", ""], "--method is empty; give a value"),
         (["--parts", "all"], "part 'all' unknown"),
         (["--set", "epoch=3"], "did you mean --set epochs?"),
         (["--set", "seed=first"], "expected a whole number"),
         (["--method", "clip", "--oracle-test"], "--oracle-test"),
         (["--device", "moon"], "device 'moon': not usable here"),
-        (["--shots", "4"], "nothing could be evaluated"),
+        (["--shots", "4", "--set", "memory_layers=1,3"], "nothing could be evaluated"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(dataset: Path, arguments: list[str], words: str) -> None:
@@ -279,7 +279,7 @@ def test_the_method_of_given_prompts_is_evaluated_and_said(dataset: Path, tmp_pa
 
 
 def test_nothing_evaluated_is_an_error_in_python_too(dataset: Path) -> None:
-    request = EvaluateRequest(dataset=dataset, shots=(9,), settings={"epochs": 1})
+    request = EvaluateRequest(dataset=dataset, shots=(9,), settings={"epochs": 1, "memory_layers": [1, 3]})
     with pytest.raises(DataError, match=r"nothing could be evaluated; .*9 good photos were asked for"):
         request.run()
 

@@ -262,7 +262,15 @@ def test_features_on_disk_belong_to_one_activation(tiny, tmp_path):
     assert (found[0] - found[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu", "hpu", "meta", "nonsense", "cpu:x", "", "cuda:-1"])
+def test_a_device_without_a_name_is_one_line(tiny, tmp_path):
+    path = hugging_face_file(tiny, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"device.* is empty|device '': not usable here"):
+        load_backbone(path, device="")
+    with pytest.raises(ConfigError, match="device is empty; give a value, or leave it out"):
+        Detector(backbone=path, device="")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu", "hpu", "meta", "nonsense", "cpu:x", "cuda:-1"])
 def test_a_device_that_is_not_there_is_one_line(tiny, tmp_path, device):
     """From Python as from a command: no AssertionError of torch, and no tensors that hold nothing."""
     path = hugging_face_file(tiny, tmp_path / "model.safetensors")

@@ -470,7 +470,7 @@ REFUSALS = {
     *(("bench rwda", option) for option in ("plan", "paper", "data", "settings", "anomalies", "anomaly_draw")),
     *(
         ("bench paper", option)
-        for option in ("plan", "on", "method", "shots", "anomalies", "anomaly_draw", "convention")
+        for option in ("plan", "on", "method", "shots", "anomalies", "anomaly_draw", "convention", "weights")
     ),
     # What they do where a method learns from labelled anomalies, `tests/bench/test_anomalies.py` shows.
     *(
@@ -525,7 +525,7 @@ def test_an_option_is_used_or_refused_or_named_as_not_used(beginning, option, pl
     before, lines_before = plain(beginning, place)
     value = OTHERWISE.get((beginning, option), OPTIONS[kind][option])
     with_option = {**values, option: {**values.get(option, {}), **value} if isinstance(value, dict) else value}
-    if option in ("method", "weights"):  # the settings are of another method
+    if option in ("method", "weights") and kind is not BenchRequest:  # the settings are of another method
         with_option.pop("settings", None)
     after, lines = observed(place, lambda: RUNS[kind](kind(**with_option)))
     new = [line for line in lines if line not in lines_before]

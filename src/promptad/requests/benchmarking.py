@@ -103,6 +103,16 @@ class BenchRequest(MeasuringRequest):
             places[key] = place if equals else given
         return places
 
+    def _weights_of(self, plan: Plan) -> dict[str, str]:
+        """`weights_by_name`, each of which is a backbone of the plan. Raises ConfigError for others."""
+        weights, used = self.weights_by_name(), {plan.backbone, *(plan.backbone_of(row) for row in plan.rows)}
+        for name in weights:
+            if name not in ("*", *used):
+                raise ConfigError(
+                    f"{argument('weights', f'{name}={weights[name]}')}: no row has the backbone {name}; they have {', '.join(sorted(used))}"
+                )
+        return weights
+
     def read_plan(self) -> Plan:
         """What is measured. Raises ConfigError where the file, or a row, cannot be."""
         from promptad.suite.plan import plan_of_flags, read_plan
@@ -140,7 +150,8 @@ class BenchRequest(MeasuringRequest):
         from promptad.data.lock import prepared_folder
         from promptad.learning.features import GIB
 
-        plan = self.read_plan() if not self.paper else None
+        made = self.read_paper() if self.paper else None
+        plan = made[0].plan if made else self.read_plan()
         from promptad.suite.files import write_suite
         from promptad.suite.overview import overview_tables
         from promptad.suite.run import Options, run_suite
@@ -154,10 +165,10 @@ class BenchRequest(MeasuringRequest):
             self.precision or "fp32",
             self.activation,
             self.fresh,
-            self.weights_by_name(),
+            self._weights_of(plan),
         )
-        if plan is None:
-            return self._run_paper(options, watch)
+        if made is not None:
+            return self._run_paper(*made, options, watch)
         with prepared_folder(self.out):
             result = run_suite(plan, options, watch)
             tables = overview_tables(result)
@@ -172,10 +183,12 @@ class BenchRequest(MeasuringRequest):
         if self.paper:
             from promptad.suite.papers.dry import paper_lines
 
-            return paper_lines(self.read_paper()[0], self.weights_by_name())
+            made, _ = self.read_paper()
+            return paper_lines(made, self._weights_of(made.plan))
         from promptad.suite.dry import dry_lines
 
-        return dry_lines(self.read_plan(), self.weights_by_name())
+        plan = self.read_plan()
+        return dry_lines(plan, self._weights_of(plan))
 
     def read_paper(self) -> tuple[PaperPlan, dict[str, Path]]:
         """What is measured for a table or figure of a paper, and the folders of its sets.
@@ -201,13 +214,18 @@ class BenchRequest(MeasuringRequest):
             made = replace(made, plan=replace(made.plan, backbone=self.backbone, rows=rows))
         return made, places.found
 
-    def _run_paper(self, options: Options, watch: Callable[[str, int, int], None] | None) -> Benchmarked:
+    def _run_paper(
+        self,
+        made: PaperPlan,
+        places: Mapping[str, Path],
+        options: Options,
+        watch: Callable[[str, int, int], None] | None,
+    ) -> Benchmarked:
         from promptad.data.lock import prepared_folder
         from promptad.suite.files import write_suite
         from promptad.suite.overview import overview_tables
         from promptad.suite.papers.run import run_paper
 
-        made, places = self.read_paper()
         with prepared_folder(self.out):
             result, tables, lead = run_paper(made, options, places, watch)
             shown = [*tables, *overview_tables(result)]
