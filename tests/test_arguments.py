@@ -7,7 +7,6 @@ from dataclasses import MISSING, fields
 import numpy as np
 import pytest
 from PIL import Image
-from tests.tiny import tiny_backbone
 
 import promptad
 from promptad import Detector
@@ -15,6 +14,7 @@ from promptad.annotations import field_types
 from promptad.detector import _ARGUMENTS
 from promptad.errors import ConfigError, PromptadError
 from promptad.methods.settings import ARGUMENTS
+from tiny import tiny_backbone
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 
 from promptad.methods.registry import find_method
 from promptad.prompts.words import ensemble
+from tiny import tiny_backbone
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 from torch.nn import functional as F
 
 from promptad.clip.vision import Features
@@ -13,6 +12,7 @@ from promptad.errors import ConfigError
 from promptad.methods.baselines.fastrecon import reconstruction, span
 from promptad.methods.baselines.simplenet import Networks, discrimination
 from promptad.methods.registry import find_method
+from tiny import tiny_backbone
 
 NAMES = ("fastrecon", "simplenet")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 
 from promptad import Detector
 from promptad.clip.vision import Features
@@ -18,6 +17,7 @@ from promptad.methods.baselines.dra import NORMAL, PSEUDO, SEEN, DRAHeads
 from promptad.methods.baselines.mlep_proxy import Autoencoder
 from promptad.methods.registry import find_method
 from promptad.notices import PromptadNotice
+from tiny import tiny_backbone
 
 NAMES = ("devnet", "dra", "mlep-proxy")
 QUICK = {"epochs": 2, "iterations": 3, "batch_size": 6}

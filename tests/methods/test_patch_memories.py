@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from sklearn.neighbors import NearestNeighbors
-from tests.tiny import tiny_backbone
 
 from promptad import Detector
 from promptad.clip.vision import Features
@@ -15,6 +14,7 @@ from promptad.errors import ConfigError
 from promptad.methods.baselines.padim import mahalanobis
 from promptad.methods.registry import find_method
 from promptad.scoring.tokens import greedy_coreset, joined_tokens
+from tiny import tiny_backbone
 
 METHODS = ("patchcore", "padim", "spade")
 LAYERS = {"layers": (2, 4)}
@@ -216,12 +216,6 @@ def test_a_detector_learns_judges_and_comes_back_from_its_file(backbone, tmp_pat
     assert detector.calibration is not None and detector.calibration.how == "leave-one-out"
     again = Detector.load(detector.save(tmp_path / "nut.safetensors"), backbone=backbone).predict(photos[3])
     assert again.score == first.score and np.array_equal(again.map, first.map)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_no_layer_is_an_error(name):
-    with pytest.raises(ConfigError, match="layers"):
-        find_method(name).make_config("clean", layers=())
 
 
 def test_one_neighbour_and_one_row_have_no_weight(backbone):

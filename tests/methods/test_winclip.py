@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 
 from promptad import Detector
 from promptad.clip.vision import FeatureRequest, Features
@@ -13,6 +12,7 @@ from promptad.errors import ConfigError
 from promptad.methods.baselines.winclip import WinCLIP
 from promptad.methods.registry import find_method
 from promptad.prompts.words import ensemble
+from tiny import tiny_backbone
 
 
 @pytest.fixture(scope="module")

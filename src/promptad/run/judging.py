@@ -108,7 +108,7 @@ def _with_files(
         return row
     if files.map_file is not None:
         try:
-            save_map(files.folder / files.map_file, prediction.map, *detector.entry.map_bounds)
+            save_map(files.folder / files.map_file, prediction.map, *map_ends(detector, prediction.map))
             row = replace(row, map_file=files.map_file)
         except PromptadError as error:
             row = _remarked(row, f"{UNWRITTEN}: {error}")
@@ -147,6 +147,13 @@ def color_scale(detector: Detector, outline: float | None = None) -> Scale:
         (calibration.map_low, calibration.map_high) if calibration else detector.entry.map_range_of(detector.config)
     )
     return Scale(low, high, outline)
+
+
+def map_ends(detector: Detector, values: NDArray[np.floating]) -> tuple[float, float]:
+    """Values that are black and white in 16-bit map files: the same for all photos, and wider where a map goes beyond them (tokens that
+    are not brought to length 1 have distances of any size)."""
+    low, high = detector.entry.map_bounds
+    return min(low, float(values.min())), max(high, float(values.max()))
 
 
 def _remarked(row: Row, text: str) -> Row:

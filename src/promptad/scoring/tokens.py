@@ -18,6 +18,35 @@ def joined_tokens(features: Features, layers: Sequence[int], *, normalise: bool)
     return torch.cat([F.normalize(part, dim=-1) if normalise else part for part in parts], dim=-1)
 
 
+def share_inside(grid: tuple[int, int], side: int) -> Tensor:
+    """(T, 1) the share of the `side` x `side` positions around each one of the grid that are on it."""
+    return F.avg_pool2d(torch.ones(1, 1, *grid), side, 1, side // 2).flatten()[:, None]
+
+
+def embedded_tokens(
+    features: Features, layers: Sequence[int], width: int, *, side: int, zeros: bool, normalise: bool
+) -> Tensor:
+    """(B, T, width) as PatchCore's released code makes its features of neighbourhoods (Roth et al., CVPR 2022, section 3.1).
+
+    The tokens of the `side` x `side` patches around each one, channel by channel, are brought to `width` values by adaptive mean
+    pooling, which may average over the border of two channels; the results of all layers, one behind the other, once more.
+
+    Args:
+        features: with taps that are not pooled. zeros: patches beyond the edge are zeros that count; otherwise what is there is
+            weighted so that it counts alone. normalise: bring each layer's values to length 1 before the last step.
+    """
+    share = 1.0 if zeros else share_inside(features.grid, side).to(features.image.device)
+    parts = []
+    for layer in layers:
+        planes = features.taps[layer].transpose(1, 2).unflatten(2, features.grid)
+        around = F.unfold(planes, side, padding=side // 2).transpose(
+            1, 2
+        )  # (B, T, D * side * side), channel by channel
+        part = F.adaptive_avg_pool1d(around, width) / share
+        parts.append(F.normalize(part, dim=-1) if normalise else part)
+    return F.adaptive_avg_pool1d(torch.cat(parts, dim=-1), width)
+
+
 def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0) -> Tensor:
     """Indices (count,) of rows that are spread over all: each further one is the farthest from those chosen (k-centre).
 

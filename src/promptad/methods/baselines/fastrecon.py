@@ -59,7 +59,7 @@ class FastReconConfig(PooledConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
     "paper": {"fit": "crop", "coreset": 0.01},
-    "release": {"fit": "crop", "coreset": 0.01, "normalise": False},
+    "release": {"fit": "crop", "coreset": 0.01, "normalise": False, "edges": "zeros"},
 }
 
 

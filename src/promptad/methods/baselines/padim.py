@@ -43,7 +43,12 @@ class PaDiMConfig(TappedConfig):
         require_one_square("PaDiM", self.fit)
 
 
-PRESETS: dict[str, dict[str, Any]] = {"clean": {}, "paper": {"fit": "crop"}, "release": {"fit": "crop"}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "paper": {"fit": "crop"},
+    # As unofficial codes: tokens as they are.
+    "release": {"fit": "crop", "normalise": False},
+}
 
 
 class PaDiM(TappedMemory):

@@ -18,14 +18,14 @@ from promptad.annotations import Count, Positive, Range, Seed
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.baselines.tapped import PooledConfig, TappedMemory
+from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.scoring.tokens import greedy_coreset, nearest_rows
 
 
 @dataclass(frozen=True)
-class PatchCoreConfig(PooledConfig):
+class PatchCoreConfig(EmbeddedConfig):
     """Settings of PatchCore besides those of every method; defect words do not change its scores."""
 
     # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
@@ -50,8 +50,15 @@ class PatchCoreConfig(PooledConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop", "coreset": 0.1, "reweight": 9},
-    "release": {"fit": "crop", "coreset": 0.1, "distance": "squared"},
+    "paper": {"fit": "crop", "embedding_width": 1024, "coreset": 0.1, "reweight": 9},
+    "release": {
+        "fit": "crop",
+        "embedding_width": 1024,
+        "edges": "zeros",
+        "normalise": False,
+        "coreset": 0.1,
+        "distance": "squared",
+    },
 }
 
 

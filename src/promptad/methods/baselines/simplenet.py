@@ -19,7 +19,7 @@ from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.clip.backbone import Backbone
 from promptad.clip.vision import Features
 from promptad.errors import ConfigError
-from promptad.methods.baselines.tapped import PooledConfig, TappedMemory
+from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
 
@@ -28,7 +28,7 @@ _MARGIN = 0.5
 
 
 @dataclass(frozen=True)
-class SimpleNetConfig(PooledConfig):
+class SimpleNetConfig(EmbeddedConfig):
     """Settings of SimpleNet besides those of every method; defect words do not change its scores."""
 
     # Units of the discriminator's hidden layer.
@@ -50,8 +50,8 @@ class SimpleNetConfig(PooledConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop"},
-    "release": {"fit": "crop", "normalise": False},
+    "paper": {"fit": "crop", "embedding_width": 1536},
+    "release": {"fit": "crop", "embedding_width": 1536, "edges": "zeros", "normalise": False},
 }
 
 

@@ -34,7 +34,7 @@ class SPADEConfig(TappedConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
     "paper": {"fit": "crop"},
-    "release": {"fit": "crop", "neighbours": 5},
+    "release": {"fit": "crop", "neighbours": 5, "normalise": False},
 }
 
 
@@ -70,8 +70,7 @@ class SPADE(TappedMemory):
         self._owners = torch.tensor([number for number, _ in views], device=device)
         self._sizes = torch.tensor([view.grid[0] * view.grid[1] for _, view in views], device=device)
         self._patches = {
-            layer: torch.cat([self._unit(view.taps[layer]).flatten(0, 1) for _, view in views])
-            for layer in self.config.layers
+            layer: torch.cat([self._unit(view.taps[layer]).flatten(0, 1) for _, view in views]) for layer in self.layers
         }
 
     @torch.no_grad()
@@ -96,7 +95,7 @@ class SPADE(TappedMemory):
         return torch.stack(
             [
                 nearest_rows(self._unit(features.taps[layer][row]), self._patches[layer][among], 1)[0][:, 0]
-                for layer in self.config.layers
+                for layer in self.layers
             ]
         ).mean(dim=0)
 
@@ -115,5 +114,5 @@ class SPADE(TappedMemory):
         count = int(self._sizes.sum())
         self._patches = {
             layer: saved_tensor(state, f"patches.{layer}", (count, sizes.vision.tap_width(layer)), "SPADE").to(device)
-            for layer in self.config.layers
+            for layer in self.layers
         }

@@ -1,37 +1,35 @@
-"""What memories of good photos on tapped tokens have in common: PatchCore, PaDiM, SPADE."""
+"""What memories of good photos on tapped tokens have in common: PatchCore, PaDiM, SPADE, FastRecon, SimpleNet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from promptad.annotations import Count
+from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Fit
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.errors import ConfigError
+from promptad.inputs import setting
 from promptad.methods.contract import Method, WordScores
 from promptad.methods.ranked_words import RankedWords
-from promptad.methods.settings import ScoringConfig
-from promptad.scoring.tokens import joined_tokens
+from promptad.methods.settings import ScoringConfig, quarter_layers
+from promptad.scoring.tokens import embedded_tokens, joined_tokens, share_inside
 
 
 @dataclass(frozen=True)
 class TappedConfig(ScoringConfig):
     """Settings of a memory on tapped tokens besides those of every method; defect words do not change its scores."""
 
-    # Tapped layers whose tokens are compared.
-    layers: tuple[Count, ...] = (3, 8)
+    # Tapped layers whose tokens are compared; empty takes 3 and 8 of 12 blocks, 6, 12, 18 and 24 of 24, stages 2 and 3 of a
+    # ResNet, and the same shares of any other depth.
+    layers: tuple[Count, ...] = ()
     # Whether each layer's tokens have length 1 before they are compared.
     normalise: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.layers:
-            raise ConfigError("layers is empty; name one or more, such as 3, 8")
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,38 @@ class PooledConfig(TappedConfig):
 
     # Side of the windows of patches over which tokens are averaged first.
     pooling: Count = 3
+    # What these windows see beyond the edge: nothing, so that they are means of what is there, or zeros as in the released codes.
+    edges: Literal["present", "zeros"] = "present"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooling % 2 == 0:
             raise ConfigError(f"pooling={self.pooling} must be odd")
+        if self.edges == "zeros" and self.normalise and not getattr(self, "embedding_width", 0):
+            raise ConfigError(
+                f"edges=zeros only shortens tokens at the edge, and tokens of length 1 undo that; leave one of the two out "
+                f"({setting('edges', 'present')} or {setting('normalise', 'false')})"
+            )
+
+
+@dataclass(frozen=True)
+class EmbeddedConfig(PooledConfig):
+    """The same of those whose released code has a fixed number of values a patch."""
+
+    # Values of a patch: each layer's windows of patches, and then all layers together, are brought to so many by adaptive pooling
+    # over channels, as the released codes do; 0 joins whole layers.
+    embedding_width: Count = 0
+
+
+def usual_layers(backbone: Backbone) -> tuple[int, ...]:
+    """Layers that these methods tap where none are named: blocks 3 and 8 of 12 (PromptAD's memory), four evenly spread ones of deeper
+    ViTs (6, 12, 18, 24 of 24), stages 2 and 3 of a ResNet (PatchCore's)."""
+    vision = backbone.sizes.vision
+    if isinstance(vision, ResNetSizes):
+        return 2, 3
+    if vision.layers > 12:
+        return quarter_layers(vision.layers, 4)
+    return tuple(sorted({max(1, round(vision.layers / 4)), max(1, round(vision.layers * 2 / 3))}))
 
 
 def require_one_square(title: str, fit: Fit) -> None:
@@ -72,17 +97,28 @@ class TappedMemory(Method):
 
     def __init__(self, backbone: Backbone, config: Any, object_name: str = "object", *, pooling: int = 1) -> None:
         self.backbone, self.config = backbone, config
-        self.request = FeatureRequest(taps=config.layers, tap_pool=pooling)
+        self.layers = config.layers or usual_layers(backbone)
+        self._embedding_width: int = getattr(config, "embedding_width", 0)
+        # Adaptive pooling needs the windows' patches, not their means.
+        self.request = FeatureRequest(taps=self.layers, tap_pool=1 if self._embedding_width else pooling)
         self._ranked = RankedWords(backbone, config, object_name)
 
     @property
     def token_width(self) -> int:
         """Values of a patch of :meth:`tokens`."""
-        return sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.config.layers)
+        return self._embedding_width or sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.layers)
 
     def tokens(self, features: Features) -> Tensor:
-        """(B, T, D) what is compared: the layers' tokens side by side."""
-        return joined_tokens(features, self.config.layers, normalise=self.config.normalise)
+        """(B, T, D) what is compared: the layers' tokens side by side, or their adaptive pooling."""
+        config = self.config
+        zeros = getattr(config, "edges", "present") == "zeros"
+        if self._embedding_width:
+            width = self._embedding_width
+            return embedded_tokens(
+                features, self.layers, width, side=config.pooling, zeros=zeros, normalise=config.normalise
+            )
+        tokens = joined_tokens(features, self.layers, normalise=config.normalise)
+        return tokens * share_inside(features.grid, config.pooling).to(tokens.device) if zeros else tokens
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views."""
