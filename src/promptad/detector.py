@@ -181,9 +181,9 @@ class Detector(Judge):
         later = self._later_steps(len(good), len(extra), len(faulty))
         steps = Steps(progress, len(good) + len(extra) + later)
 
-        def encode(item: PhotoLike, photo: NDArray[np.uint8]) -> PhotoFeatures:
+        def encode(item: PhotoLike, photo: NDArray[np.uint8], learned: bool) -> PhotoFeatures:
             path = Path(item) if isinstance(item, str | Path) else None
-            return self.encoder.encode_read(photo, path, reference=True)
+            return self.encoder.encode_read(photo, path, reference=True, learned=learned)
 
         read = read_good_photos(good, extra, self.encoder.read, encode, self.entry.good_photos, steps.tick, unreadable)
         learns = self.entry.learns_anomalies

@@ -228,10 +228,10 @@ class Judge:
         )
 
     def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
-        """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit`."""
+        """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit_features`."""
         if self.encoder.cache and isinstance(item, str | Path):
-            return self.encoder.encode_files([Path(item)], reference=reference)[0]
-        return self.encoder.encode([self.encoder.read(item)], reference=reference, name=_name(item))[0]
+            return self.encoder.encode_files([Path(item)], learned=reference)[0]
+        return self.encoder.encode([self.encoder.read(item)], learned=reference, name=_name(item))[0]
 
     @property
     def words(self) -> WordsInUse:

@@ -182,6 +182,31 @@ def test_after_next_attention_is_the_tap_plus_the_attention_of_the_following_blo
     close(ours.image, plain.image, 0)
 
 
+def slow_pooled(rows: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Each position the mean of those of the window around it that are there."""
+    square, reach = rows.unflatten(1, grid), side // 2
+    return torch.stack(
+        [
+            square[:, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].mean((1, 2))
+            for y in range(grid[0])
+            for x in range(grid[1])
+        ],
+        dim=1,
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", [1, 3])
+def test_next_norm_is_the_tap_through_the_norm_that_reads_it(tower, pool):
+    images = photos()
+    request = FeatureRequest((1, 3, 4), tap_point="next_norm", tap_pool=pool)
+    ours, plain = tower(images, request), tower(images, FeatureRequest((1, 3, 4)))
+    for layer, name in ((1, "blocks.1.ln_1"), (3, "blocks.3.ln_1"), (4, "ln_post")):
+        expected = slow_pooled(Slow(tower).norm(name, plain.taps[layer].double()), ours.grid, pool)
+        close(ours.taps[layer], expected)
+        assert (ours.taps[layer] - plain.taps[layer]).abs().max() > 1e-3
+
+
 @torch.no_grad()
 def test_class_token_without_its_norm(tower):
     images = photos()
@@ -317,6 +342,15 @@ def test_windows_and_the_input_itself_come_with_the_other_features(tower):
         concatenate([features, tower(images, FeatureRequest((2,)))])
     with pytest.raises(ConfigError, match="windows of 7x7"):
         tower(images, FeatureRequest(windows=(7,)))
+
+
+def test_taps_of_turned_copies_travel_with_the_features(tower):
+    features = tower(photos(count=3), FeatureRequest((2,)))
+    turned = torch.stack([features.taps[2], features.taps[2] * 2], dim=1)
+    named = replace(features, turned={2: turned}).tensors()
+    assert named.keys() == {"image", "tap2", "turned2"}
+    again = Features.with_tensors(named, features.grid)
+    assert torch.equal(again.turned[2], turned) and torch.equal(again[1:2].turned[2], turned[1:2])
 
 
 def test_requests_of_before_keep_their_name_in_caches():

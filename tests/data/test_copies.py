@@ -1,4 +1,4 @@
-"""Altered copies of a single good photo, against SciPy."""
+"""Altered and turned copies of a good photo, against SciPy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from promptad.data.copies import altered_copies
+from promptad.data.copies import altered_copies, turned_copies
 
 
 def drawn(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
@@ -47,3 +47,25 @@ def test_they_differ_from_each_other_also_for_tiny_photos():
         photo = drawn(1, size)
         assert len({copy.tobytes() for copy in [photo, *altered_copies(photo)]}) == 6
     assert [copy.shape for copy in altered_copies(np.zeros((1, 1, 3), np.uint8))] == [(1, 1, 3)] * 5
+
+
+@pytest.mark.parametrize("size", [(120, 160), (99, 99), (40, 200)])
+def test_turned_copies_are_the_photo_turned_and_reflected_at_its_edges(size):
+    photo = ndimage.gaussian_filter(drawn(2, size), (3, 3, 0))  # smooth, so that kernels agree
+    copies = turned_copies(photo, 8, mirrored=True)
+    angles = [(number * 45, False) for number in range(1, 8)] + [(number * 45, True) for number in range(8)]
+    assert len(copies) == len(angles) == 15
+    for copy, (angle, mirrored) in zip(copies, angles, strict=True):
+        source = photo[:, ::-1] if mirrored else photo
+        expected = ndimage.rotate(source, angle, axes=(1, 0), reshape=False, order=3, mode="reflect")
+        assert copy.shape == photo.shape and copy.dtype == np.uint8
+        assert np.abs(copy.astype(int) - expected.astype(int)).mean() < 1.5
+        assert angle == 0 or np.abs(copy.astype(int) - source.astype(int)).mean() > 5
+
+
+def test_one_orientation_has_no_copy_and_half_a_turn_is_exact():
+    photo = drawn(3, (31, 50))
+    assert turned_copies(photo, 1) == []
+    np.testing.assert_array_equal(turned_copies(photo, 1, mirrored=True)[0], photo[:, ::-1])
+    np.testing.assert_array_equal(turned_copies(photo, 2)[0], np.rot90(photo, 2))
+    assert [copy.shape for copy in turned_copies(np.zeros((1, 1, 3), np.uint8), 8)] == [(1, 1, 3)] * 7

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, normalise
 from promptad.clip.vision import FeatureRequest, LocalStream
+from promptad.data.copies import turned_copies
 from promptad.errors import PhotoError
 from promptad.learning import features as module
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures, default_store
@@ -59,9 +60,9 @@ class Counting(Encoder):
 
     ran = 0
 
-    def encode(self, photos, *, reference=False, name=""):
+    def encode(self, photos, *, reference=False, learned=False, name=""):
         self.ran += len(photos)
-        return super().encode(photos, reference=reference)
+        return super().encode(photos, reference=reference, learned=learned)
 
 
 # Batches ------------------------------------------------------------------------------------------
@@ -97,6 +98,40 @@ def test_swapped_channels_concern_test_photos_only(backbone):
     plain, swapped = Encoder(backbone, AUTO, REQUEST), Encoder(backbone, bgr, REQUEST)
     same(swapped.encode([photo], reference=True)[0], plain.encode([photo])[0])
     same(swapped.encode([photo])[0], plain.encode([photo[..., ::-1].copy()])[0])
+
+
+def test_turned_copies_of_photos_that_are_learned_from_are_tapped_in_the_layout_of_the_photo(backbone, tmp_path):
+    photo = noise((30, 100))
+    request = replace(REQUEST, turns=3, mirrored=True)
+    encoder = Encoder(backbone, AUTO, request)
+    for ours in (
+        encoder.encode([photo], learned=True)[0],
+        encoder.encode_read(photo, learned=True),
+        encoder.encode_files([photo_file(tmp_path / "a.png", (30, 100), 0)], learned=True)[0],
+    ):
+        copies = Encoder(backbone, AUTO, REQUEST).encode(turned_copies(photo, 3, mirrored=True))
+        assert len(ours.features) == len(AUTO.views(30, 100)) > 1
+        for number, view in enumerate(ours.features):
+            assert view.turned.keys() == view.taps.keys() == set(REQUEST.taps)
+            for layer, taps in view.turned.items():
+                assert taps.shape == (1, 5, *view.taps[layer].shape[1:])
+                for turn, copy in enumerate(copies):
+                    torch.testing.assert_close(taps[0, turn], copy.features[number].taps[layer][0], atol=1e-5, rtol=0)
+    for plain in (encoder.encode([photo], reference=True)[0], encoder.encode([photo])[0]):
+        same(plain, Encoder(backbone, AUTO, REQUEST).encode([photo])[0])
+
+
+def test_only_photos_that_are_learned_from_are_kept_apart_by_their_turns(backbone, tmp_path):
+    path, turning = photo_file(tmp_path / "a.png"), replace(REQUEST, turns=2)
+    plain, turned = (
+        Encoder(backbone, AUTO, REQUEST),
+        Encoder(backbone, AUTO, turning, cache=FeatureStore(tmp_path / "s")),
+    )
+    assert turned.key(path) == turned.key(path, reference=True) == plain.key(path) == plain.key(path, learned=True)
+    assert turned.key(path, learned=True) != turned.key(path)
+    first, again = (turned.encode_files([path], learned=True)[0] for _ in range(2))
+    assert all(torch.equal(a, first.features[0].turned[layer]) for layer, a in again.features[0].turned.items())
+    assert again.seconds == 0 and again.features[0].turned
 
 
 # The cache ----------------------------------------------------------------------------------------

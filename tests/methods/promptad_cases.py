@@ -41,14 +41,14 @@ def photo(seed: int, shape: tuple[int, int] = (60, 60)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def encode(method: PromptAD, *photos: np.ndarray, fit: str = "squash") -> list[list[Features]]:
+def encode(method: PromptAD, *photos: np.ndarray, fit: str = "squash", learned: bool = False) -> list[list[Features]]:
     encoder = Encoder(method.backbone, Preprocess(48, 8, fit), method.request)
-    return [encoded.features for encoded in encoder.encode(photos)]
+    return [encoded.features for encoded in encoder.encode(photos, learned=learned)]
 
 
 def trained(backbone: Backbone, name: str = "cable", **values: Any) -> PromptAD:
     method = build(backbone, name, **values)
-    method.fit(encode(method, photo(1), photo(2)))
+    method.fit(encode(method, photo(1), photo(2), learned=True))
     return method
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from promptad.clip.preprocess import Preprocess, View
-from promptad.scoring.maps import enlarged_maximum, inspected_pixels, photo_map, smooth_map, upsample
+from promptad.scoring.maps import enlarged, inspected_pixels, photo_map, smooth_map, top_mean, upsample
 
 PATCH, SQUARE = 8, 6  # a square input of 48 pixels has 6 x 6 patches
 FITS = ("squash", "area", "letterbox", "crop", "tiles", "auto")
@@ -196,7 +196,7 @@ def test_the_maximum_of_the_enlarged_map_is_scipys(grid, square, map_size):
     maps = torch.rand(4, *grid, generator=torch.Generator().manual_seed(1))
     sizes = [max(1, round(side * map_size / square)) for side in grid]
     places = [(np.arange(size) + 0.5) * side / size - 0.5 for size, side in zip(sizes, grid, strict=True)]
-    for ours, values in zip(enlarged_maximum(maps, square, map_size), maps.double().numpy(), strict=True):
+    for ours, values in zip(enlarged(maps, square, map_size).amax((1, 2)), maps.double().numpy(), strict=True):
         large = map_coordinates(values, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest")
         assert float(ours) == pytest.approx(large.max(), abs=1e-6)
 
@@ -204,5 +204,13 @@ def test_the_maximum_of_the_enlarged_map_is_scipys(grid, square, map_size):
 def test_on_the_papers_sizes_it_lies_below_that_of_the_grid_by_a_share_that_depends_on_the_photo():
     peak, flat = torch.zeros(1, 15, 15), torch.full((1, 15, 15), 0.3)
     peak[0, 7, 4] = 0.3
-    assert float(enlarged_maximum(flat, 15, 400)) == pytest.approx(0.3, abs=1e-6)
-    assert 0.25 < float(enlarged_maximum(peak, 15, 400)) < 0.2999  # ranks of photos can change
+    assert float(enlarged(flat, 15, 400).amax()) == pytest.approx(0.3, abs=1e-6)
+    assert 0.25 < float(enlarged(peak, 15, 400).amax()) < 0.2999  # ranks of photos can change
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.001, 1), (0.01, 2), (0.02, 4), (0.5, 112), (0.999, 224)])
+def test_the_mean_of_the_top_share_is_that_of_the_sorted_values(share, count):
+    maps = torch.rand(3, 15, 15, generator=torch.Generator().manual_seed(2))
+    for ours, values in zip(top_mean(maps, share), maps.double().numpy(), strict=True):
+        assert float(ours) == pytest.approx(np.sort(values.ravel())[::-1][:count].mean(), abs=1e-6)
+    assert torch.equal(top_mean(maps, 0.0), maps.amax((1, 2)))

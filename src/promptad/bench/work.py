@@ -85,7 +85,7 @@ class _Encoded:
     def good(self, path: PhotoRef) -> PhotoFeatures:
         """A photo as one to learn from."""
         if path not in self._good:
-            [photo] = self.encoder.encode_files([path], reference=True)
+            [photo] = self.encoder.encode_files([path], learned=True)
             self._good[path] = photo.to(self.encoder.backbone.device)
         return self._good[path]
 

@@ -17,8 +17,8 @@ from promptad.inputs import argument
 from promptad.learning.features import PhotoFeatures
 from promptad.notices import notice
 
-# Features of an item, which was decoded to the photo beside it.
-Encode = Callable[[Any, Photo], PhotoFeatures]
+# Features of an item, which was decoded to the photo beside it, and whether it is learned from.
+Encode = Callable[[Any, Photo, bool], PhotoFeatures]
 _NAMED = 3
 
 
@@ -108,7 +108,7 @@ class _Reading:
                 self.overlap.append(f"{_place(item, number)} as {_place(self.items[original], original)}")
             self.copies.append((self.names[number], self.names[original], copy.exact))
         elif not self.overlap:  # nothing is learned after an overlap, but all of it is told
-            features = self._encode(item, photo)
+            features = self._encode(item, photo, learned)
             if learned and self.out.first is None:
                 self.out.first = photo
             (self.out.learned if learned else self.out.held_out).append(features)

@@ -25,7 +25,7 @@ from promptad.clip.architecture import Block, VisionSizes
 from promptad.errors import ConfigError
 
 LocalAttention = Literal["vv", "vv_cosine", "maskclip", "maskclip_official", "maskclip_pure", "qk"]
-TapPoint = Literal["block", "after_next_attention"]
+TapPoint = Literal["block", "after_next_attention", "next_norm"]
 _LAST_BLOCK = ("maskclip_official", "maskclip_pure")
 PositionResize = Literal["bilinear", "bicubic"]
 
@@ -55,11 +55,14 @@ class FeatureRequest:
         taps: layers (1-based) of the original stream to return.
         local: the local stream; None gives no patch features in the joint space.
         tap_point: "block" the output of the layer; "after_next_attention" that output plus the attention of the
-            following block, which is what PromptAD's released code stores (flag F-5).
+            following block, which is what PromptAD's released code stores (flag F-5); "next_norm" that output as the tower
+            itself reads it next: through LN_1 of the following block, after the last block through LN_post.
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
         tap_class: keep the class token as the first row of every tap.
         positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.
         tap_pool: side of the windows of positions (odd, stride 1) over which taps are averaged; 1 leaves them as they are.
+        turns: orientations, evenly spread over 360 degrees, in which a photo that is learned from is tapped, as it is among them;
+            mirrored: each of them mirrored too. The tower knows nothing of it, `learning.features.Encoder` does it.
         windows: sides in patches of the square windows (stride 1) that are encoded too, for WinCLIP.
         inputs: give the normalised input itself too, for methods that run the tower on their own.
     """
@@ -73,11 +76,13 @@ class FeatureRequest:
     windows: tuple[int, ...] = ()
     inputs: bool = False
     tap_pool: int = 1
+    turns: int = 1
+    mirrored: bool = False
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature; what was added later appears only where it is asked for, so that
         features that were cached before are still found."""
-        later = {"windows": (), "inputs": False, "tap_pool": 1}
+        later = {"windows": (), "inputs": False, "tap_pool": 1, "turns": 1, "mirrored": False}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
@@ -93,6 +98,7 @@ class Features:
         grid: (h, w) patches.
         windows: side in patches -> (B, n, E) class-token features of the windows of `window_patches`, not normalised.
         inputs: (B, 3, H, W) what the tower was given: RGB, normalised with CLIP's mean and std; None if not asked for.
+        turned: layer -> (B, n, T, D) the same taps of n turned copies of the photo, of one that is learned from alone.
     """
 
     image: Tensor
@@ -101,15 +107,17 @@ class Features:
     grid: tuple[int, int] = (0, 0)
     windows: dict[int, Tensor] = field(default_factory=dict)
     inputs: Tensor | None = None
+    turned: dict[int, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.image.shape[0]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name ("image", "patches", "tap3", "window2", "inputs"); :meth:`with_tensors` takes them back."""
+        """All tensors by name ("image", "patches", "tap3", "turned3", "window2", "inputs"); :meth:`with_tensors` takes them back."""
         named = {"image": self.image, "patches": self.patches, "inputs": self.inputs}
         named |= {f"tap{layer}": tensor for layer, tensor in self.taps.items()}
         named |= {f"window{side}": tensor for side, tensor in self.windows.items()}
+        named |= {f"turned{layer}": tensor for layer, tensor in self.turned.items()}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @classmethod
@@ -117,14 +125,17 @@ class Features:
         """Features of the tensors that :meth:`tensors` gave. Raises KeyError without "image", ValueError for other names."""
         taps: dict[int, Tensor] = {}
         windows: dict[int, Tensor] = {}
+        turned: dict[int, Tensor] = {}
         for name, tensor in tensors.items():
             if name.startswith("tap"):
                 taps[int(name[3:])] = tensor
             elif name.startswith("window"):
                 windows[int(name[6:])] = tensor
+            elif name.startswith("turned"):
+                turned[int(name[6:])] = tensor
             elif name not in ("image", "patches", "inputs"):
                 raise ValueError(f"no feature is called {name!r}")
-        return cls(tensors["image"], tensors.get("patches"), taps, grid, windows, tensors.get("inputs"))
+        return cls(tensors["image"], tensors.get("patches"), taps, grid, windows, tensors.get("inputs"), turned)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same batch with every tensor changed."""
@@ -289,7 +300,10 @@ class VisionTower(nn.Module):
         for number, (attended, x, z) in enumerate(self.streams(tokens, local, prompts), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                taps[layer] = pooled_rows((attended if between else x)[:, first:end].float(), grid, request.tap_pool)
+                rows = (attended if between else x)[:, first:end]
+                if request.tap_point == "next_norm":
+                    rows = self._next_norm(layer)(rows)
+                taps[layer] = pooled_rows(rows.float(), grid, request.tap_pool)
             final, patches = x, z
         if local is not None:
             rows = (final if patches is None else patches)[:, 1:end]
@@ -299,10 +313,14 @@ class VisionTower(nn.Module):
         given = images.float() if request.inputs else None
         return Features(self.projection(cls).float(), patches, {k: taps[k] for k in request.taps}, grid, windows, given)
 
+    def _next_norm(self, layer: int) -> nn.Module:
+        """What the tower reads the output of a layer (1-based) through next."""
+        return cast(Block, self.blocks[layer]).ln_1 if layer < len(self.blocks) else self.ln_post
+
     def require(self, request: FeatureRequest) -> None:
         """Raises ConfigError for what this tower cannot give: layers and attentions that it has not."""
         depth = self.sizes.layers
-        last = depth if request.tap_point == "block" else depth - 1
+        last = depth - 1 if request.tap_point == "after_next_attention" else depth
         if any(not 1 <= layer <= last for layer in request.taps):
             raise ConfigError(
                 f"tapped layers {list(request.taps)} must lie in 1..{last} for this image tower; name others (setting layers, of "

@@ -1,4 +1,4 @@
-"""Altered copies of a good photo, where there is only one."""
+"""Copies of a good photo: altered ones where there is only one, and turned ones for a memory."""
 
 from __future__ import annotations
 
@@ -29,6 +29,36 @@ def altered_copies(photo: Photo) -> list[Photo]:
         _moved(photo, zoom=1.08),
         _moved(photo, zoom=1.25, shift=(0.1, 0.1)),
     ]
+
+
+def turned_copies(photo: Photo, turns: int, mirrored: bool = False) -> list[Photo]:
+    """The photo in other orientations: turned to the left by 1 / n, 2 / n, ... of 360 degrees, then, mirrored, by 0, 1 / n, ...
+
+    On the same canvas, about its middle; what comes in from outside is the photo reflected at its edges. Cubic interpolation:
+    a softer copy would be another texture.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB. turns: n, at least 1. mirrored: each orientation mirrored (left and right) too.
+
+    Returns:
+        n - 1 photos, or 2 n - 1, of the same shape.
+    """
+    mirror = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
+    angles = [360 * number / turns for number in range(turns)]
+    return [_turned(photo, angle) for angle in angles[1:]] + [_turned(mirror, angle) for angle in angles if mirrored]
+
+
+def _turned(photo: Photo, degrees: float) -> Photo:
+    if degrees % 360 == 0:
+        return photo
+    height, width = photo.shape[:2]
+    # Corners of the canvas come from as far out as half the diagonal; two pixels more for the interpolation.
+    reach = math.hypot(height, width) / 2 + 2
+    margins = [(math.ceil(max(0.0, reach - side / 2)),) * 2 for side in (height, width)]
+    padded = np.pad(photo, (*margins, (0, 0)), mode="symmetric")
+    image = Image.fromarray(padded).rotate(degrees, Image.Resampling.BICUBIC)
+    (top, _), (left, _) = margins
+    return np.ascontiguousarray(np.asarray(image)[top : top + height, left : left + width])
 
 
 def _moved(photo: Photo, degrees: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Photo:

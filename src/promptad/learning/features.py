@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
+from promptad.data.copies import turned_copies
 from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import PhotoRef
 from promptad.data.photos import as_photo
@@ -103,12 +104,22 @@ class Encoder:
         self.backbone, self.preprocess, self.request = backbone, preprocess, request
         self.batch_size, self.cache = batch_size, cache
 
-    def encode(self, photos: Sequence[Photo], *, reference: bool = False, name: str = "") -> list[PhotoFeatures]:
-        """(H, W, 3) uint8 RGB photos -> their features, in the same order. `reference` marks good photos for `fit`.
+    def encode(
+        self, photos: Sequence[Photo], *, reference: bool = False, learned: bool = False, name: str = ""
+    ) -> list[PhotoFeatures]:
+        """(H, W, 3) uint8 RGB photos -> their features, in the same order.
+
+        Args:
+            reference: they are good photos for `fit`. learned: good photos that it learns from: where the request asks for turned
+                copies, these are tapped too.
 
         Raises:
             PhotoError: a photo that would need too many views; `name` says which one it is.
         """
+        if learned:
+            encoded = self.encode(photos, reference=True, name=name)
+            turned = self.request.turns > 1 or self.request.mirrored
+            return list(map(self._with_turned, photos, encoded)) if turned else encoded
         try:
             plans = [self.preprocess.views(*photo.shape[:2]) for photo in photos]
         except PhotoError as error:
@@ -117,7 +128,7 @@ class Encoder:
         for index, plan in enumerate(plans):
             for number, view in enumerate(plan):
                 groups.setdefault(view.size, []).append((index, number))
-        encoded: dict[tuple[int, int], Features] = {}
+        views: dict[tuple[int, int], Features] = {}
         seconds = [0.0] * len(photos)
         for members in groups.values():
             for start in range(0, len(members), self.batch_size):
@@ -128,12 +139,26 @@ class Encoder:
                 )
                 share = (time.perf_counter() - began) / len(batch)
                 for row, key in enumerate(batch):
-                    encoded[key] = features[row : row + 1]
+                    views[key] = features[row : row + 1]
                     seconds[key[0]] += share
         return [
-            PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [encoded[i, n] for n in range(len(plan))], seconds[i])
+            PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [views[i, n] for n in range(len(plan))], seconds[i])
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
+
+    def _with_turned(self, photo: Photo, encoded: PhotoFeatures) -> PhotoFeatures:
+        """The same with the taps of the photo's turned copies, which are laid out as it is."""
+        request = replace(self.request, local=None, windows=(), inputs=False, turns=1, mirrored=False)
+        encoder = Encoder(self.backbone, self.preprocess, request, batch_size=self.batch_size)
+        copies = encoder.encode(turned_copies(photo, self.request.turns, self.request.mirrored), reference=True)
+        views = [
+            replace(
+                view,
+                turned={layer: torch.stack([c.features[n].taps[layer] for c in copies], dim=1) for layer in view.taps},
+            )
+            for n, view in enumerate(encoded.features)
+        ]
+        return replace(encoded, features=views, seconds=encoded.seconds + sum(copy.seconds for copy in copies))
 
     def encode_view(self, photo: Photo, view: View) -> Features:
         """Features of one view of an (H, W, 3) uint8 RGB photo, a batch of 1; nothing is cached."""
@@ -156,45 +181,54 @@ class Encoder:
         return as_photo(item, self.preprocess.max_pixels, self.preprocess.input_range or None)
 
     def encode_files(
-        self, paths: Iterable[PhotoRef], *, reference: bool = False, done: Callable[[PhotoRef], None] | None = None
+        self,
+        paths: Iterable[PhotoRef],
+        *,
+        reference: bool = False,
+        learned: bool = False,
+        done: Callable[[PhotoRef], None] | None = None,
     ) -> list[PhotoFeatures]:
-        """Reads and encodes photo files, or parts of them, one by one, through the cache if there is one.
+        """Reads and encodes photo files, or parts of them, one by one, through the cache if there is one; see :meth:`encode`.
 
         Raises:
             PhotoError: a file cannot be read; the caller decides whether that ends the run.
         """
         out = []
         for path in paths:
-            out.append(self._cached(path, functools.partial(self.read, path), reference))
+            out.append(self._cached(path, functools.partial(self.read, path), reference, learned))
             if done is not None:
                 done(path)
         return out
 
-    def encode_read(self, photo: Photo, path: PhotoRef | None = None, *, reference: bool = False) -> PhotoFeatures:
+    def encode_read(
+        self, photo: Photo, path: PhotoRef | None = None, *, reference: bool = False, learned: bool = False
+    ) -> PhotoFeatures:
         """The features of one photo that was read already (:meth:`read`), through the cache if it is of a file."""
         if path is None:
-            return self.encode([photo], reference=reference)[0]
-        return self._cached(path, lambda: photo, reference)
+            return self.encode([photo], reference=reference, learned=learned)[0]
+        return self._cached(path, lambda: photo, reference, learned)
 
-    def _cached(self, path: PhotoRef, read: Callable[[], Photo], reference: bool) -> PhotoFeatures:
+    def _cached(self, path: PhotoRef, read: Callable[[], Photo], reference: bool, learned: bool) -> PhotoFeatures:
         if self.cache is None:
-            return self.encode([read()], reference=reference, name=shown(path))[0]
-        key = self.key(path, reference)
+            return self.encode([read()], reference=reference, learned=learned, name=shown(path))[0]
+        key = self.key(path, reference, learned)
         features = self.cache.get(key)
         if features is not None:
             return features.to(self.backbone.device)
-        features = self.encode([read()], reference=reference, name=shown(path))[0]
+        features = self.encode([read()], reference=reference, learned=learned, name=shown(path))[0]
         self.cache.put(key, features)
         return features
 
-    def key(self, path: PhotoRef, reference: bool = False) -> str:
+    def key(self, path: PhotoRef, reference: bool = False, learned: bool = False) -> str:
         """What the features of a file or a part of one depend on: backbone, layout, request, and its content."""
-        swapped = reference and self.preprocess.channels != "rgb"
+        swapped = (reference or learned) and self.preprocess.channels != "rgb"
+        # Photos that are not learned from are never turned: whatever is asked of others, theirs are the same.
+        request = self.request if learned else replace(self.request, turns=1, mirrored=False)
         described = [
             _FORMAT,
             self.backbone.fingerprint,
             asdict(self.preprocess),
-            self.request.decides(),
+            request.decides(),
             sha256_file(path),
             swapped,
         ]

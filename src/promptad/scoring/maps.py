@@ -36,14 +36,24 @@ def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tens
     return torch.from_numpy(gaussian_filter(large.cpu().numpy(), sigma=sigma))
 
 
-def enlarged_maximum(values: Tensor, square: int, map_size: int) -> Tensor:
-    """Largest value of each patch map (B, h, w) once it is enlarged as for :func:`smooth_map`, without Gaussian: (B,).
+def enlarged(values: Tensor, square: int, map_size: int) -> Tensor:
+    """Patch maps (B, h, w) enlarged as for :func:`smooth_map`, without Gaussian: (B, H, W).
 
-    Bilinear interpolation meets a patch's own value only where a pixel's centre falls on the patch's, so this lies a
+    Bilinear interpolation meets a patch's own value only where a pixel's centre falls on the patch's, so its maximum lies a
     little below the maximum of the grid, by a share that depends on the patches around it.
     """
     size = _enlarged(values.shape[1:], square, map_size)
-    return F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False).amax((1, 2, 3))
+    return F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False).squeeze(1)
+
+
+def top_mean(maps: Tensor, share: float) -> Tensor:
+    """Mean of the largest values of each map (B, h, w), a share of all of them and at least one; 0 takes the maximum: (B,).
+
+    AnomalyDINO (WACV 2025) and SubspaceAD (CVPR 2026) take 1 %, rounded down.
+    """
+    flat = maps.flatten(1)
+    count = max(1, int(share * flat.shape[1]))
+    return flat.amax(1) if count == 1 else flat.topk(count, dim=1).values.mean(1)
 
 
 def _enlarged(grid: Sequence[int], square: int, map_size: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.vision import Features
+from promptad.scoring.tokens import greedy_coreset
 
 MemoryPrecision = Literal["fp16", "fp32"]
 
@@ -23,10 +24,12 @@ class MemoryBank:
     Args:
         stored: (R, D) unit vectors as they are saved, float16 or float32: a loaded bank is the very one that was built.
         owners: (R,) int64, index of the good photo of every row; used to leave a photo out when it is scored itself.
+        turns: (R,) int64, which of the turned copies of that photo a row came from, 0 for the photo as it is; None where
+            there are no copies.
     """
 
-    def __init__(self, stored: Tensor, owners: Tensor) -> None:
-        self.stored, self.owners = stored, owners
+    def __init__(self, stored: Tensor, owners: Tensor, turns: Tensor | None = None) -> None:
+        self.stored, self.owners, self.turns = stored, owners, turns
         # What rounding took from the length of a row is given back.
         self.rows = stored if stored.dtype == torch.float32 else F.normalize(stored.float(), dim=-1)
 
@@ -43,23 +46,51 @@ class MemoryBank:
         Returns:
             (...,) float32 in [0, 1]; 0 for a memorised patch.
         """
-        rows = self.rows if leave_out is None else self.rows[self.owners != leave_out]
-        flat = F.normalize(patches.float(), dim=-1).reshape(-1, patches.shape[-1])
-        nearest = torch.full((len(flat),), -1.0, device=flat.device)
-        for chunk in rows.split(_CHUNK) if len(rows) else ():
-            nearest = torch.maximum(nearest, (flat @ chunk.T).amax(dim=1))
-        return ((1 - nearest.clamp(max=1)) / 2).view(patches.shape[:-1])
+        return _half_distance(patches, self.without(leave_out))
+
+    def turn_distances(self, patches: Tensor, count: int, *, leave_out: int | None = None) -> Tensor:
+        """:meth:`distance` to the rows of each turn alone: (..., D) -> (count, ...); 1 where a turn has no rows."""
+        turns = torch.zeros_like(self.owners) if self.turns is None else self.turns
+        kept = turns if leave_out is None else turns[self.owners != leave_out]
+        rows = self.without(leave_out)
+        return torch.stack([_half_distance(patches, rows[kept == turn]) for turn in range(count)])
+
+    def without(self, leave_out: int | None) -> Tensor:
+        """(R', D) float32 unit rows of all photos, or of all but one."""
+        return self.rows if leave_out is None else self.rows[self.owners != leave_out]
 
 
-def build_memory(patches: Sequence[Tensor], precision: MemoryPrecision = "fp16") -> MemoryBank:
+def _half_distance(patches: Tensor, rows: Tensor) -> Tensor:
+    """(1 - max cos) / 2 of (..., D) patches to unit rows (R, D); 1 where there are none."""
+    flat = F.normalize(patches.float(), dim=-1).reshape(-1, patches.shape[-1])
+    nearest = torch.full((len(flat),), -1.0, device=flat.device)
+    for chunk in rows.split(_CHUNK) if len(rows) else ():
+        nearest = torch.maximum(nearest, (flat @ chunk.T).amax(dim=1))
+    return ((1 - nearest.clamp(max=1)) / 2).view(patches.shape[:-1])
+
+
+def build_memory(
+    patches: Sequence[Tensor],
+    precision: MemoryPrecision = "fp16",
+    *,
+    turns: Sequence[Tensor] | None = None,
+    budget: int = 0,
+) -> MemoryBank:
     """One bank from the patch features of each good photo, (T_i, D) each, of any length; the i-th photo owns its rows.
 
     Args:
         precision: "fp16" halves the size of saved detectors and moves distances by about 1e-4; "fp32" rounds nothing.
+        turns: of each photo (T_i,), which of its turned copies a row came from.
+        budget: most rows that are kept, those that are farthest apart (`scoring.tokens.greedy_coreset`); 0 keeps all.
     """
-    owners = torch.cat([torch.full((len(rows),), index) for index, rows in enumerate(patches)])
+    device = patches[0].device
+    owners = torch.cat([torch.full((len(rows),), index) for index, rows in enumerate(patches)]).to(device)
+    turned = None if turns is None else torch.cat(list(turns)).to(device)
     unit = F.normalize(torch.cat(list(patches)).float(), dim=-1)
-    return MemoryBank(unit.half() if precision == "fp16" else unit, owners.to(patches[0].device))
+    if 0 < budget < len(unit):
+        kept = greedy_coreset(unit, budget)
+        unit, owners, turned = unit[kept], owners[kept], None if turned is None else turned[kept]
+    return MemoryBank(unit.half() if precision == "fp16" else unit, owners, turned)
 
 
 def layer_memories(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from promptad.annotations import Count, Positive, Seed, Share, Weight
+from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.clip.vision import TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
 from promptad.methods.settings import ScoringConfig
 from promptad.scoring.memory import MemoryPrecision
+from promptad.scoring.patch_memory import Comparison, MemorySettings
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,35 @@ class PromptADConfig(ScoringConfig):
     # Side of the windows of patches over which tapped features are averaged first; 1 leaves them as they are, 3 is what
     # patch memories on ResNet towers do (PatchCore), where table 8 states nothing.
     memory_pool: Count = 1
-    # Where in the block they are tapped (F-5).
+    # Sides (odd) of further windows over the patches of every layer: distances of patches as they are (1) and of patches that
+    # are averaged over so many are computed apart, each to patches of its own kind, and averaged.
+    memory_windows: tuple[Positive, ...] = (1,)
+    # Where in the block they are tapped (F-5): its output, that plus the next block's attention as in the released code, or its
+    # output through the norm that the next block reads it through.
     memory_point: TapPoint = "block"
+    # Orientations of each good photo that the memory holds, evenly spread over 360 degrees; 1 is the photo as it is. For parts
+    # that lie at any angle; each is encoded once, in `fit`.
+    memory_turns: Annotated[int, Range(1, 72)] = 1
+    # Each orientation mirrored too.
+    memory_mirrored: bool = False
+    # Orientations that a photo is compared with: so many of them that fit it best, the same for all patches; 0 takes all, for
+    # each patch the nearest.
+    memory_best_turns: Count = 0
+    # What a patch is compared with: the nearest patch of the memory, or the subspace that its patches span (SubspaceAD,
+    # CVPR 2026).
+    memory_comparison: Comparison = "nearest"
+    # Share of the patches' variance that this subspace holds.
+    memory_variance: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.99
+    # Most patches that the memory keeps of a layer, spread as far as can be (PatchCore's coreset); 0 keeps all.
+    memory_budget: Count = 0
     # How exactly its rows are kept, in memory and in files; float16 moves distances by about 1e-4.
     memory_precision: MemoryPrecision = "fp16"
     # Where the memory map has its maximum, which enters the image score (eq. 18): on the patch grid, or, as the released
     # code takes it, on the map that is enlarged to `map_size` pixels, before the Gaussian.
     memory_maximum: Literal["grid", "map"] = "grid"
+    # Share of the memory map's largest values whose mean enters the image score instead of its maximum (AnomalyDINO, WACV 2025);
+    # 0 takes the maximum.
+    memory_top: Share = 0.0
     # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).
     parts: Literal["fused", "text", "memory"] = "fused"
 
@@ -140,10 +163,31 @@ class PromptADConfig(ScoringConfig):
             raise ConfigError(
                 f"memory_pool={self.memory_pool} must be odd, and 1 with local=linear, whose layers read the same taps"
             )
+        if not self.memory_windows or any(side % 2 == 0 for side in self.memory_windows):
+            raise ConfigError(
+                f"memory_windows={list(self.memory_windows)} must be one or more odd numbers, such as 1, 3"
+            )
+        if self.memory_best_turns and self.memory_comparison == "subspace":
+            raise ConfigError(
+                "memory_best_turns chooses among nearest patches; leave it at 0 with memory_comparison=subspace"
+            )
         if self.local == "linear" and self.memory_point != "block":
             raise ConfigError("local=linear reads the outputs of the blocks; set memory_point to block")
         if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
             raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
+
+    def memory(self) -> MemorySettings:
+        """What the memory keeps and how it compares; no layer where it is not used."""
+        return MemorySettings(
+            self.memory_layers if self.parts != "text" else (),
+            self.memory_windows,
+            self.memory_comparison,
+            self.memory_variance,
+            self.memory_turns * (2 if self.memory_mirrored else 1),
+            self.memory_best_turns,
+            self.memory_budget,
+            self.memory_precision,
+        )
 
 
 # `clean` is what we recommend, `paper` what is printed, `release` what the authors' code does, its slips included.

@@ -37,8 +37,8 @@ from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.prompts.words import anomaly_states, defect_words, object_words
 from promptad.scoring.fusion import harmonic
-from promptad.scoring.maps import enlarged_maximum
-from promptad.scoring.memory import MemoryBank, layer_memories
+from promptad.scoring.maps import enlarged, top_mean
+from promptad.scoring.patch_memory import PatchMemory
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
 
 
@@ -83,17 +83,18 @@ class PromptAD(Method):
             extra=config.defects,
             replace=config.only_defects,
         )
-        self._layers = config.memory_layers if config.parts != "text" else ()
+        self._memory = PatchMemory(config.memory())
         self._blocks = block_numbers(backbone) if config.local == "linear" else ()
         self.request = FeatureRequest(
-            taps=tuple(dict.fromkeys((*self._layers, *self._blocks))),
+            taps=tuple(dict.fromkeys((*self._memory.settings.layers, *self._blocks))),
             local=None if config.local == "linear" else LocalStream(config.local_start, config.local),
             tap_point=config.memory_point,
             tap_pool=config.memory_pool,
+            turns=config.memory_turns,
+            mirrored=config.memory_mirrored,
         )
         self._sets = self._start()
         self._prototypes: dict[str, _Prototypes] = {}
-        self._memory: dict[int, MemoryBank] = {}
         self.history: list[float] = []
 
     # -- prompts (section 4.2) ------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class PromptAD(Method):
             raise ConfigError("fit needs at least one good photo")
         views = [view for photo in photos for view in photo]
         self._sets = self._start()  # fitting again starts anew
-        self._memory = layer_memories(photos, self._layers, self.config.memory_precision)
+        self._memory.build(photos)
         if self.config.parts != "memory":
             self._train(views, after_epoch)
         self._freeze()
@@ -289,22 +290,20 @@ class PromptAD(Method):
             text = parts["text"] = self._text("image", features.image)
             text_map = self._text("pixel", self._mapped(self._local(features))).mean(0)
         if config.parts != "text":
-            memory_map = torch.stack(
-                [self._memory[layer].distance(features.taps[layer], leave_out=leave_out) for layer in self._layers]
-            ).mean(0)
-            memory = parts["memory"] = self._maximum(memory_map.view(batch, *features.grid))
+            memory_map = self._memory.distance(features, leave_out=leave_out)
+            memory = parts["memory"] = self._top(memory_map.view(batch, *features.grid))
         if config.parts == "fused":
             image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
         else:
             image, patch_map = (text, text_map) if config.parts == "text" else (memory, memory_map)
         return Scores(image, patch_map.view(batch, *features.grid), parts)
 
-    def _maximum(self, maps: Tensor) -> Tensor:
-        """The largest value of memory maps (B, h, w), (B,), where the config takes it."""
-        if self.config.memory_maximum == "grid":
-            return maps.amax((1, 2))
-        square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.stride
-        return enlarged_maximum(maps, square, self.config.map_size)
+    def _top(self, maps: Tensor) -> Tensor:
+        """The largest value of memory maps (B, h, w), or the mean of the largest, (B,), where the config takes it."""
+        if self.config.memory_maximum == "map":
+            square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.stride
+            maps = enlarged(maps, square, self.config.map_size)
+        return top_mean(maps, self.config.memory_top)
 
     def _text(self, task: str, features: Tensor) -> Tensor:
         config, prototypes = self.config, self._prototypes[task]
@@ -336,9 +335,7 @@ class PromptAD(Method):
             out[f"{task}.normal"], out[f"{task}.anomalous"] = prototypes.normal, prototypes.anomalous
             out[f"{task}.states"] = prototypes.states
             out |= {f"{task}.prompts.{k}": v.detach() for k, v in self._sets[task].parameters.items()}
-        for layer, bank in self._memory.items():
-            out[f"memory.{layer}.rows"], out[f"memory.{layer}.owners"] = bank.stored, bank.owners
-        return out
+        return out | self._memory.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`; the scores are then those of the saved detector."""
@@ -355,6 +352,4 @@ class PromptAD(Method):
             )
             for name, parameter in self._sets[task].parameters.items():
                 parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
-        for layer in self._layers:
-            rows = take(f"memory.{layer}.rows", None, vision.tap_width(layer))
-            self._memory[layer] = MemoryBank(rows, take(f"memory.{layer}.owners", len(rows)))
+        self._memory.load(take, vision.tap_width)

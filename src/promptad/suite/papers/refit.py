@@ -69,7 +69,7 @@ def _fitted(
     faulty = [known[file].photo for file in unit.get("anomalies", {}).get("learned", ())]
 
     def encoded(photos: list[PhotoRef]) -> list[PhotoFeatures]:
-        return [detector.encoder.encode([read_photo(photo)], reference=True)[0] for photo in photos]
+        return [detector.encoder.encode([read_photo(photo)], learned=True)[0] for photo in photos]
 
     if good:
         detector.fit_features(encoded(good), anomalies=encoded(faulty), set_threshold=False)
