@@ -148,7 +148,26 @@ def test_padim_keeps_the_same_random_values_for_every_object(backbone):
     query = seen(backbone, method, 9)
     tokens = joined_tokens(query, (2, 4), normalise=True)[..., method._kept]
     rows = torch.cat([joined_tokens(r, (2, 4), normalise=True)[..., method._kept] for r in references])
-    torch.testing.assert_close(method.score(query).map.flatten(1), mahalanobis(tokens, rows, 0.01))
+    torch.testing.assert_close(method.score(query).map.flatten(1), mahalanobis(tokens, rows, 0.01 / 32))
+
+
+def test_padims_diagonal_is_that_of_values_with_a_mean_square_of_1(backbone):
+    method, references = fitted("padim", backbone, dimensions=20)
+    query = seen(backbone, method, 9)
+    taps = [[one.taps[layer][0].numpy() for layer in (2, 4)] for one in (*references, query)]
+    scaled = [
+        np.concatenate([unit(tap) * np.sqrt(tap.shape[1]) for tap in own], axis=1)[:, method._kept] for own in taps
+    ]
+    assert np.mean(np.square(scaled)) == pytest.approx(1, abs=0.2)
+    for place in (0, 17, 35):
+        own = np.stack([rows[place] for rows in scaled[:-1]])
+        inverse = np.linalg.inv(np.cov(own, rowvar=False) + 0.01 * np.eye(20))
+        expected = scipy_mahalanobis(scaled[-1][place], own.mean(axis=0), inverse)
+        assert float(method.score(query).map.flatten()[place]) == pytest.approx(expected, rel=1e-3)
+    plain, references = fitted("padim", backbone, dimensions=20, normalise=False)
+    rows = torch.cat([plain.tokens(reference) for reference in references])
+    expected = mahalanobis(plain.tokens(seen(backbone, plain, 9)), rows, 0.01)
+    torch.testing.assert_close(plain.score(seen(backbone, plain, 9)).map.flatten(1), expected)
 
 
 @pytest.mark.parametrize("fit", ["auto", "letterbox", "tiles", "area"])

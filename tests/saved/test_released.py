@@ -236,7 +236,7 @@ def test_files_are_opened_as_data(backbone, tmp_path, monkeypatch):
             import_released(Path(name), Path("out.safetensors"), "faprompt", backbone)
         assert "\n" not in str(caught.value)
     assert not Path("opened").exists() and not Path("out.safetensors").exists()
-    with pytest.raises(ConfigError, match="expected anomalyclip or faprompt"):
+    with pytest.raises(ConfigError, match="expected anomalyclip, faprompt, aprilgan"):
         import_released(Path("x.pth"), Path("out.safetensors"), "rwda", backbone)
 
 
@@ -248,7 +248,7 @@ def test_what_a_file_does_not_say_or_is_not_used_gets_a_line(backbone, tmp_path)
 
 
 def test_the_command_writes_a_file_that_its_sibling_shows(backbone, tmp_path, monkeypatch):
-    monkeypatch.setattr(backbone_module, "load_backbone", lambda name: backbone)
+    monkeypatch.setattr(backbone_module, "load_backbone", lambda name, **how: backbone)
     path, output = save(tmp_path / "epoch_15.pth", published(backbone, "anomalyclip")), tmp_path / "p.safetensors"
     runner = CliRunner()
     options = ["--method", "anomalyclip", "-o", str(output), "--backbone", "tiny", "--trained-on", "MVTec AD test"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -152,31 +152,42 @@ def trained_prompts(
 def import_prompts(
     file: Annotated[Path, typer.Argument(help="What the authors' code saved, such as epoch_15.pth.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File of trained prompts to write.")],
-    method: Annotated[str, typer.Option("--method", help="anomalyclip or faprompt.")],
+    method: Annotated[str, typer.Option("--method", help="anomalyclip, faprompt or aprilgan.")],
     backbone: Annotated[
         str,
         typer.Option("--backbone", help="The CLIP they were trained with: a name from `promptad models`, or a file."),
     ] = "ViT-L-14-336/openai",
+    activation: Annotated[
+        str,
+        typer.Option(
+            "--activation",
+            help="quick_gelu or gelu, for weights that do not say which; aprilgan's authors ran OpenAI's with gelu.",
+        ),
+    ] = "",
     preset: Annotated[
-        str, typer.Option("--preset", help="How they score: release (as the authors' code), paper, clean.")
+        str,
+        typer.Option(
+            "--preset", help="How they score: release (as the authors' code), paper, clean; aprilgan: paper-visa."
+        ),
     ] = ("release"),
     trained_on: Annotated[
         str, typer.Option("--trained-on", help="Data set they were trained on, for their card.")
     ] = "",
     licence: Annotated[str, typer.Option("--licence", help="Licence of that data set, for their card.")] = "",
 ) -> None:
-    """Turn prompts that the authors of AnomalyCLIP or FAPrompt published into a file for --weights."""
+    """Turn what the authors of AnomalyCLIP, FAPrompt or APRIL-GAN published into a file for --weights."""
     from promptad.clip.backbone import load_backbone
     from promptad.requests.asked import require_file
     from promptad.saved.released import import_released
 
     require_file(file, "file of published prompts")  # before the CLIP is looked for
     given = f"promptad models import {file.name} --method {method} --backbone {backbone} --preset {preset}"
+    given += f" --activation {activation}" if activation else ""
     import_released(
         file,
         output,
         method,
-        load_backbone(backbone),
+        load_backbone(backbone, activation=cast(Any, activation or None)),
         preset=preset,
         trained_on=trained_on,
         licence=licence,

@@ -173,7 +173,7 @@ METHODS: dict[str, Entry] = {
         patchcore.PRESETS,
         FACTS["patchcore"],
         score_kind="distance",
-        map_bounds=(0.0, 8.0),  # squared distances of two layers of length 1 reach 8
+        map_bounds=(0.0, 16.0),  # squared distances of four layers of length 1 reach 16
     ),
     "padim": Entry(
         padim.PaDiM,
@@ -181,8 +181,8 @@ METHODS: dict[str, Entry] = {
         padim.PRESETS,
         FACTS["padim"],
         score_kind="distance",
-        map_range=(0.0, 10.0),
-        map_bounds=(0.0, 40.0),
+        map_range=(0.0, 150.0),
+        map_bounds=(0.0, 600.0),
     ),
     "spade": Entry(
         spade.SPADE,

@@ -1,9 +1,12 @@
-"""Prompts that the authors of AnomalyCLIP (ICLR 2024) and FAPrompt (ICCV 2025) published, as files of trained prompts.
+"""What the authors of AnomalyCLIP (ICLR 2024), FAPrompt (ICCV 2025) and APRIL-GAN (VAND 2023) published, as files of trained prompts.
 
-Both released codes save `{"prompt_learner": state dict}` after every epoch (`epoch_15.pth`, `epoch_7.pth`): `ctx_pos` and
+The released codes of the first two save `{"prompt_learner": state dict}` after every epoch (`epoch_15.pth`, `epoch_7.pth`): `ctx_pos` and
 `ctx_neg` are the learnable tokens of the normal and the abnormal prompts, `compound_prompts_text.i` the deep tokens,
 FAPrompt's `patch_meta_net` the prior network psi. `compound_prompt_projections` are the layers that are never used (flag
 F-22). The rest are buffers, which say with which CLIP and which words the prompts were trained: they are compared.
+
+APRIL-GAN's saves `{"trainable_linearlayer": state dict}`: `fc.i.weight` and `fc.i.bias` are the linear maps of the tapped layers, from shallow
+to deep. Nothing in it tells the CLIP but the sizes.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ from promptad.inputs import argument
 from promptad.methods.contract import Trained
 from promptad.methods.object_agnostic import DAMAGED, OBJECT
 from promptad.methods.registry import find_method
+from promptad.methods.settings import quarter_layers
 from promptad.notices import notice
 from promptad.saved.prompts import write_learned
 
 _DEEP, _PRIOR = "compound_prompts_text.", "patch_meta_net."
 _DEAD = "compound_prompt_projections."
 _BUFFERS = re.compile(r"token_(prefix|suffix)_(pos|neg)|tokenized_prompts_(pos|neg)")
+_PROMPTS, _MAPS = "prompt_learner", "trainable_linearlayer"
+_KINDS = {"anomalyclip": _PROMPTS, "faprompt": _PROMPTS, "aprilgan": _MAPS}
+_MAP = re.compile(r"fc\.(\d+)\.(weight|bias)")
 # Embeddings of one CLIP in half and in full precision differ by less than this, those of two CLIPs by far more.
 _SAME = 2e-3
 
@@ -69,9 +76,10 @@ def import_released(
         WeightsError: unreadable, of the other method, or of another CLIP. ConfigError: an unknown method or preset.
         DataError: the output cannot be written.
     """
-    if method not in ("anomalyclip", "faprompt"):
-        raise ConfigError(f"published prompts of {method!r} are not known; expected anomalyclip or faprompt")
-    released = map_released(read_state(path), method, backbone, shown(path))
+    if method not in _KINDS:
+        raise ConfigError(f"published prompts of {method!r} are not known; expected {', '.join(_KINDS)}")
+    state = read_state(path, method)
+    released = (map_linear if method == "aprilgan" else map_released)(state, method, backbone, shown(path))
     entry = find_method(method)
     built = cast(Trained, entry.build(backbone, entry.make_config(preset, **released.settings), "object"))
     try:
@@ -96,11 +104,11 @@ def import_released(
     return built
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, method: str) -> dict[str, Tensor]:
     """The tensors of a published file, opened as data and never as code.
 
     Raises:
-        WeightsError: missing, no such file of tensors, or without them.
+        WeightsError: missing, no such file of tensors, or of another kind than the method's.
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -111,13 +119,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{shown(path)}: is no file of tensors that can be opened safely ({one_line(error)[:100]}); expected what the "
             "released code saves, such as epoch_15.pth"
         ) from error
-    state = loaded.get("prompt_learner", loaded) if isinstance(loaded, dict) else None
+    kind = _KINDS[method]
+    state = loaded.get(kind, loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, Mapping):
-        raise WeightsError(f"{shown(path)}: holds no prompt_learner; expected what the released code saves")
+        raise WeightsError(f"{shown(path)}: holds no {kind}; expected what the released code saves")
+    if state is not loaded and len(loaded) > 1:
+        notice(f"{shown(path)}: not used: {', '.join(sorted(str(key) for key in loaded if key != kind)[:5])}")
     tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
-    if not {"ctx_pos", "ctx_neg"} <= set(tensors):
-        known = ", ".join(sorted(tensors)[:4]) or "none"
-        raise WeightsError(f"{shown(path)}: holds no ctx_pos and ctx_neg but {known}; expected prompts as published")
+    whole = {"ctx_pos", "ctx_neg"} <= set(tensors) if kind == _PROMPTS else "fc.0.weight" in tensors
+    if not whole:
+        wanted = "ctx_pos and ctx_neg" if kind == _PROMPTS else "fc.0.weight"
+        other = next((key for key in (_PROMPTS, _MAPS) if key in loaded), "")
+        known = ", ".join(sorted(tensors)[:4]) or (f"a {other}" if other else "none")
+        raise WeightsError(f"{shown(path)}: holds no {wanted} but {known}; expected what {method}'s authors published")
     return tensors
 
 
@@ -155,6 +169,43 @@ def map_released(state: Mapping[str, Tensor], method: str, backbone: Backbone, n
     _check_origin(state, backbone, before, name)
     _say_unused(state, name)
     return Released(settings, tensors)
+
+
+def map_linear(state: Mapping[str, Tensor], method: str, backbone: Backbone, name: str) -> Released:
+    """APRIL-GAN's linear maps in our names: of the four layers that its code taps, evenly spread over the tower.
+
+    Args:
+        name: the file, for messages.
+
+    Raises:
+        WeightsError: of other layers, or of another CLIP.
+    """
+    vision = backbone.sizes.vision
+    layers = quarter_layers(vision.layers, 4)
+    found = sorted(int(match[1]) for key in state if (match := _MAP.fullmatch(key)) and match[2] == "weight")
+    if found != list(range(len(layers))) or any(f"fc.{number}.bias" not in state for number in found):
+        raise WeightsError(
+            f"{name}: its linear maps {found} are incomplete or of other layers than the {len(layers)} that {method}'s code taps "
+            f"({', '.join(map(str, layers))} of {backbone.name})"
+        )
+    tensors: dict[str, Tensor] = {}
+    for number, layer in enumerate(layers):
+        wanted, given = (backbone.sizes.embed_dim, vision.tap_width(layer)), tuple(state[f"fc.{number}.weight"].shape)
+        if given != wanted:
+            raise WeightsError(
+                f"{name}: fc.{number}.weight has the shape {given}, layer {layer} of {backbone.name} needs {wanted}; give the CLIP "
+                f"that it was trained with ({argument('backbone')})"
+            )
+        for kind in ("weight", "bias"):
+            tensors[f"tap{layer}.{kind}"] = state[f"fc.{number}.{kind}"].float().contiguous()
+    notice(
+        f"{name}: does not say with which CLIP it was trained; taken for {backbone.name} with the activation "
+        f"{backbone.sizes.activation}, whose sizes it has"
+    )
+    rest = sorted(key for key in state if not _MAP.fullmatch(key))
+    if rest:
+        notice(f"{name}: not used: {', '.join(rest[:5])}{' ...' if len(rest) > 5 else ''}")
+    return Released({}, tensors)
 
 
 def _tokens(values: Tensor, backbone: Backbone, name: str) -> Tensor:

@@ -1,7 +1,8 @@
 """PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR 2021 workshops).
 
 Each position of the patch grid has a Gaussian of the good photos' features there (section III-B); a patch's score is its Mahalanobis
-distance (III-C), a photo's the largest. The covariance is the sample's plus 0.01 on its diagonal. Good photos are few, so the inverse is had
+distance (III-C), a photo's the largest. The covariance is the sample's plus 0.01 on its diagonal (of tokens of length 1, that share of the
+mean square of their values). Good photos are few, so the inverse is had
 through their own small matrix (the Woodbury identity), exactly. The paper's backbone is WideResNet-50-2 or ResNet-18.
 """
 
@@ -33,7 +34,8 @@ class PaDiMConfig(TappedConfig):
     fit: Fit = "squash"
     # Values of the joined tokens that are kept, drawn at random.
     dimensions: Positive = 550
-    # What is added to the diagonal of each covariance.
+    # What is added to the diagonal of each covariance, of tokens whose values have a mean square of 1; of tokens as they are
+    # (normalise off), as it is.
     epsilon: Above0 = 0.01
     # Seed of the draw of values.
     seed: Seed = 1024
@@ -64,6 +66,9 @@ class PaDiM(TappedMemory):
         super().__init__(backbone, config, object_name)
         order = torch.randperm(self.token_width, generator=torch.Generator().manual_seed(config.seed))
         self._kept = order[: config.dimensions].to(backbone.device)
+        # Values of tokens of length 1 are small, and 0.01 would be far above all their variances.
+        square = len(self.layers) / self.token_width if config.normalise else 1.0
+        self._epsilon = config.epsilon * square
         self._rows = torch.empty(0)
 
     def tokens(self, features: Features) -> Tensor:
@@ -88,7 +93,7 @@ class PaDiM(TappedMemory):
             ConfigError: nothing was learned or loaded yet.
         """
         require_learned(bool(len(self._rows)))
-        values = mahalanobis(self.tokens(features), without(self._rows, leave_out), self.config.epsilon)
+        values = mahalanobis(self.tokens(features), without(self._rows, leave_out), self._epsilon)
         image = values.amax(dim=1)
         return Scores(image, values.view(len(features), *features.grid), {"memory": image})
 
