@@ -18,7 +18,8 @@ from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, s
 from promptad.calibration.measured import unlike_measured
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
-from promptad.clip.backbone import Backbone, Precision, load_backbone
+from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.device import Precision
 from promptad.data.copies import altered_copies
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo

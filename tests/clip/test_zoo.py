@@ -87,13 +87,17 @@ def test_sizes_are_those_of_the_specification(row: tuple) -> None:
 def test_all_checkpoints_are_listed_and_the_starter_is_first() -> None:
     names = [entry.name for entry in zoo.list_checkpoints()]
     assert names[0] == "starter"
-    assert sorted(names) == sorted(row[0] for row in SIZES)
+    assert sorted(names) == sorted([*(row[0] for row in SIZES), *DINO])
+
+
+def clips() -> list[zoo.Checkpoint]:
+    return [c for c in zoo.list_checkpoints() if c.family == "clip"]
 
 
 def test_sizes_fit_the_architecture_classes() -> None:
     from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
 
-    for c in zoo.list_checkpoints():
+    for c in clips():
         sizes = c.sizes()
         assert set(sizes) == {entry.name for entry in dataclasses.fields(ClipSizes)}
         resnet = isinstance(sizes["vision"]["layers"], list)
@@ -102,8 +106,44 @@ def test_sizes_fit_the_architecture_classes() -> None:
         assert set(sizes["text"]) == {entry.name for entry in dataclasses.fields(TextSizes)}
 
 
+# name -> hub id, the authors' file, its parameters
+DINO = {
+    f"dinov2-vit{letter}14{'-reg' if registers else ''}": (
+        f"facebook/dinov2-{'with-registers-' if registers else ''}{size}",
+        f"dinov2_vit{letter}14{'_reg4' if registers else ''}_pretrain.pth",
+        count[registers],
+    )
+    for letter, size, count in (
+        ("s", "small", (22_056_576, 22_058_112)),
+        ("b", "base", (86_580_480, 86_583_552)),
+        ("l", "large", (304_368_640, 304_372_736)),
+        ("g", "giant", (1_136_480_768, 1_136_486_912)),
+    )
+    for registers in (0, 1)
+}
+
+
+@pytest.mark.parametrize("name", DINO)
+def test_rows_of_dinov2_are_those_of_the_specification(name: str) -> None:
+    import torch
+
+    from promptad.dino.tower import DinoSizes, DinoTower
+
+    hub, official, parameters = DINO[name]
+    c = zoo.find_checkpoint(name)
+    assert zoo.find_checkpoint(hub) is c and c.hub_id == hub and c.licence == "Apache-2.0" and c.input_size == 448
+    assert c.licence_url.startswith("https://") and c.parameters == parameters and c.source == "hub"
+    assert [entry.name for entry in c.files] == ["model.safetensors", "pytorch_model.bin"]
+    assert c.alternatives[0].endswith(f"/{official}") and not c.text
+    assert (c.mean, c.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.device("meta"):
+        tower = DinoTower(DinoSizes(**c.sizes()["vision"]))
+    # The mask token, which training alone needs, is counted in what is published.
+    assert sum(p.numel() for p in tower.parameters()) + c.vision["width"] == parameters
+
+
 def test_every_row_says_licence_source_and_normalisation() -> None:
-    for c in zoo.list_checkpoints():
+    for c in clips():
         assert c.licence and c.licence_url.startswith("https://"), c.name
         assert c.mean == (0.48145466, 0.4578275, 0.40821073)
         assert c.std == (0.26862954, 0.26130258, 0.27577711)

@@ -1,4 +1,4 @@
-"""``promptad models``: which CLIP weights there are, fetch them, check them, find them."""
+"""``promptad models``: which weights there are, fetch them, check them, find them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import typer
 
 from promptad.cli.console import friendly_errors, progress, say, table, warn
 
-app = typer.Typer(help="List, pull and check the CLIP weights that promptad can work with.", no_args_is_help=False)
+app = typer.Typer(help="List, pull and check the weights that promptad can work with.", no_args_is_help=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON with all that is known of each checkpoint.")]
 
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context) -> None:
-    """List, pull and check the CLIP weights that promptad can work with."""
+    """List, pull and check the weights that promptad can work with."""
     if context.invoked_subcommand is None:
         list_models()
 
@@ -210,6 +210,8 @@ def _as_dict(checkpoint: Any) -> dict[str, Any]:
         "licence": c.licence,
         "licence_url": c.licence_url,
         "notes": c.notes,
+        "family": c.family,
+        "parameters": c.parameters or None,
         "input_size": c.input_size,
         "sizes": c.sizes(),
         "mean": c.mean,

@@ -1,31 +1,31 @@
-"""A frozen CLIP: image tower, text tower, tokenizer, and who they are."""
+"""A frozen CLIP: image tower, text tower, tokenizer, and who they are; and a second image tower where there is one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from promptad.clip.architecture import Activation, ClipSizes, ResNetSizes, VisionSizes
 from promptad.clip.checkpoints import load_state
-from promptad.clip.device import usable_device
+from promptad.clip.device import DTYPES, Precision, usable_device
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
+from promptad.clip.memory_tower import MemoryTower, load_memory_tower, reopen_memory
 from promptad.clip.resnet import ResNetTower
 from promptad.clip.text import PrefixTree, TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer, say_unread
-from promptad.clip.vision import PositionResize, VisionTower
-from promptad.clip.zoo import Checkpoint, locate, verify, weights_sha256
+from promptad.clip.vision import FeatureRequest, PositionResize, VisionTower
+from promptad.clip.zoo import Checkpoint, Located, locate, verify, weights_sha256
+from promptad.dino.tower import DinoSizes
 from promptad.errors import ConfigError, WeightsError
+from promptad.inputs import argument
 from promptad.notices import notice
-
-Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Backbone:
         precision: "fp32", "bf16" or "fp16", of the towers; features always come out as float32.
         path: the weights file; None for weights that lie in no file.
         told_by: what shapes cannot tell ("activation", "mean", ...) -> who said it, "assumed" where nobody did.
+        memory: a second image tower, whose tokens memories are then made of; None for CLIP's own.
 
     A backbone from a file is pickled as its :attr:`source` and opened again from there.
     """
@@ -57,6 +58,19 @@ class Backbone:
     precision: Precision = "fp32"
     path: Path | None = field(default=None, compare=False)
     told_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    memory: MemoryTower | None = None
+
+    @property
+    def tapped(self) -> VisionSizes | ResNetSizes | DinoSizes:
+        """Sizes of the image tower whose layers memories tap: the second one where there is one, else CLIP's."""
+        return self.sizes.vision if self.memory is None else self.memory.sizes
+
+    def memory_request(self, request: FeatureRequest) -> FeatureRequest:
+        """A request whose taps are those of the memory, asked of the tower that those come from."""
+        if self.memory is None:
+            return request
+        inner = replace(request, local=None, windows=(), inputs=False)
+        return replace(request, taps=(), tap_point="block", tap_class=False, tap_pool=1, memory=inner)
 
     @property
     def device(self) -> torch.device:
@@ -72,16 +86,19 @@ class Backbone:
     @property
     def identity(self) -> str:
         """One line for reports: name, first eight digits of the SHA-256, precision."""
-        return f"{self.name} (sha256 {self.sha256[:8]}, {self.precision})"
+        own = f"{self.name} (sha256 {self.sha256[:8]}, {self.precision})"
+        return own if self.memory is None else f"{own}, memory {self.memory.identity}"
 
     @property
     def source(self) -> dict[str, Any]:
         """JSON-ready: where the weights are, and everything that decides a feature; :func:`reopen` takes it.
 
-        "name", "path" (None for weights in no file) and "device" say where; the rest is :meth:`decides`.
+        "name", "path" (None for weights in no file) and "device" say where, of a second tower its own; the rest is
+        :meth:`decides`.
         """
         path = str(self.path.resolve()) if self.path else None
-        return {"name": self.name, "path": path, "device": str(self.device), **self.decides()}
+        second = {} if self.memory is None else {"memory": self.memory.source}
+        return {"name": self.name, "path": path, "device": str(self.device), **self.decides(), **second}
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature, and nothing else."""
@@ -94,6 +111,7 @@ class Backbone:
             "input_size": self.input_size,
             "positions": self.vision.position_resize,
             "tokenizer": self.tokenizer.digest,
+            **({} if self.memory is None else {"memory": self.memory.decides()}),
         }
 
     def read_otherwise(self, then: Mapping[str, Any]) -> str:
@@ -117,7 +135,9 @@ class Backbone:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Weights in a file are not copied into a pickle; those in no file (random ones) are."""
-        return super().__reduce_ex__(protocol) if self.path is None else (reopen, (self.source,))
+        if self.path is None or (self.memory is not None and self.memory.path is None):
+            return super().__reduce_ex__(protocol)
+        return reopen, (self.source,)
 
     def __deepcopy__(self, _: Any) -> Backbone:
         """Itself: it is frozen, and its weights would be read again."""
@@ -200,6 +220,7 @@ def load_backbone(
     activation: Activation | None = None,
     mean: RGB | None = None,
     std: RGB | None = None,
+    memory: str | Path | MemoryTower | None = None,
 ) -> Backbone:
     """Loads a CLIP by zoo name, weights file or model folder.
 
@@ -212,6 +233,8 @@ def load_backbone(
         device: where the towers run.
         activation: "quick_gelu" (OpenAI's own weights) or "gelu"; needed only where nothing else says.
         mean, std: normalisation of RGB in [0, 1] units; needed only where nothing else says.
+        memory: a DINOv2 that memories are to be made of, by name or path, see `clip.memory_tower.load_memory_tower`; in the
+            same precision and on the same device.
 
     Raises:
         WeightsError: not found, not pulled yet, damaged, or not a CLIP ViT.
@@ -222,7 +245,7 @@ def load_backbone(
             raise ConfigError(f"{what} {value!r} is unknown; expected {' or '.join(map(repr, get_args(allowed)))}")
     claims = [Claim("given", activation, mean=_given_rgb("mean", mean), std=_given_rgb("std", std))]
     place = usable_device(device)
-    located = locate(name)
+    located = locate_clip(name)
     entry = located.checkpoint
     if entry is not None:
         _say_unlike(located.weights, entry)
@@ -230,7 +253,7 @@ def load_backbone(
     loaded = load_state(located.weights, claims)
     sizes, facts = loaded.sizes, loaded.facts
     vision, text = build_towers(sizes, "meta")
-    dtype = _DTYPES[precision]
+    dtype = DTYPES[precision]
     for prefix, tower in (("vision.", vision), ("text.", text)):
         state = {k.removeprefix(prefix): v.to(dtype) for k, v in loaded.tensors.items() if k.startswith(prefix)}
         try:
@@ -238,6 +261,8 @@ def load_backbone(
         except RuntimeError as error:
             raise WeightsError(f"{located.weights}: {str(error).splitlines()[-1].strip()}") from error
         tower.to(device=place).requires_grad_(False)
+    if isinstance(memory, str | Path):
+        memory = load_memory_tower(memory, precision=precision, device=place)
     return Backbone(
         name=entry.name if entry else str(name),
         sha256=weights_sha256(located.weights),
@@ -251,7 +276,19 @@ def load_backbone(
         precision=precision,
         path=located.weights,
         told_by=facts.sources,
+        memory=memory,
     )
+
+
+def locate_clip(name: str | Path) -> Located:
+    """Where the weights of a CLIP lie, without loading them. Raises WeightsError: nowhere, or no CLIP by the zoo."""
+    located = locate(name)
+    if located.checkpoint is not None and located.checkpoint.family != "clip":
+        raise WeightsError(
+            f"{name}: is an image tower without words, so it cannot be the backbone; give it for the memory "
+            f"({argument('memory_backbone', str(name))}) beside a CLIP"
+        )
+    return located
 
 
 def reopen(source: Mapping[str, Any], given: str | Path | None = None, device: str | None = None) -> Backbone:
@@ -285,6 +322,8 @@ def reopen(source: Mapping[str, Any], given: str | Path | None = None, device: s
             f"{place}: is not the backbone {source['name']} that it was ({', '.join(changed)} differ: sha256 "
             f"{backbone.sha256[:8]}, then {source['sha256'][:8]}); give the right weights"
         )
+    if (second := source.get("memory")) is not None:  # it compares itself with what it was
+        backbone.memory = reopen_memory(second, device=str(backbone.device))
     return backbone
 
 

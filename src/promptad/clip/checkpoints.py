@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from promptad.clip.architecture import ClipSizes, ResNetSizes, TextSizes, Vision
 from promptad.clip.facts import Claim, Facts, buffers_claim, check_shapes, config_claims, settle, usual_heads
 from promptad.clip.quantised import dequantise_all
 from promptad.clip.torchscript import is_torchscript, read_torchscript
+from promptad.dino.checkpoints import looks_like_dino
 from promptad.errors import WeightsError
+from promptad.inputs import argument
 from promptad.notices import notice
 
 _HF_BLOCK = {
@@ -118,7 +120,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _state_dict(loaded: dict[Any, Any], where: str) -> dict[str, Tensor]:
-    """The tensors of the one CLIP in what a training script saved, whatever it calls its place there.
+    """The tensors of the one model in what a training script saved, whatever it calls its place there.
 
     Raises:
         WeightsError: several models, of which no name says which is meant.
@@ -144,8 +146,10 @@ def _state_dict(loaded: dict[Any, Any], where: str) -> dict[str, Tensor]:
     return places[usual]
 
 
-def _has_tower(tensors: Iterable[str]) -> bool:
-    return any(_ends_with(_LEVELS.sub("", name), anchor) for name in tensors for anchor in _ANCHORS)
+def _has_tower(tensors: Mapping[str, Tensor]) -> bool:
+    return looks_like_dino(tensors) or any(
+        _ends_with(_LEVELS.sub("", name), anchor) for name in tensors for anchor in _ANCHORS
+    )
 
 
 def unwrap(tensors: dict[str, Tensor], where: str = "weights") -> dict[str, Tensor]:
@@ -207,6 +211,10 @@ def to_our_names(tensors: dict[str, Tensor], where: str = "weights") -> dict[str
         return mapped
     if "vision_model.embeddings.class_embedding" in tensors:
         return _map(tensors, where, _HF, _HF_BLOCK, ("vision_model.encoder.layers.", "text_model.encoder.layers."))
+    if looks_like_dino(tensors):
+        raise WeightsError(
+            f"{where}: holds a DINOv2, an image tower without words; give it for the memory ({argument('memory_backbone')}) beside a CLIP"
+        )
     raise WeightsError(
         f"{where}: not a CLIP model with image and text towers (found names such as "
         f"{', '.join(sorted(tensors)[:3]) or 'none'}); expected Hugging Face CLIPModel or OpenCLIP weights"

@@ -1,12 +1,16 @@
-"""Which devices torch can compute on here."""
+"""Which devices torch can compute on here, and in which numbers the towers do."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import torch
 
 from promptad.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -246,7 +246,7 @@ def _on_hub(checkpoint: Checkpoint, names: list[str]) -> Remote:
 
 def _otherwise(checkpoint: Checkpoint) -> str:
     others = f" (also at {', '.join(checkpoint.alternatives)})" if checkpoint.alternatives else ""
-    return f"try again later, or fetch the file elsewhere{others} and give it itself ({argument('backbone', '/path/to/file')})"
+    return f"try again later, or fetch the file elsewhere{others} and give it itself ({argument(checkpoint.argument, '/path/to/file')})"
 
 
 def part_path(target: Path, sha256: str) -> Path:

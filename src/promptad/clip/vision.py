@@ -65,6 +65,8 @@ class FeatureRequest:
             mirrored: each of them mirrored too. The tower knows nothing of it, `learning.features.Encoder` does it.
         windows: sides in patches of the square windows (stride 1) that are encoded too, for WinCLIP.
         inputs: give the normalised input itself too, for methods that run the tower on their own.
+        memory: what is wanted of the second image tower (`clip.memory_tower`), whose tokens then come in `Features.memory`;
+            CLIP's tower itself takes no notice of it.
     """
 
     taps: tuple[int, ...] = ()
@@ -78,12 +80,14 @@ class FeatureRequest:
     tap_pool: int = 1
     turns: int = 1
     mirrored: bool = False
+    memory: FeatureRequest | None = None
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature; what was added later appears only where it is asked for, so that
         features that were cached before are still found."""
-        later = {"windows": (), "inputs": False, "tap_pool": 1, "turns": 1, "mirrored": False}
-        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        later = {"windows": (), "inputs": False, "tap_pool": 1, "turns": 1, "mirrored": False, "memory": None}
+        named = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        return named if self.memory is None else {**named, "memory": self.memory.decides()}
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Features:
         windows: side in patches -> (B, n, E) class-token features of the windows of `window_patches`, not normalised.
         inputs: (B, 3, H, W) what the tower was given: RGB, normalised with CLIP's mean and std; None if not asked for.
         turned: layer -> (B, n, T, D) the same taps of n turned copies of the photo, of one that is learned from alone.
+        memory: what a second image tower saw in the same rectangles of the same photos, on a grid of its own: `taps`, and as
+            `image` the class token of the last of them; None without such a tower.
     """
 
     image: Tensor
@@ -108,24 +114,40 @@ class Features:
     windows: dict[int, Tensor] = field(default_factory=dict)
     inputs: Tensor | None = None
     turned: dict[int, Tensor] = field(default_factory=dict)
+    memory: Features | None = None
+
+    @property
+    def tapped(self) -> Features:
+        """Those that a memory of tapped tokens is made of: the second tower's where there is one, else these."""
+        return self if self.memory is None else self.memory
 
     def __len__(self) -> int:
         return self.image.shape[0]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name ("image", "patches", "tap3", "turned3", "window2", "inputs"); :meth:`with_tensors` takes them back."""
+        """All tensors by name ("image", "patches", "tap3", "turned3", "window2", "inputs", "memory.tap3"); :meth:`with_tensors`
+        takes them back."""
         named = {"image": self.image, "patches": self.patches, "inputs": self.inputs}
         named |= {f"tap{layer}": tensor for layer, tensor in self.taps.items()}
         named |= {f"window{side}": tensor for side, tensor in self.windows.items()}
         named |= {f"turned{layer}": tensor for layer, tensor in self.turned.items()}
+        if self.memory is not None:
+            named |= {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """The patch grid, and behind it that of the second tower where there is one."""
+        return (self.grid, *(self.memory.grids if self.memory is not None else ()))
+
     @classmethod
-    def with_tensors(cls, tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> Features:
-        """Features of the tensors that :meth:`tensors` gave. Raises KeyError without "image", ValueError for other names."""
+    def with_tensors(cls, tensors: Mapping[str, Tensor], *grids: tuple[int, int]) -> Features:
+        """Features of what :meth:`tensors` and :attr:`grids` gave. Raises KeyError without "image", ValueError for other names
+        or a number of grids that does not fit."""
         taps: dict[int, Tensor] = {}
         windows: dict[int, Tensor] = {}
         turned: dict[int, Tensor] = {}
+        others = {name[7:]: tensor for name, tensor in tensors.items() if name.startswith("memory.")}
         for name, tensor in tensors.items():
             if name.startswith("tap"):
                 taps[int(name[3:])] = tensor
@@ -133,13 +155,17 @@ class Features:
                 windows[int(name[6:])] = tensor
             elif name.startswith("turned"):
                 turned[int(name[6:])] = tensor
-            elif name not in ("image", "patches", "inputs"):
+            elif name not in ("image", "patches", "inputs") and not name.startswith("memory."):
                 raise ValueError(f"no feature is called {name!r}")
-        return cls(tensors["image"], tensors.get("patches"), taps, grid, windows, tensors.get("inputs"), turned)
+        if len(grids) != 1 + bool(others):
+            raise ValueError(f"{len(grids)} patch grids do not fit {1 + bool(others)} towers")
+        memory = cls.with_tensors(others, *grids[1:]) if others else None
+        named = tensors["image"], tensors.get("patches")
+        return cls(*named, taps, grids[0], windows, tensors.get("inputs"), turned, memory)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same batch with every tensor changed."""
-        return Features.with_tensors({name: change(tensor) for name, tensor in self.tensors().items()}, self.grid)
+        return Features.with_tensors({name: change(tensor) for name, tensor in self.tensors().items()}, *self.grids)
 
     @property
     def nbytes(self) -> int:
@@ -156,13 +182,13 @@ class Features:
 
 def concatenate(parts: Sequence[Features]) -> Features:
     """One batch from several of the same grid that hold the same tensors."""
-    if len({part.grid for part in parts}) != 1:
+    if len({part.grids for part in parts}) != 1:
         raise ConfigError("features of different patch grids cannot be joined in one batch")
     named = [part.tensors() for part in parts]
     if any(tensors.keys() != named[0].keys() for tensors in named):
         raise ConfigError("features that hold different tensors cannot be joined in one batch")
     joined = {name: torch.cat([tensors[name] for tensors in named]) for name in named[0]}
-    return Features.with_tensors(joined, parts[0].grid)
+    return Features.with_tensors(joined, *parts[0].grids)
 
 
 def window_patches(grid: tuple[int, int], side: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,7 @@ WEIGHTS_NAMES = (
     "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
 )
-WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt")
+WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Checkpoint:
     """One row of ``zoo.toml``; the comments there say what each field means.
 
     Attributes:
+        family: "clip", or "dinov2" for image towers without words; those have no text, `embed_dim` and `activation`.
         vision, text: sizes under the names of ``architecture.VisionSizes`` and ``architecture.TextSizes``; a ResNet has its
-            stem's ``width`` and a list of ``layers``.
+            stem's ``width`` and a list of ``layers``, a DINOv2 the names of ``dino.tower.DinoSizes``.
+        parameters: how many numbers the model has, 0 where the zoo does not say.
         recommended_size: side in pixels that we give photos, 0 where it is what the tower was trained on.
         known: other files of the same weights, by their checksum alone.
         mean, std: normalisation of RGB values in [0, 1].
@@ -57,12 +59,14 @@ class Checkpoint:
     licence: str
     licence_url: str
     notes: str
-    embed_dim: int
-    activation: Literal["quick_gelu", "gelu"]
     vision: Mapping[str, Any]
-    text: Mapping[str, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    family: Literal["clip", "dinov2"] = "clip"
+    text: Mapping[str, int] = field(default_factory=dict)
+    embed_dim: int = 0
+    activation: Literal["quick_gelu", "gelu"] = "gelu"
+    parameters: int = 0
     used_by: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     companions: tuple[ZooFile, ...] = ()
@@ -87,8 +91,15 @@ class Checkpoint:
         """Name of its folder inside the cache folder."""
         return self.name.replace("/", "--")
 
+    @property
+    def argument(self) -> str:
+        """The input that takes it: "backbone" or "memory_backbone"."""
+        return "backbone" if self.family == "clip" else "memory_backbone"
+
     def sizes(self) -> dict[str, Any]:
-        """The layout of ``architecture.ClipSizes.to_dict()``."""
+        """The layout of ``architecture.ClipSizes.to_dict()``; a DINOv2 has an image tower alone."""
+        if self.family == "dinov2":
+            return {"vision": dict(self.vision)}
         towers = {"vision": dict(self.vision), "text": dict(self.text)}
         return {"embed_dim": self.embed_dim, "activation": self.activation, **towers}
 
@@ -132,7 +143,7 @@ def _from_table(name: str, row: Mapping[str, Any]) -> Checkpoint:
     for key in ("files", "companions", "known"):
         values[key] = tuple(ZooFile(**entry) for entry in row.get(key, ()))
     for key in ("vision", "text"):
-        values[key] = MappingProxyType(row[key])
+        values[key] = MappingProxyType(row.get(key, {}))
     return Checkpoint(name=name, **values)
 
 
@@ -230,7 +241,7 @@ def missing(checkpoint: Checkpoint, because: str = "") -> WeightsError:
         (f"{because}: " if because else "")
         + f"checkpoint {checkpoint.name!r} is not on this machine: no {names} in {folder_of(checkpoint)}; "
         f"run `promptad models pull {checkpoint.name}`{network}, put the file there, "
-        f"or give the file itself ({argument('backbone', f'/path/to/{checkpoint.files[0].name}')})"
+        f"or give the file itself ({argument(checkpoint.argument, f'/path/to/{checkpoint.files[0].name}')})"
     )
 
 
@@ -240,7 +251,7 @@ def _weights_at(name_or_path: str | Path) -> Path:
         path = _only_weights_in(path)
     if path.is_file():
         if path.stat().st_size == 0:
-            raise WeightsError(f"{path} is empty: expected CLIP weights; copy or pull the file again")
+            raise WeightsError(f"{path} is empty: expected weights; copy or pull the file again")
         return path
     text = str(name_or_path)
     if isinstance(name_or_path, str) and text[:1] not in "./~\\" and path.suffix not in WEIGHTS_SUFFIXES:
@@ -256,7 +267,7 @@ def _only_weights_in(folder: Path) -> Path:
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        expected = f"{WEIGHTS_NAMES[0]} or one .safetensors, .bin or .pt file"
+        expected = f"{WEIGHTS_NAMES[0]} or one .safetensors, .bin, .pt or .pth file"
         raise WeightsError(f"no weights in {folder}: expected {expected}")
     names = ", ".join(path.name for path in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
     raise WeightsError(f"{len(candidates)} weights files in {folder} ({names}): pass the path of one of them")

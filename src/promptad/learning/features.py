@@ -286,7 +286,9 @@ class FeatureStore:
         features = []
         for number, grid in enumerate(header["grids"]):
             own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
-            features.append(Features.with_tensors(own, (grid[0], grid[1])))
+            # Of one tower a grid; of two a list of them.
+            grids = [grid] if isinstance(grid[0], int) else grid
+            features.append(Features.with_tensors(own, *((height, width) for height, width in grids)))
         views = [View(tuple(v["box"]), tuple(v["resized"]), tuple(v["crop"])) for v in header["views"]]
         return PhotoFeatures((header["size"][0], header["size"][1]), views, features).widened()
 
@@ -298,7 +300,7 @@ class FeatureStore:
         header = {
             "size": photo.size,
             "views": [asdict(view) for view in photo.views],
-            "grids": [features.grid for features in photo.features],
+            "grids": [one.grid if one.memory is None else one.grids for one in photo.features],
         }
         text = json.dumps(header)
         tensors |= {"header": _as_tensor(text), "sha256": _as_tensor(content_digest(text, tensors))}

@@ -19,7 +19,8 @@ from promptad.bench.units import read_unit, unit_path
 from promptad.bench.variants import Variant
 from promptad.bench.work import ClassWork, Evaluation, Layout, photo_name
 from promptad.clip.architecture import Activation
-from promptad.clip.backbone import Backbone, Precision, load_backbone
+from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.device import Precision
 from promptad.data.datasets import DataSet, open_dataset
 from promptad.data.files import prepare_folder
 from promptad.data.lock import only_one
