@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from tests import tiny
 from torch import Tensor
 
+import tiny
 from promptad import Detector
 from promptad.clip.architecture import ClipSizes, ResNetSizes, TextSizes, VisionSizes
 from promptad.clip.backbone import Backbone, build_towers, load_backbone, random_backbone
