@@ -181,9 +181,13 @@ def test_a_row_is_pulled_from_the_hub_verified_and_loaded(start, monkeypatch):
 def test_taps_have_the_final_norm_and_the_grid_of_the_tower():
     tower, images = memory(), torch.randn(2, 3, 84, 56, generator=torch.Generator().manual_seed(0))
     plain = tower(images, FeatureRequest(taps=(4, 2)))
-    direct = tower.tower(images, (2, 4), norm=True)
+    direct = tower.tower(images, (2, 4), "final")
     assert plain.grid == (6, 4) and list(plain.taps) == [4, 2] and plain.patches is None
     assert torch.equal(plain.taps[2], direct[2].patches) and torch.equal(plain.image, direct[4].cls)
+    following = tower(images, FeatureRequest(taps=(2, 4), tap_point="next_norm")).taps
+    raw = tower.tower(images, (2, 4), "none")
+    assert torch.allclose(following[2], tower.tower.blocks[2].ln_1(raw[2].patches), atol=1e-6)
+    assert torch.allclose(following[4], tower.tower.norm(raw[4].patches), atol=1e-6)
     pooled = tower(images, FeatureRequest(taps=(2,), tap_pool=3))
     assert torch.equal(pooled.taps[2], pooled_rows(direct[2].patches, (6, 4), 3))
     whole = tower(images, FeatureRequest(taps=(2,), tap_class=True))
@@ -196,7 +200,7 @@ def test_taps_have_the_final_norm_and_the_grid_of_the_tower():
         (FeatureRequest(taps=(5,)), "must lie in 1..4"),
         (FeatureRequest(), "gives the tokens of tapped blocks"),
         (FeatureRequest(taps=(1,), local=LocalStream()), "gives the tokens of tapped blocks"),
-        (FeatureRequest(taps=(1,), tap_point="after_next_attention"), "tap_point=after_next_attention is not theirs"),
+        (FeatureRequest(taps=(1,), tap_point="after_next_attention"), "tap_point=after_next_attention is a slip"),
         (FeatureRequest(taps=(1,), tap_pool=2), "odd number"),
     ],
 )

@@ -54,7 +54,7 @@ def test_tokens_are_the_class_token_the_registers_and_the_patches_row_by_row(reg
 def test_the_final_norm_is_applied_or_not_and_the_pass_ends_at_the_last_tap():
     tower = tiny_dino()
     images = torch.randn(1, 3, 84, 84, generator=torch.Generator().manual_seed(1))
-    raw, normed = tower(images, (2,), norm=False)[2], tower(images, (2,), norm=True)[2]
+    raw, normed = tower(images, (2,), norm="none")[2], tower(images, (2,), norm="final")[2]
     assert torch.allclose(tower.norm(raw.patches), normed.patches, atol=1e-6)
     assert torch.allclose(tower.norm(raw.cls), normed.cls, atol=1e-6)
     seen = []

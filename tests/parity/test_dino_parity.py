@@ -51,7 +51,7 @@ def test_hidden_states_and_the_last_are_those_of_transformers(swiglu, registers,
         tower.pos_interp = "size_antialias" if registers else "size"
         with torch.no_grad():
             theirs = model(images, output_hidden_states=True)
-            ours, last = tower(images, layers, norm=False), tower(images, layers[-1:], norm=True)[layers[-1]]
+            ours, last = tower(images, layers, norm="none"), tower(images, layers[-1:], norm="final")[layers[-1]]
         assert torch.allclose(tower.embed(images), theirs.hidden_states[0], atol=ATOL)
         for layer in layers:
             tokens = ours[layer]

@@ -70,6 +70,7 @@ class Backbone:
         if self.memory is None:
             return request
         inner = replace(request, local=None, windows=(), inputs=False)
+        inner = replace(inner, turns=1, mirrored=False)  # `learning.features.Encoder` turns photos for both towers
         return replace(request, taps=(), tap_point="block", tap_class=False, tap_pool=1, memory=inner)
 
     @property

@@ -23,13 +23,14 @@ from promptad.clip.preprocess import View
 from promptad.clip.vision import FeatureRequest, Features, pooled_rows
 from promptad.clip.zoo import Located, locate, weights_sha256
 from promptad.dino.checkpoints import LoadedDino, load_dino
-from promptad.dino.tower import DinoSizes, DinoTower, PositionInterpolation, build_tower
+from promptad.dino.tower import DinoSizes, DinoTower, PositionInterpolation, TokenNorm, build_tower
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
 
 # Normalisation of all DINOv2 models, RGB in [0, 1] units: that of ImageNet.
 DINO_MEAN: RGB = (0.485, 0.456, 0.406)
 DINO_STD: RGB = (0.229, 0.224, 0.225)
+_NORMS: dict[str, TokenNorm] = {"block": "final", "next_norm": "next"}
 INPUT_SIZE = 448
 """Side in pixels of what a square view is for a tower of which the zoo says nothing, that of AnomalyDINO (Damm et al., WACV 2025)."""
 
@@ -126,10 +127,10 @@ class MemoryTower:
             raise ConfigError(
                 "a second image tower gives the tokens of tapped blocks, and nothing else; name blocks alone"
             )
-        if request.tap_point != "block":
+        if request.tap_point not in _NORMS:
             raise ConfigError(
-                f"the tokens of {self.name} are those that its final norm gives of a block, so tap_point={request.tap_point} is not "
-                "theirs; leave it at block (of promptad memory_point)"
+                f"tap_point={request.tap_point} is a slip of a released code on CLIP, which {self.name} does not repeat; expected one "
+                f"of {', '.join(_NORMS)} (of promptad memory_point)"
             )
         if request.tap_pool < 1 or request.tap_pool % 2 == 0 or (request.tap_pool > 1 and request.tap_class):
             raise ConfigError(
@@ -138,11 +139,12 @@ class MemoryTower:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, request: FeatureRequest) -> Features:
-        """Tokens of tapped blocks, with the final norm, registers left out.
+        """Tokens of tapped blocks, registers left out: with the final norm where `tap_point` is "block", as the authors' helper
+        and AnomalyDINO have them, or with LN_1 of the following block where it is "next_norm".
 
         Args:
             images: (B, 3, H, W) float, RGB, normalised with :attr:`mean` and :attr:`std`; sides multiples of the patch.
-            request: its `taps`, `tap_pool` and `tap_class`.
+            request: its `taps`, `tap_point`, `tap_pool` and `tap_class`.
 
         Returns:
             `taps` (B, T, D), float32, on the grid of this tower, and as `image` (B, D) the class token of the last tap.
@@ -152,7 +154,7 @@ class MemoryTower:
         """
         self.require(request)
         grid = self.tower.grid(*images.shape[-2:])
-        found = self.tower(images, request.taps, norm=True)
+        found = self.tower(images, request.taps, _NORMS[request.tap_point])
         taps = {layer: pooled_rows(tokens.patches, grid, request.tap_pool) for layer, tokens in found.items()}
         if request.tap_class:
             taps = {layer: torch.cat([found[layer].cls[:, None], rows], dim=1) for layer, rows in taps.items()}

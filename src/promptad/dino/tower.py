@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from promptad.errors import ConfigError
 
 PositionInterpolation = Literal["official", "size", "size_antialias"]
+TokenNorm = Literal["none", "final", "next"]
 _EPS = 1e-6
 
 
@@ -192,12 +193,14 @@ class DinoTower(nn.Module):
         tokens = tokens + interpolated(self.position_embedding, grid, self.pos_interp)
         return torch.cat([tokens[:, :1], self.registers.expand(batch, -1, -1), tokens[:, 1:]], dim=1)
 
-    def forward(self, images: Tensor, taps: Iterable[int], norm: bool = True) -> dict[int, Tokens]:
+    def forward(self, images: Tensor, taps: Iterable[int], norm: TokenNorm = "final") -> dict[int, Tokens]:
         """The tokens of some blocks, from one pass that ends at the last of them.
 
         Args:
             images: (B, 3, H, W) float, RGB, normalised with the tower's mean and std; H and W multiples of the patch size.
-            taps: blocks, 1-based. norm: whether the final LayerNorm is applied to each.
+            taps: blocks, 1-based.
+            norm: "final" each with the final LayerNorm, as the authors' helper gives them; "none" as they are; "next" as the
+                tower itself reads them: with LN_1 of the following block, after the last one with the final LayerNorm.
 
         Returns:
             Block -> its tokens, in the order of `taps`; not of length 1.
@@ -213,7 +216,8 @@ class DinoTower(nn.Module):
         for number in range(1, max(wanted, default=0) + 1):
             x = blocks[number - 1](x)
             if number in wanted:
-                out = (self.norm(x) if norm else x).float()
+                following = blocks[number].ln_1 if norm == "next" and number < len(blocks) else self.norm
+                out = (x if norm == "none" else following(x)).float()
                 found[number] = Tokens(out[:, 0], out[:, 1:first], out[:, first:])
         return {number: found[number] for number in wanted}
 
