@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from promptad.clip.architecture import Activation, ClipSizes, ResNetSizes, VisionSizes
-from promptad.clip.checkpoints import load_state
+from promptad.clip.checkpoints import LoadedWeights, load_state
 from promptad.clip.device import DTYPES, Precision, usable_device
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
 from promptad.clip.memory_tower import MemoryTower, load_memory_tower, reopen_memory
@@ -253,15 +253,7 @@ def load_backbone(
         claims.append(_zoo_claim(entry))
     loaded = load_state(located.weights, claims)
     sizes, facts = loaded.sizes, loaded.facts
-    vision, text = build_towers(sizes, "meta")
-    dtype = DTYPES[precision]
-    for prefix, tower in (("vision.", vision), ("text.", text)):
-        state = {k.removeprefix(prefix): v.to(dtype) for k, v in loaded.tensors.items() if k.startswith(prefix)}
-        try:
-            tower.load_state_dict(state, assign=True)
-        except RuntimeError as error:
-            raise WeightsError(f"{located.weights}: {str(error).splitlines()[-1].strip()}") from error
-        tower.to(device=place).requires_grad_(False)
+    vision, text = _filled_towers(loaded, DTYPES[precision], place, located.weights)
     if isinstance(memory, str | Path):
         memory = load_memory_tower(memory, precision=precision, device=place)
     return Backbone(
@@ -279,6 +271,21 @@ def load_backbone(
         told_by=facts.sources,
         memory=memory,
     )
+
+
+def _filled_towers(
+    loaded: LoadedWeights, dtype: torch.dtype, device: torch.device, where: Path
+) -> tuple[VisionTower | ResNetTower, TextTower]:
+    """Both towers with their weights. Raises WeightsError where these do not fit."""
+    vision, text = build_towers(loaded.sizes, "meta")
+    for prefix, tower in (("vision.", vision), ("text.", text)):
+        state = {k.removeprefix(prefix): v.to(dtype) for k, v in loaded.tensors.items() if k.startswith(prefix)}
+        try:
+            tower.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise WeightsError(f"{where}: {str(error).splitlines()[-1].strip()}") from error
+        tower.to(device=device).requires_grad_(False)
+    return vision, text
 
 
 def locate_clip(name: str | Path) -> Located:
