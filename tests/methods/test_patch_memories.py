@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,44 @@ def slow_greedy(rows: np.ndarray, count: int) -> list[int]:
     while len(chosen) < count:
         chosen.append(int(distances[chosen].min(axis=0).argmax()))
     return chosen
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("top", [0.0, 0.01, 0.1, 0.5])
+def test_patchcore_through_the_next_norm_with_turned_photos_and_the_mean_of_the_top(backbone, top):
+    method = made("patchcore", backbone, point="next_norm", turns=3, mirrored=True, pooling=1, top=top)
+    assert (method.request.tap_point, method.request.turns, method.request.mirrored) == ("next_norm", 3, True)
+    references = []
+    for seed in (1, 2):
+        copies = seen(backbone, method, seed, count=6)
+        turned = {layer: taps[None, 1:] for layer, taps in copies.taps.items()}
+        references.append(replace(copies[0:1], turned=turned))
+    method.fit([[reference] for reference in references])
+    query = seen(backbone, method, 9)
+    every = [
+        taps for r in references for taps in zip(*[torch.cat([r.taps[n], r.turned[n][0]]) for n in (2, 4)], strict=True)
+    ]
+    rows = np.concatenate([np.concatenate([unit(layer.numpy()) for layer in taps], axis=1) for taps in every])
+    tokens = np.concatenate([unit(query.taps[layer][0].numpy()) for layer in (2, 4)], axis=1)
+    nearest = np.sort(np.linalg.norm(tokens[:, None] - rows[None], axis=2).min(axis=1))[::-1]
+    assert rows.shape == (2 * 6 * 36, 64)
+    assert float(method.score(query).image) == pytest.approx(nearest[: max(1, int(top * 36))].mean(), abs=1e-5)
+
+
+def test_patchcore_needs_the_copies_that_it_asks_for(backbone):
+    with pytest.raises(ConfigError, match=r"8 orientations .* hold 1;"):
+        fitted("patchcore", backbone, turns=8)
+    with pytest.raises(ConfigError, match="largest distance alone"):
+        made("patchcore", backbone, reweight=2, top=0.1)
+
+
+def test_a_budget_is_a_number_of_patches_below_the_share(backbone):
+    rows = {name: fitted("patchcore", backbone, **values)[0].state()["rows"] for name, values in BUDGETS.items()}
+    assert [len(kept) for kept in rows.values()] == [108, 27, 10, 27]
+    assert torch.equal(rows["both"], rows["share"])
+
+
+BUDGETS = {"all": {}, "share": {"coreset": 0.25}, "budget": {"budget": 10}, "both": {"coreset": 0.25, "budget": 50}}
 
 
 @pytest.mark.parametrize("seed", range(4))

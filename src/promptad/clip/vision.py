@@ -14,7 +14,7 @@ setting, the other CLIP's own block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -166,6 +166,22 @@ class Features:
     def each(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same batch with every tensor changed."""
         return Features.with_tensors({name: change(tensor) for name, tensor in self.tensors().items()}, *self.grids)
+
+    def orientations(self, turns: int, mirrored: bool = False) -> list[Features]:
+        """These, and the taps of the turned copies as features of their own, so many as a request with these values gives.
+
+        Raises:
+            ConfigError: the features hold another number of copies.
+        """
+        asked = turns * (2 if mirrored else 1)
+        copies = min((taps.shape[1] for taps in self.turned.values()), default=0)
+        if copies + 1 != asked:
+            raise ConfigError(
+                f"{asked} orientations of each good photo are asked for, and the features hold {copies + 1}; encode good photos "
+                "with Detector.encode(photo, reference=True)"
+            )
+        turned = [{layer: taps[:, n] for layer, taps in self.turned.items()} for n in range(copies)]
+        return [replace(self, turned={}), *(replace(self, taps=taps, turned={}) for taps in turned)]
 
     @property
     def nbytes(self) -> int:

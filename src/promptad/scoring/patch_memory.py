@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.vision import Features, pooled_rows
-from promptad.errors import ConfigError
 from promptad.scoring.memory import MemoryBank, MemoryPrecision, build_memory
 from promptad.scoring.subspace import Subspace, fit_subspace
 
@@ -62,17 +61,8 @@ class PatchMemory:
             ConfigError: turned copies are asked for, and features are without them.
         """
         settings, self._subspaces = self.settings, {}
-        for layer in settings.layers:
-            found = {
-                1 + view.turned[layer].shape[1] if layer in view.turned else 1 for views in photos for view in views
-            }
-            if found - {settings.turns}:
-                raise ConfigError(
-                    f"{settings.turns} orientations of each good photo are asked for, and the features hold {max(found)}; encode "
-                    "good photos with Detector.encode(photo, reference=True)"
-                )
         for layer, window in self._keys:
-            rows, turns = zip(*(_photo_rows(views, layer, window) for views in photos), strict=True)
+            rows, turns = zip(*(_photo_rows(views, layer, window, settings.turns) for views in photos), strict=True)
             given = turns if settings.turns > 1 else None
             bank = build_memory(rows, settings.precision, turns=given, budget=settings.budget)
             self.banks[layer, window] = bank
@@ -136,12 +126,11 @@ def _name(layer: int, window: int) -> str:
     return f"memory.{layer}" if window == 1 else f"memory.{layer}.window{window}"
 
 
-def _photo_rows(views: Sequence[Features], layer: int, window: int) -> tuple[Tensor, Tensor]:
+def _photo_rows(views: Sequence[Features], layer: int, window: int, turns: int) -> tuple[Tensor, Tensor]:
     """(R, D) tokens of a photo's views and of their turned copies, and (R,) int64 which copy each came from, 0 for none."""
-    rows, turns = [], []
+    rows, numbers = [], []
     for view in views:
-        copies = view.turned[layer].unbind(1) if layer in view.turned else ()
-        for number, tokens in enumerate((view.taps[layer], *copies)):
-            rows.append(pooled_rows(tokens, view.grid, window).flatten(0, 1))
-            turns.append(torch.full((len(rows[-1]),), number, dtype=torch.int64))
-    return torch.cat(rows), torch.cat(turns)
+        for number, copy in enumerate(view.orientations(turns)):
+            rows.append(pooled_rows(copy.taps[layer], copy.grid, window).flatten(0, 1))
+            numbers.append(torch.full((len(rows[-1]),), number, dtype=torch.int64))
+    return torch.cat(rows), torch.cat(numbers)

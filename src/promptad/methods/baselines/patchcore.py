@@ -8,19 +8,20 @@ is WideResNet-50-2; here patches are tokens of CLIP's layers, as in PromptAD's c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from promptad.annotations import Count, Positive, Range, Seed
+from promptad.annotations import Count, Positive, Range, Seed, Share
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.vision import Features, TapPoint
 from promptad.errors import ConfigError
 from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
+from promptad.scoring.maps import top_mean
 from promptad.scoring.tokens import greedy_coreset, nearest_rows
 
 
@@ -28,8 +29,19 @@ from promptad.scoring.tokens import greedy_coreset, nearest_rows
 class PatchCoreConfig(EmbeddedConfig):
     """Settings of PatchCore besides those of every method; defect words do not change its scores."""
 
+    # Where in the block tokens are tapped: its output, or, of ViT towers, its output through the norm that the next block reads it
+    # through ("next_norm").
+    point: TapPoint = "block"
+    # Orientations of each good photo that the memory holds, evenly spread over 360 degrees; 1 is the photo as it is.
+    turns: Annotated[int, Range(1, 72)] = 1
+    # Each orientation mirrored too.
+    mirrored: bool = False
     # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
     coreset: Annotated[float, Range(0, 1, open_low=True)] = 1.0
+    # Most patches that it keeps, whatever their share; 0 sets no limit.
+    budget: Count = 0
+    # Share of the largest distances whose mean is a photo's score instead of the largest alone; 0 takes that.
+    top: Share = 0.0
     # Nearest patches whose distances are averaged.
     neighbours: Positive = 1
     # Patches around the nearest one that say how crowded the memory is there; 0 leaves the weight of the image score out,
@@ -45,6 +57,10 @@ class PatchCoreConfig(EmbeddedConfig):
         if self.reweight == 1:
             raise ConfigError(
                 "reweight=1 makes every score 0: one neighbour is the whole softmax; take 0, or 2 and more"
+            )
+        if self.reweight and self.top:
+            raise ConfigError(
+                "reweight is the weight of the largest distance alone; leave it at 0 with top, or top at 0"
             )
 
 
@@ -73,6 +89,7 @@ class PatchCore(TappedMemory):
 
     def __init__(self, backbone: Backbone, config: PatchCoreConfig, object_name: str = "object") -> None:
         super().__init__(backbone, config, object_name, pooling=config.pooling)
+        self.request = replace(self.request, tap_point=config.point, turns=config.turns, mirrored=config.mirrored)
         self._rows = self._owners = torch.empty(0)
 
     def fit(
@@ -82,16 +99,21 @@ class PatchCore(TappedMemory):
         anomalies: Sequence[Sequence[Features]] = (),
         after_epoch: EpochHook | None = None,
     ) -> None:
-        """Fills the memory with patches of good photos; with a coreset, of those that are farthest apart."""
+        """Fills the memory with patches of good photos; with a coreset, of those that are farthest apart.
+
+        Raises:
+            ConfigError: turned copies are asked for, and features are without them.
+        """
         config = self.config
         rows, owners = [], []
         for number, views in enumerate(photos):
-            for view in views:
-                tokens = self.tokens(view).flatten(0, 1)
+            for copy in (copy for view in views for copy in view.orientations(config.turns, config.mirrored)):
+                tokens = self.tokens(copy).flatten(0, 1)
                 rows.append(tokens)
                 owners.append(torch.full((len(tokens),), number, device=tokens.device))
         self._rows, self._owners = torch.cat(rows), torch.cat(owners)
         count = max(1, int(config.coreset * len(self._rows)))
+        count = min(count, config.budget or count)
         if count < len(self._rows):
             kept = greedy_coreset(self._rows, count, seed=config.seed)
             self._rows, self._owners = self._rows[kept], self._owners[kept]
@@ -112,6 +134,8 @@ class PatchCore(TappedMemory):
         distances, nearest = nearest_rows(tokens.flatten(0, 1), rows, config.neighbours)
         values = (distances.square() if config.distance == "squared" else distances).mean(dim=1).view(batch, -1)
         image, worst = values.max(dim=1)
+        if config.top:
+            image = top_mean(values.unsqueeze(1), config.top)
         if config.reweight and len(rows) > 1:  # a single row has no neighbourhood
             first = nearest[:, 0].view(batch, -1)
             weights = [self._weight(tokens[row, worst[row]], rows, int(first[row, worst[row]])) for row in range(batch)]
