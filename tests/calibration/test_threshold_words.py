@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, measured, unlike_measured
+from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, is_measured, measured, unlike_measured
 from promptad.calibration.scales import BY_KIND, MEASURED_METHODS, usual_spread
 from promptad.calibration.threshold import Calibration, calibrate
 from promptad.calibration.words import missed_words, threshold_words
-from promptad.methods.registry import find_method
+from promptad.methods.registry import METHODS, find_method
 from promptad.methods.settings import config_dict
 
 LEARNED = ("promptad", "distance", "leave-one-out")
@@ -82,6 +82,19 @@ def test_methods_whose_thresholds_were_not_measured_say_so():
         [0.1 + 0.01 * i for i in range(12)], [], [], "leave-one-out", kind="distance", method="patchcore"
     )
     assert "not measured" not in proved.note
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shares_are_those_of_the_method_itself_or_are_not_told(name):
+    entry = find_method(name)
+    for preset in entry.presets:
+        kind = entry.kind_of(entry.make_config(preset))
+        for how in ("leave-one-out", "held-out"):
+            note = calibrate([0.1, 0.2, 0.15, 0.12], [], [], how, kind=kind, method=name).note
+            assert ("measured sets" in note) <= any(known == name for known, *_ in MEASURED)
+            assert f"measured sets ({name}," in note or "measured sets" not in note
+            if not is_measured(name, kind):
+                assert f"was not measured for {name}" in note
 
 
 @pytest.mark.parametrize("rows", MEASURED.values())

@@ -76,7 +76,9 @@ class Plain:
         joined = np.array([len(scales) / sum(1 / scale[patch] for scale in scales) for patch in range(count)])
         return image, (1 - joined if self.turned else joined).reshape(features.grid)
 
-    def distances(self, features: Features, references: list[Features], mean: bool = False) -> np.ndarray:
+    def distances(
+        self, features: Features, references: list[Features], mean: bool = False, patches: bool = True
+    ) -> np.ndarray:
         count = features.grid[0] * features.grid[1]
         maps = []
         for side in (2, 3):
@@ -84,12 +86,13 @@ class Plain:
                 [unit(row) for other in references for _, row in self.windows(other.inputs, other.grid, side)]
             )
             covering: list[list[float]] = [[] for _ in range(count)]
-            for patches, row in self.windows(features.inputs, features.grid, side):
-                for patch in patches:
+            for covered, row in self.windows(features.inputs, features.grid, side):
+                for patch in covered:
                     covering[patch].append((1 - (known @ unit(row)).max()) / 2)
             maps.append([np.mean(values) if mean else len(values) / sum(1 / v for v in values) for values in covering])
-        known = unit(torch.cat([other.taps[4][0] for other in references]).double().numpy())
-        maps.append([(1 - (known @ row).max()) / 2 for row in unit(features.taps[4][0].double().numpy())])
+        if patches:
+            known = unit(torch.cat([other.taps[4][0] for other in references]).double().numpy())
+            maps.append([(1 - (known @ row).max()) / 2 for row in unit(features.taps[4][0].double().numpy())])
         return np.mean(maps, axis=0).reshape(features.grid)
 
 
@@ -129,6 +132,23 @@ def test_few_shot_equals_the_plain_version(backbone, mean):
     joined = 1 / (1 / text + 1 / distance)
     np.testing.assert_allclose(other.score(features).map[0].numpy(), joined, atol=1e-5)
     assert float(other.score(features).image[0]) == pytest.approx(joined.max(), abs=1e-5)
+
+
+def test_the_largest_value_of_the_map_and_windows_alone_as_a_reimplementation_has_them(backbone):
+    features, references = seen(backbone), [seen(backbone, seed=1), seen(backbone, seed=2)]
+    how = {"image_fusion": "map", "patch_memory": False, "aggregation": "normality", "visual_windows": "mean"}
+    method = made(backbone, memory_precision="fp32", map_fusion="harmonic", image_in_map=False, **how)
+    assert method.request.taps == ()
+    plain = Plain(backbone, turned=True, whole=False)
+    _, text = plain.text_map(features)
+    assert float(method.score(features).image[0]) == pytest.approx(text.max(), abs=1e-5)  # zero-shot
+    method.fit([[reference] for reference in references])
+    joined = 1 / (1 / text + 1 / plain.distances(features, references, mean=True, patches=False))
+    np.testing.assert_allclose(method.score(features).map[0].numpy(), joined, atol=1e-5)
+    assert float(method.score(features).image[0]) == pytest.approx(joined.max(), abs=1e-5)
+    again = made(backbone, memory_precision="fp32", map_fusion="harmonic", image_in_map=False, **how)
+    again.load_state(method.state())
+    assert torch.equal(again.score(features).map, method.score(features).map)
 
 
 def test_a_photo_that_is_left_out_is_compared_with_the_others(backbone):

@@ -58,8 +58,8 @@ class FastReconConfig(PooledConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop", "coreset": 0.01},
-    "release": {"fit": "crop", "coreset": 0.01, "normalise": False, "edges": "zeros"},
+    "paper": {"fit": "crop", "map_size": 224, "coreset": 0.01},
+    "release": {"fit": "crop", "map_size": 224, "coreset": 0.01, "normalise": False, "edges": "zeros"},
 }
 
 

@@ -47,9 +47,9 @@ class PaDiMConfig(TappedConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop"},
+    "paper": {"fit": "crop", "map_size": 224},
     # As unofficial codes: tokens as they are.
-    "release": {"fit": "crop", "normalise": False},
+    "release": {"fit": "crop", "map_size": 224, "normalise": False},
 }
 
 

@@ -66,9 +66,10 @@ class PatchCoreConfig(EmbeddedConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop", "embedding_width": 1024, "coreset": 0.1, "reweight": 9},
+    "paper": {"fit": "crop", "map_size": 224, "embedding_width": 1024, "coreset": 0.1, "reweight": 9},
     "release": {
         "fit": "crop",
+        "map_size": 224,
         "embedding_width": 1024,
         "edges": "zeros",
         "normalise": False,

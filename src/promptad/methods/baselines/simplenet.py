@@ -50,8 +50,8 @@ class SimpleNetConfig(EmbeddedConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop", "embedding_width": 1536},
-    "release": {"fit": "crop", "embedding_width": 1536, "edges": "zeros", "normalise": False},
+    "paper": {"fit": "crop", "map_size": 288, "embedding_width": 1536},
+    "release": {"fit": "crop", "map_size": 288, "embedding_width": 1536, "edges": "zeros", "normalise": False},
 }
 
 

@@ -33,8 +33,8 @@ class SPADEConfig(TappedConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "crop"},
-    "release": {"fit": "crop", "neighbours": 5, "normalise": False},
+    "paper": {"fit": "crop", "map_size": 224},
+    "release": {"fit": "crop", "map_size": 224, "neighbours": 5, "normalise": False},
 }
 
 

@@ -54,8 +54,10 @@ class WinCLIPConfig(ScoringConfig):
     visual_windows: Literal["harmonic", "mean"] = "harmonic"
     # How the maps of text and good photos are joined.
     map_fusion: Literal["mean", "harmonic"] = "mean"
-    # Image score with good photos: mean of the text score and the largest distance, or the largest value of the joined map.
+    # Image score: the text score, with good photos its mean with the largest distance; or the largest value of the map.
     image_fusion: Literal["mean", "map"] = "mean"
+    # Whether patches of the last block are compared with those of good photos too, or windows alone.
+    patch_memory: bool = True
     # How exactly rows of the memories are kept; float16 moves distances by about 1e-4.
     memory_precision: MemoryPrecision = "fp16"
 
@@ -67,9 +69,16 @@ class WinCLIPConfig(ScoringConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
-    "paper": {"fit": "squash", "smoothing": 0.0, "memory_precision": "fp32"},
+    "paper": {"fit": "squash", "map_size": 240, "smoothing": 0.0, "memory_precision": "fp32"},
     # As anomalib re-implements it, since the authors released nothing.
-    "release": {"fit": "squash", "smoothing": 0.0, "memory_precision": "fp32", "prototype": "raw", "scale": 1 / 0.07},
+    "release": {
+        "fit": "squash",
+        "map_size": 240,
+        "smoothing": 0.0,
+        "memory_precision": "fp32",
+        "prototype": "raw",
+        "scale": 1 / 0.07,
+    },
 }
 
 
@@ -95,7 +104,7 @@ class WinCLIP(Method):
         self.backbone, self.config = backbone, config
         self.object = object_words(object_name)
         self._last = backbone.vit("WinCLIP")[1].layers
-        self.request = FeatureRequest(taps=(self._last,), windows=config.windows)
+        self.request = FeatureRequest(taps=(self._last,) if config.patch_memory else (), windows=config.windows)
         self._ranked = RankedWords(backbone, config, object_name)
         self._normal, self._anomalous = (
             self._prototype(backbone.encode_texts(sentences))
@@ -126,19 +135,21 @@ class WinCLIP(Method):
     @property
     def _names(self) -> tuple[str, ...]:
         """The kinds of features that are compared with good photos, as `Features.tensors` calls them."""
-        return (*(f"window{side}" for side in self.config.windows), f"tap{self._last}")
+        windows = tuple(f"window{side}" for side in self.config.windows)
+        return (*windows, f"tap{self._last}") if self.config.patch_memory else windows
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
         """Scores (B,) and maps (B, h, w) of views, in [0, 1]."""
         text = self._probability(features.image)
         joined = self._text_map(features, text)
+        highest = self.config.image_fusion == "map"
         if not self._memory:
-            return Scores(text, joined, {"text": text})
+            return Scores(joined.amax((1, 2)) if highest else text, joined, {"text": text})
         distance = self._distance_map(features, leave_out)
         joined = harmonic(joined, distance) if self.config.map_fusion == "harmonic" else (joined + distance) / 2
         memory = distance.amax((1, 2))
-        image = joined.amax((1, 2)) if self.config.image_fusion == "map" else (text + memory) / 2
+        image = joined.amax((1, 2)) if highest else (text + memory) / 2
         return Scores(image, joined, {"text": text, "memory": memory})
 
     def _probability(self, rows: Tensor) -> Tensor:
@@ -165,8 +176,10 @@ class WinCLIP(Method):
         for side in self.config.windows:
             distances = self._memory[f"window{side}"].distance(features.windows[side], leave_out=leave_out)
             maps.append(aggregate(distances, window_patches(features.grid, side).to(distances.device), features.grid))
-        patches = self._memory[f"tap{self._last}"].distance(features.taps[self._last], leave_out=leave_out)
-        return torch.stack([*maps, patches.view(len(features), *features.grid)]).mean(0)
+        if self.config.patch_memory:
+            patches = self._memory[f"tap{self._last}"].distance(features.taps[self._last], leave_out=leave_out)
+            maps.append(patches.view(len(features), *features.grid))
+        return torch.stack(maps).mean(0)
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views."""
