@@ -48,6 +48,17 @@ Positive = Annotated[int, Range(1, 10**6)]
 """A whole number from 1 to a million: more of anything that is counted here would only exhaust the memory."""
 Count = Annotated[int, Range(0, 10**6)]
 """A whole number from 0 to a million."""
+ALL = -1
+"""A number of good photos that stands for all normal training photos of a class; written "all"."""
+
+
+@dataclass(frozen=True)
+class OrAll:
+    """Of a number: the word "all" is allowed too, and becomes `ALL`."""
+
+
+Shots = Annotated[int, Range(0, 10**6), OrAll()]
+"""A number of good photos: a whole number from 0 to a million, or "all"."""
 Weight = Annotated[float, Range(0)]
 """A number that is not negative."""
 Above0 = Annotated[float, Range(0, open_low=True)]
@@ -106,10 +117,13 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     Raises:
         ConfigError: it is of another kind, not finite, or out of its range.
     """
-    kind, bounds = annotation, None
+    kind, bounds, or_all = annotation, None, False
     if get_origin(annotation) is Annotated:
         kind, *extras = get_args(annotation)
         bounds = next((extra for extra in extras if isinstance(extra, Range)), None)
+        or_all = any(isinstance(extra, OrAll) for extra in extras)
+    if or_all and (value == "all" or (type(value) is int and value == ALL)):
+        return ALL
     origin = get_origin(kind)
     if origin is Literal:
         return _checked_choice(name, get_args(kind), value)
@@ -122,7 +136,7 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
         raise ConfigError(f"{name} must be a {kind.__name__}; got {shortened(value)}")
     value = _checked_plain(name, known, value)
     if bounds is not None and not bounds.holds(value):
-        raise ConfigError(f"{name} must be {bounds}; got {shortened(value)}")
+        raise ConfigError(f"{name} must be {bounds}{', or all' if or_all else ''}; got {shortened(value)}")
     return value
 
 
@@ -198,8 +212,9 @@ def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:
 
 
 def _numbers(text: str, base: type) -> list[Any] | None:
-    """`"6, 9"`, `"(6, 9)"` or `"[6 9]"` -> `[6, 9]`; None where it is no list of numbers."""
+    """`"6, 9"`, `"(6, 9)"` or `"[6 9]"` -> `[6, 9]`; None where it is no list of numbers; "all" stays as it is."""
     try:
-        return [base(word) for word in text.strip(" ()[]").replace(",", " ").split()]
+        words = text.strip(" ()[]").replace(",", " ").split()
+        return [word if word == "all" else base(word) for word in words]
     except ValueError:
         return None

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from drawn_data import make_class
+from promptad.annotations import ALL
 from promptad.bench.draw import LIST_FORMAT, read_given_shots
+from promptad.bench.files import summary_csv
 from promptad.bench.plan import PhotoFiles, limited, plan_class
 from promptad.bench.protocol import Protocol
+from promptad.bench.run import Evaluation, run
+from promptad.bench.tables import make_report, tables
 from promptad.bench.variants import make_variants
 from promptad.data.datasets import load_dataset
 from promptad.data.files import sha256_file
@@ -130,6 +134,24 @@ def test_given_photos_replace_the_draw(tmp_path: Path, root: Path) -> None:
     found = [(planned.unit.shots, planned.unit.run, names(tuple(planned.shots))) for planned in plan.planned]
     assert found == [(k, run, ["003.png", "001.png"][:k]) for k in (1, 2) for run in (0, 1)]
     assert all("names 2 good photos for run" in line and "4 were asked for" in line for line in plan.failures)
+
+
+def test_all_good_photos_are_learned_from_and_named_so(tmp_path: Path, root: Path) -> None:
+    records = [record for record in load_dataset(root) if record.class_name == "cup"]
+    number = sum(record.split == "train" and record.label == 0 for record in records)
+    settings = {"layers": [1, 3], "map_size": 48, "smoothing": 1.0, "coreset": 0.5}
+    protocol = Protocol(make_variants(["patchcore"], settings=settings), (ALL, 2, number), 1)
+    found = run(Evaluation(protocol, records, tiny_backbone(), tmp_path / "out", root=root))
+    assert sorted((unit["shots"], len(unit["good_photos"])) for unit in found.units) == [
+        (ALL, number),
+        (2, 2),
+        (number, number),
+    ]
+    assert not found.failures and found.scored == 2  # all of them are the same fit as so many
+    report = make_report("cup", protocol, ("tiny", ""), found)
+    few, many, every = tables(report, full=False)[0].rows
+    assert [row[1] for row in (few, many, every)] == ["2", str(number), "all"] and many[3:] == every[3:]
+    assert [line.split(",")[6] for line in summary_csv(report.lines).splitlines()[1:]] == ["2", str(number), "all"]
 
 
 def test_a_first_look_takes_photos_from_everywhere() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from drawn_data import make_class
+from promptad.annotations import ALL
 from promptad.bench.draw import draw_order, take_shots
 from promptad.bench.keys import fingerprint_of, unit_key
 from promptad.bench.protocol import Protocol, Unit
@@ -144,6 +145,15 @@ def test_photos_that_cannot_be_read_are_passed_over(records: list[Record]) -> No
     bad = {ordered[0].path: "first is damaged", ordered[2].path: "third is damaged"}
     shots, lines = take_shots(ordered, 2, bad.get)
     assert shots == [ordered[1], ordered[3]] and lines == ["first is damaged", "third is damaged"]
+
+
+def test_all_are_all_that_can_be_read(records: list[Record]) -> None:
+    ordered = draw_order(records, 5)
+    assert take_shots(ordered, ALL, lambda _: None) == (ordered, [])
+    bad = {ordered[2].path: "third is damaged"}
+    assert take_shots(ordered, ALL, bad.get) == ([*ordered[:2], *ordered[3:]], ["third is damaged"])
+    with pytest.raises(DataError, match="all good photos were asked for, train has 8, 0 of them readable"):
+        take_shots(ordered, ALL, lambda path: f"{path} is damaged")
 
 
 def test_too_few_good_photos_are_a_data_error(records: list[Record]) -> None:

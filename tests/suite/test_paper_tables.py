@@ -134,8 +134,45 @@ def test_a_dry_run_says_what_is_missing_and_what_differs():
     lines = paper_lines(request.read_paper()[0])
     text = "\n".join(lines)
     assert "MVTec AD is not among" in text and "licence" in text
-    assert "RegAD" in text and "measured by nobody here" in text
-    assert "five draws" in text and lines[-1].endswith("0 units, 0 trainings")
+    assert "printed    alone: RegAD (published only)" in text
+    assert "five draws" in text and "in all     0 units, 0 trainings" in lines
+    # What it would be with all sets: 15 classes, five draws of PromptAD with 1 and 4, of FastRecon with 8; one run with all photos.
+    assert lines[-1].startswith(f"whole      with every set there: {15 * (5 * 3 + 2)} units, 0 trainings")
+    assert any(line.startswith("missing    checkpoint 'ViT-B-16-plus-240/laion400m_e32'") for line in lines)
+
+
+def test_a_dry_run_counts_a_training_once_for_all_sets_that_it_serves():
+    lines = paper_lines(BenchRequest(paper="iccv25-table6", data=()).read_paper()[0])
+    trained = [line for line in lines if line.startswith("train ")]
+    # Length 4 and 9 layers are one training; MVTec AD itself is in none of the two means.
+    assert len(trained) == 7 and all(", on mvtec: 1 training; measured on visa, mpdd" in line for line in trained)
+    assert ", 7 trainings at most" in lines[-1]
+    lines = paper_lines(BenchRequest(paper="wacv24-table3").read_paper()[0])
+    [line] = [line for line in lines if line.startswith("train      promptad-zs")]
+    assert "without each class in turn: 150 trainings" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bmvc23-fig5", "missing    captions of COCO: get annotations_trainval2017.zip"),
+        ("bmvc23-fig5", "train      rwda, on words alone: 1 training"),
+        ("iccv25-table3", "missing    checkpoint 'ViT-L-14-336/openai'"),
+        ("cvpr24-fig11", "missing    checkpoint 'ViT-B-16-plus-240/laion400m_e32'"),
+        ("iccv25-table1", "photos are counted"),
+    ],
+)
+def test_a_dry_run_of_what_measures_nothing_says_what_it_needs(name: str, words: str):
+    assert any(words in line for line in paper_lines(BenchRequest(paper=name).read_paper()[0]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_dry_run_says_units_trainings_and_what_is_missing(name: str):
+    lines = paper_lines(BenchRequest(paper=name).read_paper()[0])
+    assert lines[0].startswith("makes") and any(line.startswith("in all") for line in lines)
+    needed = len(needed_sets(NAMES[name]))
+    assert sum(line.startswith("missing") and "is not among" in line and "licence" in line for line in lines) == needed
+    assert NAMES[name].kind == "counts" or any("checkpoint" in line or line.startswith("backbone") for line in lines)
 
 
 def test_a_wish_is_said_and_a_row_keeps_what_it_varies():

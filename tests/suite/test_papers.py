@@ -148,3 +148,22 @@ def test_it_runs_to_its_end(
         assert measured == set(measured_sets(experiment))
     page = (out / "report.html").read_text("utf-8")
     assert escape(experiment.says) in page
+
+
+def test_a_drawing_trains_once_and_goes_on_with_what_was_trained(
+    data: Callable[[Experiment], Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMPTAD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("promptad.suite.papers.embeddings._SENTENCES", 20)
+    name, out = "bmvc23-fig5", tmp_path / "out"
+    folder = data(experiments()[name])
+    first = run(name, folder, weights, out)
+    [trained] = (out / "trained").glob("rwda-*.safetensors")
+    page, content = (out / "report.html").read_text("utf-8"), trained.read_bytes()
+    second = run(name, folder, weights, out)
+    assert (first.result.trained, second.result.trained) == (1, 0) and not first.lines
+    assert (out / "report.html").read_text("utf-8") == page and trained.read_bytes() == content
+    # Nothing but the file is read: without it, the same is learned again.
+    trained.unlink()
+    assert run(name, folder, weights, out).result.trained == 1
+    assert (out / "report.html").read_text("utf-8") == page

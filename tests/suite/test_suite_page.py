@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from promptad.data.datasets import open_dataset
+from promptad.suite import plots
 from promptad.suite.files import write_suite
 from promptad.suite.overview import overview_tables
 from promptad.suite.plan import Plan, RowPlan, SetPlan
@@ -65,4 +67,20 @@ def test_photos_stand_beside_their_maps(named, sets: Path, weights: Path, tmp_pa
     [of_set] = result.sets
     files = [photo["file"] for unit in of_set.outcome.units for photo in unit["test"]]
     assert files and set(files) <= set(of_set.photos)
-    assert (out / "report.html").read_text("utf-8").count('class="strip"') == 3  # two anomalous ones, a good one
+    page = (out / "report.html").read_text("utf-8")
+    strips = page.split('<div class="strip">')[1:]
+    assert len(strips) == 3  # two anomalous ones, a good one
+    captions = [re.findall(r"<figcaption>(.*?)</figcaption>", strip) for strip in strips]
+    assert [len(own) for own in captions] == [3, 3, 3]  # photo, mask, map: columns stand below each other
+    assert sorted(own[1] for own in captions) == ["mask", "mask", "no defect"]
+
+
+def test_a_row_has_one_colour_in_all_curves(monkeypatch: pytest.MonkeyPatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    points = [(0.0, 0.0), (1.0, 1.0)]
+    names = [f"row {number}" for number in range(12)]
+    alone = plots.lines_svg({names[1]: points}, "x", "y", "t", limits=(0, 1), colours=names)
+    second = matplotlib.colors.to_hex("C1")
+    assert second in alone and matplotlib.colors.to_hex("C0") not in alone
+    # An eleventh row has the first one's colour and its own dashes.
+    assert "stroke-dasharray" in plots.lines_svg({names[10]: points}, "x", "y", "t", limits=(0, 1), colours=names)

@@ -9,6 +9,7 @@ from typing import Any
 from promptad.bench.conventions import conventions_of
 from promptad.bench.published import METRICS, Number, Published, recognise
 from promptad.bench.summary import Cell, Line
+from promptad.data.shots import shots_order, shots_word
 
 # The conventions on which numbers of pixels hang, and those of images do not.
 _OF_MAPS = ("eval_size", "masks", "pixels")
@@ -129,7 +130,7 @@ def published_rows(known: Published, shots: Sequence[int]) -> tuple[tuple[str, .
     numbers = [number for number in known.numbers if number.listed and number.shots in shots]
     metrics = [metric for metric in METRICS if any(number.metric == metric for number in numbers)]
     rows = []
-    for k in sorted(set(shots)):
+    for k in sorted(set(shots), key=shots_order):
         keys = dict.fromkeys((n.method, n.source, n.backbone) for n in numbers if n.shots == k)
         for method, source, backbone in keys:
             own = [n for n in numbers if (n.shots, n.method, n.source, n.backbone) == (k, method, source, backbone)]
@@ -137,8 +138,7 @@ def published_rows(known: Published, shots: Sequence[int]) -> tuple[tuple[str, .
             for metric in metrics:
                 number = next((n for n in own if n.metric == metric), None)
                 cells.append("–" if number is None else spread(number.mean, number.std))
-            only = ", published only" if any(number.published_only for number in own) else ""
-            rows.append((f"{method}{only}", str(k), *cells, f"{source}; {backbone}"))
+            rows.append((f"{method}{own[0].mark}", shots_word(k), *cells, f"{source}; {backbone}"))
     return ("method", "shots", *(METRICS[metric] for metric in metrics), "source"), rows
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from promptad.data.files import sha256_file, shown
 from promptad.data.parts import PhotoRef
 from promptad.data.records import Record
-from promptad.data.shots import draw_shots
+from promptad.data.shots import draw_shots, shots_word
 from promptad.errors import DataError
 from promptad.inputs import argument
 from promptad.notices import notice
@@ -82,13 +82,13 @@ def _as_listed(records: Sequence[Record]) -> list[Record]:
 def take_shots(
     ordered: Sequence[Record], k: int, problem: Callable[[PhotoRef], str | None]
 ) -> tuple[list[Record], list[str]]:
-    """The first k photos of a draw that can be read, and a line for each that had to be passed over.
+    """The first k photos of a draw that can be read (`ALL`: every one), and a line for each that had to be passed over.
 
     Args:
         problem: why a photo cannot be read, or None.
 
     Raises:
-        DataError: fewer than k are there.
+        DataError: fewer than k are there, or none.
     """
     shots: list[Record] = []
     passed = []
@@ -100,10 +100,10 @@ def take_shots(
             shots.append(record)
         else:
             passed.append(reason)
-    if len(shots) < k:
+    if len(shots) < max(k, 1):
         readable = f", {len(shots)} of them readable" if passed else ""
         raise DataError(
-            f"{ordered[0].class_name}: {k} good photos were asked for, train has {len(ordered)}{readable}; "
+            f"{ordered[0].class_name}: {shots_word(k)} good photos were asked for, train has {len(ordered)}{readable}; "
             f"add photos or choose smaller {argument('shots')}"
         )
     return shots, passed

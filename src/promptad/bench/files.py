@@ -11,6 +11,7 @@ from typing import Any
 from promptad.bench.summary import COLUMNS, Line, labelled_words
 from promptad.bench.tables import Report, markdown, selected
 from promptad.data.files import write_atomic
+from promptad.data.shots import shots_word
 
 _ROW = ["method", "preset", "trained", "anomalies", "parts", "shots", "runs", "selection"]
 
@@ -60,7 +61,7 @@ def scores_csv(units: Sequence[Mapping[str, Any]]) -> str:
                 where = [
                     labelled_words(unit),
                     row["parts"],
-                    unit["shots"],
+                    shots_word(unit["shots"]),
                     unit["run"] + 1,
                     unit["seed"],
                     row["selection"],
@@ -87,7 +88,7 @@ def _row(line: Line) -> list[Any]:
         line.name,
         line.anomalies,
         line.parts,
-        line.shots,
+        shots_word(line.shots),
         len(line.seeds),
         selected(line),
     ]

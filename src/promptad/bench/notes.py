@@ -9,6 +9,7 @@ from promptad.bench.comparison import spread
 from promptad.bench.saturated import SATURATED
 from promptad.bench.summary import Cell, Line
 from promptad.calibration.threshold import DEFAULT_RATE
+from promptad.data.shots import shots_words
 from promptad.inputs import argument
 from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import IMAGE_METRICS, METRICS, PIXEL_METRICS
@@ -26,6 +27,10 @@ NAMES = {
     **SATURATED,
 }
 F1_NOTE = "F1-max: at an oracle threshold, chosen on the test labels"
+AUPRO_200_NOTE = (
+    "AUPRO-200: at 200 thresholds, as the papers' scripts compute it, to stand beside their numbers; it depends on the scale of "
+    "the scores, AUPRO@0.3 and AUPRO@0.05 do not"
+)
 INTERVAL_NOTE = (
     "95 %: where the image AUROC lies when the test photos are drawn again, 1,000 times, within class and label; good photos and "
     "trained prompts stay (their part is the ±)"
@@ -38,7 +43,7 @@ def threshold_note(lines: Sequence[Line]) -> list[str]:
         "false alarms / found: shares of normal and of anomalous test photos above the threshold set from "
         f"the good photos alone, each compared with the others; it aims at {DEFAULT_RATE:.0%} false alarms"
     )
-    if any(line.shots < 2 for line in lines):
+    if any(line.shots in (0, 1) for line in lines):
         words += " (needs 2 shots or more)"
     return [words]
 
@@ -92,7 +97,7 @@ def partial_notes(lines: Sequence[Line]) -> list[str]:
                 by_missing.setdefault(missing, []).append(metric)
         for missing, metrics in by_missing.items():
             out[
-                f"{line.label}, {_shots(line.shots)}: {_metric_words(metrics)}: mean over "
+                f"{line.label}, {shots_words(line.shots)}: {_metric_words(metrics)}: mean over "
                 f"{len(classes) - len(missing)} of {len(classes)} classes (without {', '.join(missing)})"
             ] = None
     return list(out)
@@ -112,7 +117,7 @@ def oracle_notes(lines: Sequence[Line]) -> list[str]:
             if best is not None and plain is not None:
                 gaps.append(f"{NAMES[metric]} {100 * (best.mean - plain.mean):+.1f}")
         if gaps:
-            row = f"{line.label}, {_shots(line.shots)}"
+            row = f"{line.label}, {shots_words(line.shots)}"
             out.append(f"{row}: oracle minus last epoch of the same runs: {', '.join(gaps)}")
     return out
 
@@ -154,7 +159,7 @@ def contaminated_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
     out: dict[str, None] = {}
     for unit in units:
         for test, shot in unit["learned_from"]:
-            row = f"{unit['method']} {unit['preset']}, {_shots(unit['shots'])}, run {unit['run'] + 1}"
+            row = f"{unit['method']} {unit['preset']}, {shots_words(unit['shots'])}, run {unit['run'] + 1}"
             same = "" if test == shot else f" (the same photo as {shot})"
             out[f"{row}: {test} was learned from{same}, so it is left out of the test"] = None
     return list(out)
@@ -190,7 +195,3 @@ def percent(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     return spread(100 * cell.mean, None if cell.std is None else 100 * cell.std)
-
-
-def _shots(number: int) -> str:
-    return "no shots" if number == 0 else f"{number} shot{'' if number == 1 else 's'}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from promptad.annotations import ALL
 from promptad.bench.anomalies import DrawnAnomalies, draw_anomalies
 from promptad.bench.draw import draw_order, take_shots
 from promptad.bench.keys import fingerprint_of, unit_key
@@ -155,15 +156,16 @@ def _draw(
         return [], []
     if protocol.given is not None:
         ordered = protocol.given.ordered(unit.class_name, unit.run)
-        if len(ordered) < unit.shots:
+        number = len(ordered) if unit.shots == ALL else unit.shots
+        if len(ordered) < number:
             raise DataError(
                 f"{unit.class_name}: {protocol.given.source} names {len(ordered)} good photos for run {unit.run + 1}, "
                 f"{unit.shots} were asked for; choose smaller {argument('shots')}"
             )
-        unreadable = [why for shot in ordered[: unit.shots] if (why := files.why_unreadable(shot.photo))]
+        unreadable = [why for shot in ordered[:number] if (why := files.why_unreadable(shot.photo))]
         if unreadable:  # another photo instead would not be what was given
             raise DataError(f"{unit.class_name}: a given good photo cannot be read ({unreadable[0]})")
-        return list(ordered[: unit.shots]), []
+        return list(ordered[:number]), []
     seed = protocol.seed(unit.run)
     order = protocol.measured_by(unit.variant).shot_order
     return take_shots(draw_order(records, seed, order), unit.shots, files.why_unreadable)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptad.annotations import ALL
 from promptad.bench.anomalies import AnomalyDraw
 from promptad.bench.conventions import Conventions, conventions_of
 from promptad.bench.draw import GivenShots
@@ -23,8 +24,8 @@ from promptad.methods.catalogue import require_anomalies
 
 @dataclass(frozen=True)
 class Unit:
-    """One fit: `shots` good photos of a class, drawn in run `run`; 0 shots for methods that need none. `anomalies` is the
-    number of labelled anomalies, 0 for methods that learn from none."""
+    """One fit: `shots` good photos of a class, drawn in run `run`; 0 shots for methods that need none, `ALL` for all training
+    photos. `anomalies` is the number of labelled anomalies, 0 for methods that learn from none."""
 
     variant: Variant
     class_name: str
@@ -39,7 +40,7 @@ class Protocol:
 
     Attributes:
         variants: see :func:`make_variants`; each says how its epoch is selected.
-        shots: the k of every k-shot row; 0 for methods that can do without. runs: draws of the good photos per k.
+        shots: the k of every k-shot row; 0 for methods that can do without, `ALL` for all training photos. runs: draws of the good photos per k.
         base_seed: run r draws photos and initial prompts with seed base_seed + r.
         conventions: fields of `Conventions` that hold for every variant, instead of those of its preset.
         objects: class -> words for it, where the class name is not to be used.
@@ -68,8 +69,8 @@ class Protocol:
             raise ConfigError(f"no method to evaluate; name one, for example {argument('method', 'promptad')}")
         if self.runs < 1 or self.base_seed < 0:
             raise ConfigError(f"runs must be at least 1 and the seed at least 0; got {self.runs} and {self.base_seed}")
-        if not self.shots or min(self.shots) < 0:
-            raise ConfigError(f"shots must be numbers of at least 0, such as 0,1,2,4; got {self.shots}")
+        if not self.shots or any(k < 0 and k != ALL for k in self.shots):
+            raise ConfigError(f"shots must be numbers of at least 0, such as 0,1,2,4, or all; got {self.shots}")
         needing = [
             variant.method
             for variant in self.variants

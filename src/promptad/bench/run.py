@@ -39,10 +39,10 @@ class Outcome:
             self.failures.append(failure)
 
     def collect(self, plans: Sequence[ClassPlan]) -> None:
-        """Takes the finished units of all classes, under the names that their rows have now."""
+        """Takes the finished units of all classes, under the names and numbers of good photos that their rows have now."""
         for plan in plans:
             self.units += [
-                {**plan.finished[planned.key], "name": planned.unit.variant.name}
+                {**plan.finished[planned.key], "name": planned.unit.variant.name, "shots": planned.unit.shots}
                 for planned in plan.planned
                 if planned.key in plan.finished
             ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from promptad.bench.saturated import SATURATED
 from promptad.bench.uncertainty import RowScores, RunScores
+from promptad.data.shots import shots_order
 from promptad.metrics.accumulator import METRICS
 
 ALARM_COLUMNS = ("false_alarms", "found")
@@ -159,7 +160,7 @@ def _lines(values: Sequence[_Value], name_of: Callable[[_Value], str]) -> list[L
     def order(group: tuple[_Key, str]) -> tuple[Any, ...]:
         # By shots, then variants and parts in the order that was asked for, the last epoch before the oracle's.
         key = group[0]
-        return key.shots, key.variant, key.anomalies, parts.index(key.parts), key.selection != "last"
+        return shots_order(key.shots), key.variant, key.anomalies, parts.index(key.parts), key.selection != "last"
 
     return [_line(key, name, groups[key, name]) for key, name in sorted(groups, key=order)]
 

@@ -15,6 +15,7 @@ from promptad.bench.run import Outcome
 from promptad.bench.saturated import SATURATED
 from promptad.bench.summary import Line, by_class, summarise
 from promptad.bench.uncertainty import Comparison, compare
+from promptad.data.shots import shots_word, shots_words
 from promptad.methods.registry import find_method
 from promptad.metrics.accumulator import PIXEL_METRICS
 
@@ -82,6 +83,7 @@ def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outco
     footer = [
         *notes.limit_note(protocol.limit),
         notes.F1_NOTE,
+        *([notes.AUPRO_200_NOTE] if any(line.cells["aupro_200"] for line in lines) else ()),
         notes.INTERVAL_NOTE,
         *notes.threshold_note(lines),
         *notes.oracle_notes(lines),
@@ -192,8 +194,8 @@ def _interval(line: Line) -> str:
 def _differences(report: Report) -> Table:
     rows = [
         (
-            f"{line.label}, {line.shots} shots{_mark(line)}",
-            f"{earlier.label}, {earlier.shots} shots{_mark(earlier)}",
+            f"{line.label}, {shots_words(line.shots)}{_mark(line)}",
+            f"{earlier.label}, {shots_words(earlier.shots)}{_mark(earlier)}",
             f"{100 * pair.difference:+.1f}",
             f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}",
             f"{pair.p:.3f}" if pair.p >= 0.001 else "< 0.001",
@@ -245,7 +247,7 @@ def _per_class(report: Report, full: bool) -> Table:
 
 
 def _key(line: Line) -> tuple[str, str, str, str]:
-    return line.label, str(line.shots), str(len(line.seeds)), selected(line)
+    return line.label, shots_word(line.shots), str(len(line.seeds)), selected(line)
 
 
 def selected(line: Line) -> str:

@@ -278,7 +278,7 @@ class ClassWork:
         if root is not None and not all(path.is_relative_to(root) for path in paths):
             root = None  # a table of photos may name some outside its folder
         seed = self.protocol.seed(planned.unit.run)
-        write_manifest(manifest, planned.shots, seed=seed, k=planned.unit.shots, root=root)
+        write_manifest(manifest, planned.shots, seed=seed, k=len(planned.shots), root=root)
         entries: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8", errors="surrogateescape"))[
             "shots"
         ]

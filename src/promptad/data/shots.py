@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from promptad.annotations import ALL
 from promptad.data.datasets.listed import path_inside
 from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import Crop, FilePart, FileRef, FileView, PhotoRef
@@ -26,6 +27,23 @@ from promptad.errors import ConfigError, DataError
 Photo = TypeVar("Photo", bound=Record | PhotoRef | str)
 
 _FORMAT = "promptad shots 1"
+
+
+def shots_word(number: int) -> str:
+    """A number of good photos as tables have it: "4", or "all"."""
+    return "all" if number == ALL else str(number)
+
+
+def shots_words(number: int) -> str:
+    """A number of good photos beside a name: "no shots", "1 shot", "4 shots", "all good photos"."""
+    if number == ALL:
+        return "all good photos"
+    return "no shots" if number == 0 else f"{number} shot{'' if number == 1 else 's'}"
+
+
+def shots_order(number: int) -> float:
+    """What tables are sorted by: all good photos come last."""
+    return float("inf") if number == ALL else number
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from promptad.annotations import Count, Positive
+from promptad.annotations import Count, Positive, Shots
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts, names_for_anomalies, require_anomalies
 from promptad.requests.asked import FeaturesRequest, asked
@@ -16,8 +16,10 @@ from promptad.requests.asked import FeaturesRequest, asked
 class MeasuringRequest(FeaturesRequest):
     """Draws of good photos and labelled anomalies, and the test photos."""
 
-    shots: tuple[Count, ...] = asked(
-        "Numbers of good photos, with commas; 0 for methods that can do without.", (0, 1, 2, 4), commas=True
+    shots: tuple[Shots, ...] = asked(
+        "Numbers of good photos, with commas; 0 for methods that can do without, all for every training photo.",
+        (0, 1, 2, 4),
+        commas=True,
     )
     anomalies: tuple[Positive, ...] = asked(
         f"Numbers of labelled anomalies that {names_for_anomalies()} learn from, with commas, e.g. 1,10; they leave the test.",

@@ -67,7 +67,7 @@ def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0)
     chosen = [int(centred.square().sum(dim=1).argmax())]
     distance = (near - near[chosen[0]]).norm(dim=1)
     while len(chosen) < count:
-        distance[chosen] = -1.0  # where only copies are left, none is chosen twice
+        distance[chosen[-1]] = -1.0  # and stays so: where only copies are left, none is chosen twice
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (near - near[chosen[-1]]).norm(dim=1))
     return torch.tensor(chosen, device=rows.device)

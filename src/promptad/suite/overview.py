@@ -12,6 +12,7 @@ from promptad.bench import notes
 from promptad.bench.summary import COLUMNS, Cell, Line, summarise
 from promptad.bench.tables import Report, Table, aligned, make_report, selected
 from promptad.bench.uncertainty import Comparison, RowScores, compare
+from promptad.data.shots import shots_order, shots_word
 from promptad.suite.run import SetResult, SuiteResult
 
 SHOWN = {
@@ -77,7 +78,7 @@ def overview_rows(result: SuiteResult) -> list[Row]:
         for line in summarise(of_set.outcome.units):
             found.setdefault((line.shots, line.label, line.selection), {})[of_set.plan.title] = line
     rows = [Row(next(iter(lines.values())), lines) for lines in found.values()]
-    return sorted(rows, key=lambda row: row.line.shots)  # stable: the plan's order within a k
+    return sorted(rows, key=lambda row: shots_order(row.line.shots))  # stable: the plan's order within a k
 
 
 def group_sets(result: SuiteResult, column: str) -> dict[str, list[str]]:
@@ -124,7 +125,7 @@ def overview_tables(result: SuiteResult) -> list[Table]:
 
 def _key(row: Row) -> tuple[str, str, str, str]:
     line = row.line
-    return line.label, str(line.shots), str(max(len(own.seeds) for own in row.by_set.values())), selected(line)
+    return line.label, shots_word(line.shots), str(max(len(own.seeds) for own in row.by_set.values())), selected(line)
 
 
 def paired_rows(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
@@ -146,7 +147,7 @@ def paired_rows(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
 def _test_row(shots: int, row: Row, best: Row, pair: Comparison, adjusted: float) -> tuple[str, ...]:
     p, q = (f"{value:.3f}" if value >= 0.001 else "< 0.001" for value in (pair.p, adjusted))
     interval = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
-    return str(shots), row.line.label, best.line.label, f"{100 * pair.difference:+.1f}", interval, p, q
+    return shots_word(shots), row.line.label, best.line.label, f"{100 * pair.difference:+.1f}", interval, p, q
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -193,7 +194,7 @@ def overview_csv(result: SuiteResult) -> str:
     groups = {column: group_sets(result, column) for column in SHOWN}
     for row in overview_rows(result):
         line = row.line
-        what = [line.method, line.preset, line.name, line.parts, line.shots, line.selection, line.backbone]
+        what = [line.method, line.preset, line.name, line.parts, shots_word(line.shots), line.selection, line.backbone]
         for column in COLUMNS:
             places = [(name, "set", [name]) for name in row.by_set]
             places += [(name, "group", sets) for name, sets in groups.get(column, {}).items()]

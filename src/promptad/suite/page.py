@@ -23,6 +23,7 @@ from promptad.bench.units import picture_path
 from promptad.data.files import write_atomic
 from promptad.data.photos import read_mask, read_photo
 from promptad.data.records import Record
+from promptad.data.shots import shots_order, shots_words
 from promptad.errors import PromptadError
 from promptad.metrics.ranking import auroc
 from promptad.report.heatmap import overlay
@@ -133,20 +134,21 @@ def _named(of_set: SetResult) -> Iterator[tuple[str, int, list[tuple[Mapping[str
 
 def _histograms(of_set: SetResult) -> Iterator[tuple[str, Markup]]:
     """Scores of the first run, all classes together, of each row."""
-    for label, shots, members in list(_named(of_set))[:_DRAWN]:
+    for label, shots, members in sorted(_named(of_set), key=lambda named: shots_order(named[1]))[:_DRAWN]:
         scores, labels = [], []
         for unit, row in members:
             if unit["run"] == 0:
                 scores += row["scores"]
                 labels += [photo["label"] for photo in unit["test"]]
         if scores:
-            yield f"{label}, {shots} shots", Markup(histogram_svg(scores, labels))
+            yield f"{label}, {shots_words(shots)}", Markup(histogram_svg(scores, labels))
 
 
 def _curves(of_set: SetResult) -> Iterator[str]:
     """ROC of image scores and PRO over the false-positive rate of pixels, mean over classes and runs, one figure each k."""
     rows = list(_named(of_set))
-    for shots in dict.fromkeys(k for _, k, _ in rows):
+    colours = list(dict.fromkeys(label for label, _, _ in rows))
+    for shots in sorted({k for _, k, _ in rows}, key=shots_order):
         roc: dict[str, plots.Points] = {}
         pro: dict[str, plots.Points] = {}
         for label, k, members in rows:
@@ -158,12 +160,14 @@ def _curves(of_set: SetResult) -> Iterator[str]:
                 roc[label] = plots.mean_curve(image)
             if region and len(pro) < _DRAWN:
                 pro[label] = plots.mean_curve(region, 61)
-        where = f"{of_set.plan.title}, {shots} shots"
+        where = f"{of_set.plan.title}, {shots_words(shots)}"
         if roc:
-            yield plots.lines_svg(roc, "false alarm rate", "share found", f"ROC of photos: {where}", limits=(0, 1))
+            name = f"ROC of photos: {where}"
+            yield plots.lines_svg(roc, "false alarm rate", "share found", name, limits=(0, 1), colours=colours)
         if pro:
             name = f"Per-region overlap: {where}"
-            yield plots.lines_svg(pro, "false-positive rate of pixels", "PRO", name, limits=(0, 0.3))
+            axis = "false-positive rate of pixels"
+            yield plots.lines_svg(pro, axis, "PRO", name, limits=(0, 0.3), colours=colours)
 
 
 def _roc(unit: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[float, float]]:
@@ -183,9 +187,10 @@ def _strips(of_set: SetResult, out: Path, *, worst: bool) -> list[Strip]:
         fits = {name: _fit(known[name], maps[name][0].values) for name in names}
         names = sorted(names, key=fits.__getitem__)[:_WORST_SHOWN]
     strips = []
+    masks = any(known[name].mask is not None for name in names)
     for name in names:
         try:
-            strips.append(Strip(name, tuple(_pictures(known[name], maps[name]))))
+            strips.append(Strip(name, tuple(_pictures(known[name], maps[name], masks))))
         except PromptadError:
             continue  # it was read for the numbers, and lies there no more
     return strips
@@ -202,7 +207,7 @@ def _maps(of_set: SetResult, out: Path) -> dict[str, list[Drawn]]:
             own = {number: values for (parts, number), values in stored.items() if parts == row["parts"]}
             scale = _scale(list(own.values()))
             for number, values in own.items():
-                drawn = Drawn(f"{label}, {shots} shots", values, scale)
+                drawn = Drawn(f"{label}, {shots_words(shots)}", values, scale)
                 maps.setdefault(unit["test"][number]["file"], []).append(drawn)
     return maps
 
@@ -225,13 +230,17 @@ def _scale(values: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1e-6 + abs(low) * 1e-3)
 
 
-def _pictures(record: Record, drawn: Sequence[Drawn]) -> Iterator[tuple[str, str]]:
+def _pictures(record: Record, drawn: Sequence[Drawn], masks: bool) -> Iterator[tuple[str, str]]:
+    """`masks`: whether there is a column for them."""
     photo = small(read_photo(record.photo), _EDGE)
     size = photo.shape[:2]
     yield ("good" if record.label == 0 else record.defect_type or "anomalous"), thumbnail(photo).uri
     if record.mask is not None:
         mask = Image.fromarray(read_mask(record.mask)).convert("L").resize(size[::-1], Image.Resampling.NEAREST)
         yield "mask", thumbnail(np.repeat((np.asarray(mask) > 0)[..., None] * np.uint8(255), 3, axis=2)).uri
+    elif masks:
+        shade = 0 if record.label == 0 else 128
+        yield "no defect" if record.label == 0 else "no mask", thumbnail(np.full((*size, 3), shade, np.uint8)).uri
     for row in drawn:
         large = Image.fromarray(row.values).resize(size[::-1], Image.Resampling.BILINEAR)
         yield row.label, thumbnail(overlay(photo, np.asarray(large), *row.scale, desaturate=0.7)).uri

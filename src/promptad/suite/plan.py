@@ -31,7 +31,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from promptad.annotations import Count, Positive, Seed, checked_value, field_types
+from promptad.annotations import Count, Positive, Seed, Shots, checked_value, field_types
 from promptad.bench.anomalies import AnomalyDraw
 from promptad.bench.variants import DEFAULT_SEED
 from promptad.data.files import one_line, shown
@@ -100,7 +100,7 @@ class RowPlan:
     # Rows from one fit, of methods that have parts.
     parts: tuple[str, ...] = ()
     # Instead of the benchmark's own.
-    shots: tuple[Count, ...] | None = None
+    shots: tuple[Shots, ...] | None = None
     seeds: Positive | None = None
     backbone: str = ""
     convention: Mapping[str, Any] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Plan:
     title: str
     sets: tuple[SetPlan, ...]
     rows: tuple[RowPlan, ...]
-    shots: tuple[Count, ...] = (0, 1, 2, 4)
+    shots: tuple[Shots, ...] = (0, 1, 2, 4)
     seeds: Positive = 5
     seed: Seed = DEFAULT_SEED
     limit: Count = 0

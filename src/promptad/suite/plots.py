@@ -12,6 +12,9 @@ import numpy as np
 from promptad.notices import notice
 
 Points = Sequence[tuple[float, float]]
+_DASHES = ("-", "--", ":", "-.")
+_SHORT = 34
+"""Letters of a name of which two stand side by side in a legend."""
 
 
 def available() -> bool:
@@ -60,20 +63,25 @@ def lines_svg(
     marks: bool = False,
     errors: Mapping[str, Sequence[float]] | None = None,
     ticks: Sequence[str] = (),
+    colours: Sequence[str] = (),
 ) -> str:
     """Named lines as an ``<svg>`` element.
 
     Args:
         curves: name -> points. limits: of the x axis of curves of rates, whose y axis then goes from 0 to 1. marks: a dot at each point. errors: name -> half length of the bars.
-            ticks: words at 0, 1, 2, ... of the x axis.
+            ticks: words at 0, 1, 2, ... of the x axis. colours: names whose order gives each its colour and dashes; the curves' own
+            where none is given.
     """
-    figure, axes = _figure()
+    figure, axes = _figure(list(curves))
+    order = list(colours or curves)
     for name, points in curves.items():
         xs, ys = zip(*points, strict=True)
+        place = order.index(name)
+        style = {"label": name, "linewidth": 1.4, "color": f"C{place % 10}", "linestyle": _DASHES[place // 10 % 4]}
         if errors is not None:
-            axes.errorbar(xs, ys, yerr=errors[name], label=name, marker="o", capsize=3, linewidth=1.4)
+            axes.errorbar(xs, ys, yerr=errors[name], marker="o", capsize=3, **style)
         else:
-            axes.plot(xs, ys, label=name, linewidth=1.4, marker="o" if marks else None)
+            axes.plot(xs, ys, marker="o" if marks else None, **style)
     if limits is not None:
         axes.set_xlim(*limits)
         axes.set_ylim(0, 1.02)
@@ -81,26 +89,36 @@ def lines_svg(
         axes.set_xticks(range(len(ticks)), ticks)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    _legend(figure, list(curves))
     return _svg(figure, title)
 
 
 def scatter_svg(groups: Mapping[str, Points], title: str) -> str:
     """Named groups of points as an ``<svg>`` element, without numbers at the axes: of an embedding only neighbours count."""
-    figure, axes = _figure()
+    figure, axes = _figure(list(groups))
     for number, (name, points) in enumerate(groups.items()):
         xs, ys = zip(*points, strict=True)
         axes.scatter(xs, ys, label=name, s=14, marker="osD^vPX*"[number % 8], alpha=0.8)
     axes.set(xticks=[], yticks=[], title=title)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    _legend(figure, list(groups))
     return _svg(figure, title)
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(names: Sequence[str]) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    lines = -(-len(names) // _columns(names))
+    figure = Figure(figsize=(5.8, 3.3 + 0.18 * lines), layout="constrained")
     return figure, figure.subplots()
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Columns of a legend below its figure: two, where the names are short enough."""
+    return 2 if len(names) > 1 and max(map(len, names)) <= _SHORT else 1
+
+
+def _legend(figure: Any, names: Sequence[str]) -> None:
+    figure.legend(loc="outside lower center", ncols=_columns(names), fontsize=9, frameon=False)
 
 
 def _svg(figure: Any, title: str) -> str:

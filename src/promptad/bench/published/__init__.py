@@ -92,6 +92,7 @@ class Number:
         table: where it is printed. source, backbone: in which paper, and what it was measured with.
         listed: whether it belongs to the paper's main tables; rows of ablations do not.
         ours: whose row it is compared with, or None. published_only: whether the system is in these tables alone and no method here.
+        alone: why no row of ours can stand beside it, of systems that are methods here.
     """
 
     method: str
@@ -106,6 +107,12 @@ class Number:
     listed: bool
     ours: Ours | None
     published_only: bool = False
+    alone: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What stands behind its method's name in tables: whether there is no row of ours."""
+        return ", published only" if self.published_only else ", printed alone" if self.alone else ""
 
 
 @dataclass(frozen=True)
@@ -284,6 +291,7 @@ def _numbers(row: Mapping[str, Any], paper: Mapping[str, Any]) -> list[Number]:
                     row.get("listed", True),
                     ours,
                     row.get("published_only", False),
+                    row.get("alone", ""),
                 )
             )
     return numbers

@@ -11,13 +11,13 @@ from promptad.bench.comparison import spread
 from promptad.bench.published import COLUMNS, METRICS, Number
 from promptad.bench.summary import Cell, Line, by_class
 from promptad.bench.tables import Table
+from promptad.data.shots import shots_order, shots_word, shots_words
 from promptad.suite.overview import Row, overview_rows
 from promptad.suite.papers.plans import PaperPlan, Point
 from promptad.suite.papers.printed import GROUPS, Printed, printed
 from promptad.suite.run import SetResult, SuiteResult
 
 _NONE = "–"
-PUBLISHED_ONLY = ", published only"
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,13 @@ def _means(measured: Measured) -> Table:
         own = [row for row in measured.rows if set(measured.members(key)) & set(row.by_set)]
         ours = {(measured.method(row.line), row.line.shots): row for row in own}
         order = dict.fromkeys([*((n.method, n.shots) for k, n in shown.means if k == key), *ours])
-        for method, shots in sorted(order, key=lambda pair: pair[1]):
+        for method, shots in sorted(order, key=lambda pair: shots_order(pair[1])):
             cells: list[str] = []
             for metric in metrics:
                 number = shown.mean(key, method.removesuffix(" (oracle epoch)"), metric, shots)
                 cells += _triple(measured, key, ours.get((method, shots)), metric, number)
-            only = any(n.published_only for k, n in shown.means if (k, n.method) == (key, method))
-            words = "all" if shots < 0 else str(shots)
-            body.append((f"{method}{PUBLISHED_ONLY if only else ''}", words, key, *cells))
+            mark = next((n.mark for k, n in shown.means if (k, n.method) == (key, method)), "")
+            body.append((f"{method}{mark}", shots_word(shots), key, *cells))
     columns = [word for metric in metrics for word in (METRICS[metric], "printed", "difference")]
     return Table(made.experiment.title, ("method", "shots", "set", *columns), tuple(body))
 
@@ -150,7 +149,7 @@ def _class_table(measured: Measured, key: str, metric: str, ours: Mapping[tuple[
     columns = [(c.method, c.shots) for c in shown.classes if (c.data_set, c.metric) == (key, metric)]
     columns += [(n.method, n.shots) for k, n in shown.means if (k, n.metric) == (key, metric)]
     heads = list(dict.fromkeys([*columns, *((method, shots) for method, shots, _ in ours)]))
-    heads.sort(key=lambda pair: pair[1])
+    heads.sort(key=lambda pair: shots_order(pair[1]))
     of_print = {head: shown.column(key, head[0].removesuffix(" (oracle epoch)"), metric, head[1]) for head in heads}
     names = [name for c in of_print.values() if c is not None for name in c.values]
     body = []
@@ -162,7 +161,7 @@ def _class_table(measured: Measured, key: str, metric: str, ours: Mapping[tuple[
             cells.append(_pair(line.cells[column] if line is not None else None, value))
         body.append((name, *cells))
     body.append(("mean", *(_class_mean(measured, key, metric, head) for head in heads)))
-    titles = (f"{method}, {shots} shots" if shots else method for method, shots in heads)
+    titles = (f"{method}, {shots_words(shots)}" if shots else method for method, shots in heads)
     title = f"{made.experiment.title} ({key}; in brackets as printed)"
     return Table(title, ("class", *titles), tuple(body))
 
@@ -207,7 +206,7 @@ def _sweep(measured: Measured) -> Table:
         (
             curve + (" (oracle epoch)" if selection != "last" else ""),
             x,
-            str(shots),
+            shots_word(shots),
             *tuple(notes.percent(cells.get(pair)) for pair in pairs),
         )
         for (curve, x, shots, selection), cells in found.items()

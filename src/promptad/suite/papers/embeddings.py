@@ -24,6 +24,7 @@ from promptad.methods.rwda.method import RWDA
 from promptad.notices import notice
 from promptad.suite import plots
 from promptad.suite.page import Figure
+from promptad.suite.papers.places import caption_files
 from promptad.suite.papers.refit import Fitted, fitted_detectors
 from promptad.suite.run import SuiteResult
 
@@ -151,13 +152,11 @@ def sentence_figures(drawing: str, method: RWDA, data: Sequence[Path]) -> Iterat
 def coco_captions(data: Sequence[Path]) -> dict[str, list[str]]:
     """Captions with the word "normal" or "damage" from captions_*.json in these folders or one and two below them; side -> texts."""
     found: dict[str, list[str]] = {side: [] for side in _CAPTIONS.values()}
-    for folder in data:
-        files = [path for level in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{level}captions_*.json"))]
-        for caption in itertools.chain.from_iterable(map(_captions, files)):
-            words = caption.lower().replace(".", " ").split()
-            for word, side in _CAPTIONS.items():
-                if word in words and len(found[side]) < _SENTENCES:
-                    found[side].append(caption)
+    for caption in itertools.chain.from_iterable(map(_captions, caption_files(data))):
+        words = caption.lower().replace(".", " ").split()
+        for word, side in _CAPTIONS.items():
+            if word in words and len(found[side]) < _SENTENCES:
+                found[side].append(caption)
     return found
 
 

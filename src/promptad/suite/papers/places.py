@@ -87,6 +87,16 @@ def _key(path: Path) -> str | None:
     return facts.key if facts is not None else None
 
 
+def caption_files(folders: Sequence[Path]) -> list[Path]:
+    """COCO's files of captions in these folders or one and two below them."""
+    return [
+        path
+        for folder in folders
+        for level in ("", "*/", "*/*/")
+        for path in sorted(folder.glob(f"{level}captions_*.json"))
+    ]
+
+
 def _missing_line(key: str, where: str) -> str:
     facts = all_facts()[key]
     return (

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from promptad.annotations import ALL
 from promptad.clip.zoo import list_checkpoints
 from promptad.errors import ConfigError
 from promptad.inputs import argument
@@ -207,6 +208,7 @@ class _Rows:
             self._settings(ours.method, ours.settings),
             (ours.parts,) if ours.parts else (),
             entry.shots if facts.good_photos != "unused" else None,
+            seeds=1 if set(entry.shots) == {ALL} else None,  # nothing is drawn
             backbone=self._backbone(entry),
             train=self._train(ours.method, sets),
             sets=sets,

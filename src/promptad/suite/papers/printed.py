@@ -9,6 +9,7 @@ from functools import cache
 
 from promptad.bench.published import ClassNumbers, Number, Ours, published
 from promptad.data.datasets.facts import all_facts
+from promptad.data.shots import shots_order
 from promptad.suite.papers.experiments import Experiment, experiments
 
 GROUPS = ("industrial", "medical")
@@ -112,7 +113,7 @@ def printed_rows(experiment: Experiment) -> list[PrintedRow]:
     """Rows of print that we can measure, in print's order."""
     found: dict[tuple[str, str], list[tuple[str, Number]]] = {}
     for key, number in printed(experiment).means:
-        if number.ours is not None and number.shots >= 0:
+        if number.ours is not None:
             found.setdefault((number.method, repr(number.ours)), []).append((key, number))
     rows = []
     for (method, _), members in found.items():
@@ -120,6 +121,6 @@ def printed_rows(experiment: Experiment) -> list[PrintedRow]:
         assert number.ours is not None
         sets = [key for key, _ in members]
         expanded = [s for key in sets for s in (_members(key, experiment) if key in GROUPS else [key])]
-        shots = tuple(sorted({own.shots for _, own in members}))
+        shots = tuple(sorted({own.shots for _, own in members}, key=shots_order))
         rows.append(PrintedRow(method, number.ours, shots, tuple(dict.fromkeys(expanded)), number.backbone))
     return rows

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from promptad.bench.tables import Table
+from promptad.clip.backbone import Backbone
 from promptad.data.files import prepare_folder
+from promptad.detector import Detector
 from promptad.errors import PromptadError
 from promptad.methods.registry import find_method
 from promptad.methods.rwda.method import RWDA
@@ -22,7 +24,10 @@ from promptad.suite.papers.embeddings import detector_figures, sentence_figures
 from promptad.suite.papers.plans import PaperPlan
 from promptad.suite.papers.printed import measured_sets
 from promptad.suite.papers.sweeps import sweep_figures
+from promptad.suite.plan import RowPlan, TrainPlan
+from promptad.suite.processes import Context
 from promptad.suite.run import Options, SuiteResult, Watch, run_suite
+from promptad.suite.trainings import training_jobs
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,23 @@ def _embeddings(made: PaperPlan, result: SuiteResult, options: Options, places: 
         return
     row, backbone = experiment.rows[0], options.open_backbone(made.plan.backbone)
     settings = {**made.wish.settings_of(row.method), **row.settings}
-    method = RWDA(backbone, find_method(row.method).make_config(made.wish.preset, **settings))
     if experiment.drawing == "classifier":
-        method.train()
+        own = RowPlan(row.method, made.wish.preset, settings=settings, train=TrainPlan())
+        method = _trained(own, backbone, options, result)
+    else:
+        method = RWDA(backbone, find_method(row.method).make_config(made.wish.preset, **settings))
     yield from sentence_figures(experiment.drawing, method, list(made.folders))
+
+
+def _trained(row: RowPlan, backbone: Backbone, options: Options, result: SuiteResult) -> RWDA:
+    """RWDA as it was trained in the benchmark's folder, now or by an earlier run; one that was stopped goes on."""
+    folder = options.out / "trained"
+    folder.mkdir(parents=True, exist_ok=True)
+    [job] = training_jobs(row, "", {}, (backbone.name, backbone), folder, None)
+    if not job.path.exists():
+        result.trained += 1
+        job.run(Context({backbone.name: backbone}), lambda _: None)
+    settings = {key: value for key, value in row.settings.items() if key != "seed"}
+    method = Detector(row.method, preset=row.preset, backbone=backbone, weights=job.path, **settings).method
+    assert isinstance(method, RWDA)
+    return method
