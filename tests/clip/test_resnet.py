@@ -275,6 +275,8 @@ def test_incomplete_files_are_refused_by_the_name_of_the_tensor(backbone, tmp_pa
         FeatureRequest((5,)),
         FeatureRequest((2,), tap_point="after_next_attention"),
         FeatureRequest((2,), tap_class=True),
+        FeatureRequest((2,), tap_space="joint"),
+        FeatureRequest((2,), tap_stream="local"),
         FeatureRequest(normalise_class=False),
         FeatureRequest(windows=(2,)),
         FeatureRequest(local=LocalStream(6)),

@@ -353,6 +353,41 @@ def test_taps_of_turned_copies_travel_with_the_features(tower):
     assert torch.equal(again.turned[2], turned) and torch.equal(again[1:2].turned[2], turned[1:2])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("stream", ["original", "local"])
+@pytest.mark.parametrize("kind", ["vv", "maskclip"])
+def test_taps_come_in_the_stream_and_the_space_that_are_asked_for(tower, stream, kind):
+    images, local = photos(48, 64), LocalStream(2, kind)
+    blocks = list(tower.streams(tower.embed(images), local))
+    for layer in (2, 4):
+        _, x, z = blocks[layer - 1]
+        rows = x if stream == "original" else torch.cat([x[:, :1], z[:, 1:]], dim=1)
+        spaces = {"block": rows, "normed": tower.ln_post(rows), "joint": tower.projection(tower.ln_post(rows))}
+        for space, expected in spaces.items():
+            request = FeatureRequest((layer,), local, tap_class=True, tap_space=space, tap_stream=stream)
+            close(tower(images, request).taps[layer], expected, 1e-6)
+            close(tower(images, replace(request, tap_class=False)).taps[layer], expected[:, 1:], 1e-6)
+    # The last block in the joint space is what the tower gives for views and patches anyway.
+    features = tower(images, FeatureRequest((4,), local, tap_class=True, tap_space="joint", tap_stream="local"))
+    close(features.taps[4], torch.cat([features.image[:, None], features.patches], dim=1), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        FeatureRequest((2,), tap_stream="local"),
+        FeatureRequest((1, 3), LocalStream(2), tap_stream="local"),
+        FeatureRequest((2,), LocalStream(1, "qk"), tap_stream="local"),
+        FeatureRequest((2,), LocalStream(1), tap_stream="local", tap_point="after_next_attention"),
+    ],
+)
+def test_taps_of_a_local_stream_that_is_not_there_are_refused(tower, request_):
+    with pytest.raises(ConfigError, match="local stream need one"):
+        tower(photos(), request_)
+    with pytest.raises(ConfigError, match="a space of their own"):
+        tower(photos(), replace(request_, tap_stream="original", tap_point="next_norm", tap_space="joint"))
+
+
 def test_requests_of_before_keep_their_name_in_caches():
     assert FeatureRequest((1,)).decides().keys() == {
         "taps",

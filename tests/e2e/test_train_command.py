@@ -70,6 +70,16 @@ def test_training_on_photos_says_what_it_used_and_inspect_uses_it(practice, tmp_
     assert {row["verdict"] for row in table(tmp_path / "hand/results.csv")} == {"anomalous"}
 
 
+def test_a_memory_without_anything_to_learn_is_a_file_like_others(practice, tmp_path):
+    prompts = tmp_path / "memory.safetensors"
+    done = run("train", "mrad", "--on", practice, "--licence", "CC0", "-o", prompts, "--no-cache")
+    assert done.returncode in (0, 3), done.stderr
+    assert "nothing is learned" in done.stdout and read_learned(prompts).card["losses"] == []
+    assert "loss" not in run("models", "prompts", prompts).stdout
+    judged = run("inspect", TEST / "good", "--weights", prompts, "--object", "cookie", "-o", tmp_path / "out")
+    assert judged.returncode == 0 and "no threshold" in judged.stdout, judged.stderr
+
+
 def test_methods_without_heat_maps_resume_and_say_what_they_lack(tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()

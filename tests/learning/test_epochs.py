@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,28 @@ def test_the_rate_falls_by_steps_of_epochs():
     )  # fmt: skip
     steps = [float((a - b).abs().max()) for a, b in pairwise(rates)]
     assert steps == pytest.approx([1, 1, 0.5, 0.5, 0.25], abs=1e-5)
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_a_cosine_ends_at_its_lowest_rate_by_epochs_or_by_batches(by_batch):
+    recipe = Recipe(epochs=4, lr=2.0, cosine=True, lowest=0.1, by_batch=by_batch)
+    for epoch in (1, 2, 4):
+        for passed in (0.0, 0.5):
+            done = (epoch - 1 + (passed if by_batch else 0.0)) / 4
+            expected = 0.2 + 1.8 * (1 + np.cos(np.pi * done)) / 2
+            assert recipe.rate(epoch, passed) == pytest.approx(expected)
+    assert Recipe(lr=2.0, by_batch=True).rate(1, 0.5) == 2.0
+    torch.manual_seed(0)
+    module, seen = nn.Linear(2, 1), []
+
+    def loss(_: int) -> Tensor:
+        seen.append(module.weight.detach().clone())
+        return module(torch.ones(1, 2)).sum()
+
+    steps = Recipe("sgd", epochs=1, lr=1.0, betas=(0.0, 0.0), cosine=True, by_batch=by_batch)
+    train_epochs(module, lambda _: [0, 1, 2, 3], loss, steps)
+    sizes = [float((a - b).abs().max()) for a, b in pairwise(seen)]
+    assert sizes == pytest.approx([1, 0.854, 0.5] if by_batch else [1, 1, 1], abs=1e-3)
 
 
 def test_epochs_draw_different_numbers_and_the_same_ones_again():

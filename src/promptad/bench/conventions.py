@@ -78,6 +78,8 @@ CONVENTIONS: dict[tuple[str, str], Conventions] = {
         (method, preset): _SCRIPTS_518
         for method, presets in {
             "aprilgan": ("paper", "paper-visa", "release"),
+            "uniadet": ("paper", "release", "u1", "u2"),
+            "mrad": ("paper", "paper-ft", "release", "release-ft"),
             "coop": ("paper", "release"),
             "cocoop": ("paper", "release", "vv"),
             "tcp": ("paper", "release", "v1", "v2"),

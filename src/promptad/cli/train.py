@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def train(request: TrainRequest) -> None:
     """Train prompts once, on a labelled data set, and use them on every other product without any photo of it.
 
-    The photos are never those of the product: faprompt, anomalyclip and aprilgan take the test photos of the data sets, with their
-    masks; coop, cocoop and tcp the same photos without masks; promptad-zs, devnet-zs, dra-zs and mlep-proxy-zs their good training
+    The photos are never those of the product: faprompt, anomalyclip, aprilgan, uniadet and mrad take the test photos of the data sets,
+    with their masks; coop, cocoop and tcp the same photos without masks; promptad-zs, devnet-zs, dra-zs and mlep-proxy-zs their good training
     photos and a few labelled anomalies; rwda takes no photo at all. After Ctrl-C the same command goes on after the last finished epoch, to the same result. Use the file with
     `promptad inspect PHOTOS --weights FILE`.
     """
@@ -63,5 +63,8 @@ def _show(result: Training, clip: Backbone, *, first: bool) -> None:
                 f"{source['licence']}"
             )
     losses = result.losses
-    say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
+    if losses:
+        say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
+    else:
+        say("loss       none: the features of the photos are kept as they are, and nothing is learned")
     say(f"saved      {result.path}{' (was there already)' if result.reused else ''}")

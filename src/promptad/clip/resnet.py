@@ -199,6 +199,8 @@ class ResNetTower(nn.Module):
             "tap_class": request.tap_class,
             "normalise_class=False": not request.normalise_class,
             "windows": bool(request.windows),
+            f"tap_space={request.tap_space}": request.tap_space != "block",
+            "tap_stream": request.tap_stream != "original",
         }
         asked = [name for name, given in vit_only.items() if given]
         if asked:

@@ -26,6 +26,8 @@ from promptad.errors import ConfigError
 
 LocalAttention = Literal["vv", "vv_cosine", "maskclip", "maskclip_official", "maskclip_pure", "qk"]
 TapPoint = Literal["block", "after_next_attention", "next_norm"]
+TapSpace = Literal["block", "normed", "joint"]
+TapStream = Literal["original", "local"]
 _LAST_BLOCK = ("maskclip_official", "maskclip_pure")
 PositionResize = Literal["bilinear", "bicubic"]
 
@@ -61,6 +63,8 @@ class FeatureRequest:
         tap_class: keep the class token as the first row of every tap.
         positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.
         tap_pool: side of the windows of positions (odd, stride 1) over which taps are averaged; 1 leaves them as they are.
+        tap_space: where the tokens of taps lie: as the block gives them, after LN_post (D values), or after LN_post and the
+            projection in the joint space (E values). tap_stream: whose patch tokens; the class token is the original's always.
         turns: orientations, evenly spread over 360 degrees, in which a photo that is learned from is tapped, as it is among them;
             mirrored: each of them mirrored too. The tower knows nothing of it, `learning.features.Encoder` does it.
         windows: sides in patches of the square windows (stride 1) that are encoded too, for WinCLIP.
@@ -81,11 +85,14 @@ class FeatureRequest:
     turns: int = 1
     mirrored: bool = False
     memory: FeatureRequest | None = None
+    tap_space: TapSpace = "block"
+    tap_stream: TapStream = "original"
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature; what was added later appears only where it is asked for, so that
         features that were cached before are still found."""
         later = {"windows": (), "inputs": False, "tap_pool": 1, "turns": 1, "mirrored": False, "memory": None}
+        later |= {"tap_space": "block", "tap_stream": "original"}
         named = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
         return named if self.memory is None else {**named, "memory": self.memory.decides()}
 
@@ -98,7 +105,7 @@ class Features:
         image: (B, E) class-token feature in the joint space, not normalised.
         patches: (B, T, E) local stream after LN_post and projection, not normalised; None if not asked for.
         taps: layer (1-based) -> (B, T, D) patch tokens of the original stream, class token removed; (B, 1 + T, D)
-            with the class token first where the request has `tap_class`.
+            with the class token first where the request has `tap_class`; of the stream and in the space that it names.
         grid: (h, w) patches.
         windows: side in patches -> (B, n, E) class-token features of the windows of `window_patches`, not normalised.
         inputs: (B, 3, H, W) what the tower was given: RGB, normalised with CLIP's mean and std; None if not asked for.
@@ -342,9 +349,10 @@ class VisionTower(nn.Module):
         for number, (attended, x, z) in enumerate(self.streams(tokens, local, prompts), start=1):
             layer = number - 1 if between else number
             if layer in request.taps:
-                rows = (attended if between else x)[:, first:end]
+                rows = self._tapped(attended if between else x, z, request)[:, first:end]
                 if request.tap_point == "next_norm":
                     rows = self._next_norm(layer)(rows)
+                rows = self._in_space(rows, request.tap_space)
                 taps[layer] = pooled_rows(rows.float(), grid, request.tap_pool)
             final, patches = x, z
         if local is not None:
@@ -359,6 +367,17 @@ class VisionTower(nn.Module):
         """What the tower reads the output of a layer (1-based) through next."""
         return cast(Block, self.blocks[layer]).ln_1 if layer < len(self.blocks) else self.ln_post
 
+    @staticmethod
+    def _tapped(x: Tensor, z: Tensor | None, request: FeatureRequest) -> Tensor:
+        """(B, 1 + m, D) tokens of a block in the stream that is asked for, the class token first."""
+        return x if request.tap_stream == "original" or z is None else torch.cat([x[:, :1], z[:, 1:]], dim=1)
+
+    def _in_space(self, rows: Tensor, space: TapSpace) -> Tensor:
+        if space == "block":
+            return rows
+        normed = self.ln_post(rows)
+        return cast(Tensor, normed if space == "normed" else self.projection(normed))
+
     def require(self, request: FeatureRequest) -> None:
         """Raises ConfigError for what this tower cannot give: layers and attentions that it has not."""
         depth = self.sizes.layers
@@ -371,6 +390,20 @@ class VisionTower(nn.Module):
         if request.tap_pool < 1 or request.tap_pool % 2 == 0 or (request.tap_pool > 1 and request.tap_class):
             raise ConfigError(
                 f"tap_pool={request.tap_pool} must be an odd number of positions, without the class token"
+            )
+        if request.tap_space != "block" and request.tap_point != "block":
+            raise ConfigError(
+                f"taps at {request.tap_point!r} have a space of their own, so tap_space={request.tap_space!r} does not go with it"
+            )
+        local = request.local
+        if request.tap_stream == "local" and (
+            local is None
+            or request.tap_point != "block"
+            or local.attention not in ("vv", "maskclip")
+            or any(layer < local.start for layer in request.taps)
+        ):
+            raise ConfigError(
+                f"taps {list(request.taps)} of the local stream need one (vv or maskclip) that has begun by the first of them"
             )
         if request.local is not None and request.local.attention == "vv_cosine":
             raise ConfigError(

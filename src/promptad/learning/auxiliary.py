@@ -2,7 +2,8 @@
 
 AnomalyCLIP (ICLR 2024) and FAPrompt (ICCV 2025) train on the *test* split of another data set, with masks; PromptAD
 zero-shot (WACV 2024) on good photos and a few labelled anomalies. A photo is read and encoded once; its features serve
-every epoch. Pictures that are made of photos anew in every epoch are added by `learning.mosaic`.
+every epoch. Pictures that are made of photos are added by
+`learning.mosaic` (anew in every epoch) and `learning.augmented` (a few copies, encoded once).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from promptad.data.photos import read_mask
 from promptad.data.records import Record
 from promptad.errors import DataError, PhotoError
 from promptad.inputs import argument
-from promptad.learning.features import GIB, Encoder, PhotoFeatures
+from promptad.learning.features import GIB, Encoder, PhotoFeatures, narrowed
 from promptad.notices import notice
 
 KEEP_BYTES = 4 * GIB
@@ -197,6 +198,15 @@ class AuxiliarySet:
         example = self.examples[index]
         features = self._photo(example.photo).features[example.view]
         return Labelled(features, example.label, example.mask, self.records[example.photo].class_name)
+
+    def room_for(self, features: Features) -> Features | None:
+        """The features as they may be kept in memory beside those of the photos (:func:`narrowed`, on the CPU), or None where
+        `keep_bytes` are used up."""
+        small = narrowed(features.to("cpu"))
+        if small.nbytes > self._left:
+            return None
+        self._left -= small.nbytes
+        return small
 
     def _photo(self, index: int) -> PhotoFeatures:
         kept = self._kept.get(index)

@@ -33,6 +33,7 @@ class Recipe:
         optimiser: "adam", "adamw" or "sgd" (momentum is the first beta). epochs, lr, betas, weight_decay: its settings.
         decay_every: epochs after which lr is multiplied by `decay`, again and again; 0 keeps it.
         cosine: lr follows a half cosine from `lr` towards 0, a step an epoch, instead.
+        lowest: where that cosine ends, as a share of `lr`. by_batch: it takes a step a batch, not an epoch.
         warm_lr: of the first epoch alone, before everything else; 0 has no such epoch.
         decay_ahead: epochs by which each of these changes comes earlier, as where a schedule is stepped before its epoch.
         clip: largest norm of the gradient, which is shortened to it; 0 leaves it.
@@ -47,18 +48,21 @@ class Recipe:
     decay_every: int = 0
     decay: float = 0.1
     cosine: bool = False
+    lowest: float = 0.0
+    by_batch: bool = False
     warm_lr: float = 0.0
     decay_ahead: int = 0
     clip: float = 0.0
     seed: int = 111
 
-    def rate(self, epoch: int) -> float:
-        """lr of an epoch, counted from 1."""
+    def rate(self, epoch: int, passed: float = 0.0) -> float:
+        """lr of an epoch, counted from 1, when a share of it has passed (which counts with `by_batch` alone)."""
         if self.warm_lr and epoch == 1:
             return self.warm_lr
         if self.cosine:
-            done = epoch - (2 if self.warm_lr else 1)
-            return self.lr * (1 + math.cos(math.pi * done / self.epochs)) / 2
+            done = epoch - (2 if self.warm_lr else 1) + (passed if self.by_batch else 0.0)
+            height = (1 + math.cos(math.pi * done / self.epochs)) / 2
+            return self.lr * (self.lowest + (1 - self.lowest) * height)
         return self.lr * (self.decay ** ((epoch - 1 + self.decay_ahead) // self.decay_every) if self.decay_every else 1)
 
 
@@ -107,8 +111,6 @@ def train_epochs(
     optimiser = _optimiser(parameters.values(), recipe)
     history = _restore(checkpoint, module, optimiser, parameters) if checkpoint else []
     for epoch in range(len(history) + 1, recipe.epochs + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(epoch)
         generator = epoch_generator(recipe.seed, epoch)
         batches = plan(generator)
         if not batches:
@@ -118,6 +120,8 @@ def train_epochs(
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             module.train()
             for number, batch in enumerate(batches, 1):
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.rate(epoch, (number - 1) / len(batches))
                 optimiser.zero_grad(set_to_none=True)
                 value = loss(batch)
                 _step(optimiser, value, parameters.values(), recipe.clip)

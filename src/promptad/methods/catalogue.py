@@ -44,6 +44,8 @@ FACTS: dict[str, Facts] = {
     "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
     "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
     "aprilgan": Facts("APRIL-GAN (VAND 2023)", "optional", "masks"),
+    "uniadet": Facts("UniADet (2026)", "optional", "masks"),
+    "mrad": Facts("MRAD (ICLR 2026)", "unused", "masks"),
     "winclip": Facts("WinCLIP (CVPR 2023)", "optional", seed=False),
     "patchcore": Facts("PatchCore (CVPR 2022) on CLIP", "needed"),
     "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed"),

@@ -39,6 +39,8 @@ from promptad.methods.catalogue import FACTS, Facts, GoodPhotos, method_facts
 from promptad.methods.contract import Method, ScoreKind
 from promptad.methods.faprompt import config as faprompt
 from promptad.methods.faprompt.method import FAPrompt
+from promptad.methods.mrad import config as mrad
+from promptad.methods.mrad.method import MRAD
 from promptad.methods.promptad import config as promptad
 from promptad.methods.promptad.method import PromptAD
 from promptad.methods.promptad_zs import config as promptad_zs
@@ -46,6 +48,8 @@ from promptad.methods.promptad_zs.method import PromptADZeroShot
 from promptad.methods.rwda import config as rwda
 from promptad.methods.rwda.method import RWDA
 from promptad.methods.settings import FREE_SETTINGS, check_keys, make_config
+from promptad.methods.uniadet import config as uniadet
+from promptad.methods.uniadet.method import UniADet
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,22 @@ METHODS: dict[str, Entry] = {
         map_range=(0.4, 2.0),  # a probability of each of four layers, most of them low even on defects
         map_bounds=(0.0, 12.0),  # and with good photos a distance of at most 2 of each
         free=aprilgan.FREE,
+    ),
+    "uniadet": Entry(
+        UniADet,
+        uniadet.UniADetConfig,
+        uniadet.PRESETS,
+        FACTS["uniadet"],
+        score_kind="probability",
+        map_range=(0.1, 0.5),  # most pixels are normal, so defects seldom reach probabilities above a half
+        free=uniadet.FREE,
+    ),
+    "mrad": Entry(
+        MRAD,
+        mrad.MRADConfig,
+        mrad.PRESETS,
+        FACTS["mrad"],
+        map_range=(0.1, 0.5),  # shares of anomalous keys
     ),
     "winclip": Entry(
         winclip.WinCLIP,

@@ -31,7 +31,7 @@ class TrainRequest(FeaturesRequest):
     """Prompts trained once, on labelled data sets or on nothing but words."""
 
     method: str = asked(
-        "faprompt, anomalyclip, aprilgan, promptad-zs, devnet-zs, dra-zs, mlep-proxy-zs, coop, cocoop, tcp, or rwda (which needs no photo).",
+        "faprompt, anomalyclip, aprilgan, uniadet, mrad, promptad-zs, devnet-zs, dra-zs, mlep-proxy-zs, coop, cocoop, tcp, or rwda (which needs no photo).",
         "",
         place="argument",
     )

@@ -56,6 +56,20 @@ def top_mean(maps: Tensor, share: float) -> Tensor:
     return flat.amax(1) if count == 1 else flat.topk(count, dim=1).values.mean(1)
 
 
+def top_of_smoothed(values: Tensor, size: tuple[int, int], sigma: float, share: float) -> Tensor:
+    """Mean of the highest pixels of each patch map (B, h, w) once it is enlarged to `size` and smoothed: (B,).
+
+    Args:
+        size: (H, W) in pixels. sigma: of the Gaussian, in those pixels; 0 leaves it out. share: of all pixels, rounded down, at least
+            one.
+    """
+    large = F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False).squeeze(1)
+    if sigma > 0:
+        smooth = gaussian_filter(large.cpu().numpy(), sigma=(0, sigma, sigma))
+        large = torch.from_numpy(smooth).to(large.device)
+    return large.flatten(1).topk(max(1, int(share * size[0] * size[1])), dim=1).values.mean(1)
+
+
 def _enlarged(grid: Sequence[int], square: int, map_size: int) -> tuple[int, int]:
     """(H, W) in pixels of a grid (h, w) at `map_size` pixels for a square of `square` patches."""
     height, width = (max(1, round(side * map_size / square)) for side in grid)
