@@ -49,11 +49,11 @@ def loop_200(maps: list[np.ndarray], masks: list[np.ndarray], relabel: bool, lim
     """
 
     def find_regions() -> list[tuple[int, tuple[np.ndarray, ...]]]:
-        found = []
+        regions = []
         for index, mask in enumerate(masks):
             labelled, number = ndimage.label(mask, np.ones((3, 3)))
-            found += [(index, np.nonzero(labelled == region)) for region in range(1, number + 1)]
-        return found
+            regions += [(index, np.nonzero(labelled == region)) for region in range(1, number + 1)]
+        return regions
 
     regions = find_regions()
     stack, normal = np.stack(maps), np.stack(masks) == 0

@@ -53,10 +53,10 @@ def measured(plan: Path, out: Path, processes: int) -> float:
     return time.perf_counter() - began
 
 
-def difference(one: Path, other: Path) -> float:
+def difference(first: Path, second: Path) -> float:
     """The largest difference of two tables' means. Photos share batches with other photos there, which moves the last digits."""
     tables = []
-    for out in (one, other):
+    for out in (first, second):
         with (out / "overview.csv").open(encoding="utf-8", newline="") as file:
             tables.append({tuple(row[key] for key in KEYS): float(row["mean"]) for row in csv.DictReader(file)})
     if tables[0].keys() != tables[1].keys():

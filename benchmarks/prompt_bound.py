@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> None:
         )
 
         def features(paths: list[Path]) -> list[torch.Tensor]:
-            found = encoder.encode_files(paths)
-            return [F.normalize(torch.cat([view.image for view in photo.features]), dim=-1) for photo in found]
+            photos = encoder.encode_files(paths)
+            return [F.normalize(torch.cat([view.image for view in photo.features]), dim=-1) for photo in photos]
 
         test = [record for record in records if record.split == "test"]
         labels, photos = np.array([record.label for record in test]), features([record.path for record in test])

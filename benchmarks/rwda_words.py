@@ -35,11 +35,11 @@ COLUMNS = ("guided", "classifier", "sum")
 def photo_scores(method: RWDA, views: torch.Tensor, share: Sequence[int]) -> dict[str, np.ndarray]:
     """Scores (photos,) of every column from the views (V, E) of all photos, `share` of them a photo."""
     parts = method.score(Features(views, None)).parts
-    found = {"guided": parts["guided"], "classifier": parts["classifier"], "sum": parts["guided"] + parts["classifier"]}
+    sums = {"guided": parts["guided"], "classifier": parts["classifier"], "sum": parts["guided"] + parts["classifier"]}
     mean = method.config.view_score == "mean"
     return {
         name: np.array([float(own.mean() if mean else own.max()) for own in value.split(list(share))])
-        for name, value in found.items()
+        for name, value in sums.items()
     }
 
 

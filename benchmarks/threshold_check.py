@@ -59,8 +59,8 @@ def main() -> None:
                 copies = detector.encoder.encode(altered_copies(read_photo(paths[drawn[0]]))) if shots == 1 else []
                 detector.fit_features([good[i] for i in drawn], copies=copies)
                 held = above(detector, [photo for i, photo in enumerate(good) if i not in drawn]).mean(axis=0)
-                found = above(detector, defective).mean(axis=0)
-                shares.append((held[0], found[0], held[1], found[1]))
+                detected = above(detector, defective).mean(axis=0)
+                shares.append((held[0], detected[0], held[1], detected[1]))
             mean = np.mean(shares, axis=0)
             print(f"{name}, {shots}: {mean[0]:.0%}, {mean[1]:.0%}; {mean[2]:.0%}, {mean[3]:.0%}", flush=True)
 

@@ -67,9 +67,10 @@ def fit(products: Mapping[str, Scores], kind: ScoreKind) -> Usual:
     learns = "copies" in once[0]
     usual = Usual(0.0, WEIGHT)
     if learns:
-        lines = [(to_line(one["2/own"], kind).mean(), to_line(one["2/held"], kind).mean()) for one in once]
+        lines = [(to_line(product["2/own"], kind).mean(), to_line(product["2/held"], kind).mean()) for product in once]
         gaps = [
-            to_line(one["1/held"], kind).mean(axis=1) - np.median(to_line(one["copies"], kind), axis=1) for one in once
+            to_line(product["1/held"], kind).mean(axis=1) - np.median(to_line(product["copies"], kind), axis=1)
+            for product in once
         ]
         usual = replace(
             usual,
@@ -86,7 +87,7 @@ def _widened(usual: Usual, name: str, products: list[Scores], shots: tuple[int, 
     for step in range(1, 400):
         wider = replace(usual, **{name: round(step * unit, 4)})
         if all(
-            np.mean([alarms(one, k, rate, kind, wider)[0].mean() for one in products]) <= rate
+            np.mean([alarms(product, k, rate, kind, wider)[0].mean() for product in products]) <= rate
             for k in shots
             for rate in RATES
         ):
@@ -105,20 +106,20 @@ def table(products: Mapping[str, Scores], kind: ScoreKind, rate: float) -> list[
         usual = fit({n: s for n, s in products.items() if product_of(n) != product_of(name)}, kind)
         cells = []
         for shots in SHOTS:
-            false, found = alarms(scores, shots, rate, kind, usual)
+            false, detected = alarms(scores, shots, rate, kind, usual)
             low, high = np.quantile(false, (0.1, 0.9))
-            cells.append(f"{false.mean():.0%} ({low:.0%} to {high:.0%}) / {found.mean():.0%}")
-            shares[shots].append((float(false.mean()), float(found.mean())))
+            cells.append(f"{false.mean():.0%} ({low:.0%} to {high:.0%}) / {detected.mean():.0%}")
+            shares[shots].append((float(false.mean()), float(detected.mean())))
         lines.append(f"| {name if len({n.partition(': ')[0] for n in products}) > 1 else name.partition(': ')[2]} | ")
         lines[-1] += " | ".join(cells) + " |"
     means = [np.mean(values, axis=0) for values in shares.values()]
-    lines.append("| mean | " + " | ".join(f"{false:.0%} / {found:.0%}" for false, found in means) + " |")
+    lines.append("| mean | " + " | ".join(f"{false:.0%} / {detected:.0%}" for false, detected in means) + " |")
     ranges = [(np.min(values, axis=0), np.max(values, axis=0)) for values in shares.values()]
     cells = [f"{low[0]:.0%} to {high[0]:.0%} / {low[1]:.0%} to {high[1]:.0%}" for low, high in ranges]
     lines.append("| range | " + " | ".join(cells) + " |")
     for shots, mean, (low, high) in zip(SHOTS, means, ranges, strict=True):  # as `calibration.measured` has them
-        false, found = (tuple(round(float(value[side]), 2) for value in (mean, low, high)) for side in (0, 1))
-        lines.append(f"        {shots}: Measured({false}, {found}),")
+        false, detected = (tuple(round(float(value[side]), 2) for value in (mean, low, high)) for side in (0, 1))
+        lines.append(f"        {shots}: Measured({false}, {detected}),")
     return lines
 
 

@@ -125,7 +125,7 @@ def measure(
     lines: dict[Any, Any],
 ) -> None:
     """Adds the metrics of one test set to `lines`: (method, row) -> (test set, training sets) -> metrics of each seed."""
-    fitting = [one for one in done if name not in one[2]]
+    fitting = [entry for entry in done if name not in entry[2]]
     variants, rows = [], []
     for method, row, sets, learned in fitting:
         entry = find_method(method)
@@ -155,10 +155,10 @@ def table(lines: dict[Any, Any]) -> str:
     for words, metric in METRICS.items():
         parts += [f"**{words}**, percent", "", "| method | row | " + " | ".join(SETS) + " | mean |"]
         parts.append("|---|---|" + "---|" * (len(SETS) + 1))
-        for (method, row), found in lines.items():
+        for (method, row), measured in lines.items():
             cells = []
             for name in SETS:
-                values = [m[metric] for (test, _), runs in found.items() if test == name for m in runs]
+                values = [m[metric] for (test, _), runs in measured.items() if test == name for m in runs]
                 if values and None not in values:
                     cells.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
             if len(cells) < len(SETS):

@@ -29,7 +29,7 @@ MODULES = modules()
 
 def imports(name: str) -> set[str]:
     """Modules of the package that one imports, at its head or inside a function; for type checkers alone does not count."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
@@ -40,8 +40,8 @@ def imports(name: str) -> set[str]:
         for target in targets:
             if target == "promptad" or target.startswith("promptad."):
                 inside = target.removeprefix("promptad").removeprefix(".")
-                found.add(inside if inside in MODULES else inside.rpartition(".")[0])
-    return found - {name}
+                imported.add(inside if inside in MODULES else inside.rpartition(".")[0])
+    return imported - {name}
 
 
 def walk(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -116,9 +116,9 @@ def test_the_untrained_method_needs_no_good_photo_and_the_learning_one_says_so(b
 
 def test_one_bad_photo_does_not_stop_the_others(detector, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"")
-    found = list(detector.predict_each([photo(1), tmp_path / "bad.jpg", photo(2)]))
-    assert isinstance(found[1], PhotoError) and "bad.jpg" in str(found[1])
-    assert found[0].score and found[2].score
+    predictions = list(detector.predict_each([photo(1), tmp_path / "bad.jpg", photo(2)]))
+    assert isinstance(predictions[1], PhotoError) and "bad.jpg" in str(predictions[1])
+    assert predictions[0].score and predictions[2].score
 
 
 def test_what_it_refuses(backbone, tmp_path):

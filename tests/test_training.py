@@ -96,16 +96,16 @@ def method_of(trained: Training) -> str:
 
 
 def test_the_file_says_what_it_was_trained_on(trained, root):
-    found = read_learned(trained.path)
-    assert found.method == method_of(trained) and found.backbone["sha256"] == BACKBONE.sha256
-    assert found.card["losses"] == trained.losses and len(trained.losses) == 2
-    assert found.card["command"] == "promptad train ..."
-    if found.method == "rwda":
-        assert found.card["data"] == [] and found.photos == ()
+    learned = read_learned(trained.path)
+    assert learned.method == method_of(trained) and learned.backbone["sha256"] == BACKBONE.sha256
+    assert learned.card["losses"] == trained.losses and len(trained.losses) == 2
+    assert learned.card["command"] == "promptad train ..."
+    if learned.method == "rwda":
+        assert learned.card["data"] == [] and learned.photos == ()
     else:
-        [data] = found.card["data"]
+        [data] = learned.card["data"]
         assert data["licence"] == "CC0" and data["classes"] == ["nut", "tile"]
-        assert data["normal"] + data["anomalous"] == len(found.photos) > 4
+        assert data["normal"] + data["anomalous"] == len(learned.photos) > 4
     assert not list(trained.path.parent.glob("*.training.safetensors"))
     assert trained.path.stat().st_size < 2_000_000
 
@@ -201,17 +201,17 @@ def test_missing_and_wrong_masks_get_one_line_each(cache, tmp_path):
 
 
 def test_a_table_of_zero_shot_and_few_shot_rows(trained, root, cache, tmp_path):
-    found = read_learned(trained.path)
-    variants = make_variants([found.method, "clip"], learned=[found])
+    learned = read_learned(trained.path)
+    variants = make_variants([learned.method, "clip"], learned=[learned])
     protocol = Protocol(variants, shots=(0, 2), runs=2, conventions={"eval_size": 48})
     outcome = run(Evaluation(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache))
     assert not outcome.failures and not outcome.problems
     shots = sorted((unit["method"], unit["shots"], unit["run"]) for unit in outcome.units)
-    few = [(found.method, 2, 0), (found.method, 2, 1)] if METHODS[found.method].good_photos == "optional" else []
-    assert shots == sorted([("clip", 0, 0), (found.method, 0, 0), *few])
+    few = [(learned.method, 2, 0), (learned.method, 2, 1)] if METHODS[learned.method].good_photos == "optional" else []
+    assert shots == sorted([("clip", 0, 0), (learned.method, 0, 0), *few])
     shown = text(make_report("cups", protocol, ("tiny", "tiny"), outcome))
     assert "trained elsewhere" in shown and "untrained" in shown and "NOT zero-shot" not in shown
-    assert ("trained on drawn (" in shown) == (found.method != "rwda")
+    assert ("trained on drawn (" in shown) == (learned.method != "rwda")
     again = run(Evaluation(protocol, load_dataset(root / "test"), BACKBONE, tmp_path, cache=cache))
     assert again.reused == len(outcome.units) and not again.scored
 
@@ -259,9 +259,9 @@ def test_settings_that_cannot_be_are_no_fault_of_the_photos(root, cache, tmp_pat
 
 
 def test_a_table_on_the_training_photos_says_so(root, cache, tmp_path):
-    found = read_learned(train("anomalyclip", root, tmp_path / "p.safetensors", cache).path)
+    learned = read_learned(train("anomalyclip", root, tmp_path / "p.safetensors", cache).path)
     protocol = Protocol(
-        make_variants(["anomalyclip"], learned=[found]), shots=(0,), runs=1, conventions={"eval_size": 48}
+        make_variants(["anomalyclip"], learned=[learned]), shots=(0,), runs=1, conventions={"eval_size": 48}
     )
     outcome = run(Evaluation(protocol, load_dataset(root / "train"), BACKBONE, tmp_path, cache=cache))
     assert {unit["seen_in_training"] for unit in outcome.units} == {9}
@@ -376,9 +376,9 @@ def test_untrained_prompts_neither_score_nor_pretend(tmp_path):
 
 
 def test_the_package_has_prompts_of_the_papers_own_methods_and_they_name_a_licence():
-    found = {path.stem: read_learned(path) for path in SHIPPED.glob("*.safetensors")}
-    assert sorted(found) == SHIPPED_NAMES
-    for name, learned in found.items():
+    shipped = {path.stem: read_learned(path) for path in SHIPPED.glob("*.safetensors")}
+    assert sorted(shipped) == SHIPPED_NAMES
+    for name, learned in shipped.items():
         assert learned.method == name and learned.preset == "clean" and learned.backbone["name"] == "starter"
         assert learned.card["command"].startswith(f"promptad train {name}")
         assert all(data["licence"] == "CC0 and MIT" for data in learned.card["data"])
@@ -401,7 +401,7 @@ def test_prompts_of_the_package_tell_a_broken_bottle_from_a_whole_one(name, star
     whole, broken = (
         [detector.predict(folder / kind / f"{i:03}.png") for i in (0, 1)] for kind in ("good", "broken_large")
     )
-    assert min(one.score for one in broken) > max(one.score for one in whole)
+    assert min(scored.score for scored in broken) > max(scored.score for scored in whole)
     if broken[0].map is not None:
         mask = read_mask(shared_data / "mvtec/bottle/ground_truth/broken_large/000_mask.png")
         assert broken[0].map[mask].mean() > 2 * broken[0].map[~mask].mean()

@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=15, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # Behind a shell's `&` SIGINT is ignored, and what is started there ignores it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faults = 0
     with tempfile.TemporaryDirectory() as name:
         known = commands(Path(name))

@@ -137,11 +137,11 @@ def field_comments(config: type[Any]) -> dict[str, str]:
     for cls in reversed(config.__mro__[:-1]):
         comment: list[str] = []
         for line in textwrap.dedent(inspect.getsource(cls)).splitlines():
-            if (found := _COMMENT.fullmatch(line)) and not found[1].startswith("--"):
-                comment.append(found[1])
-            elif found := _FIELD.match(line):
+            if (match := _COMMENT.fullmatch(line)) and not match[1].startswith("--"):
+                comment.append(match[1])
+            elif match := _FIELD.match(line):
                 if comment:
-                    out[found[1]] = " ".join(comment)
+                    out[match[1]] = " ".join(comment)
                 comment = []
             else:
                 comment = []

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from promptad import __version__
 from promptad.annotations import check_arguments
 from promptad.calibration.bounds import check_rate
-from promptad.calibration.good_photos import GoodPhotos, encode_defective, read_good_photos, say_learned
+from promptad.calibration.good_photos import encode_defective, read_good_photos, say_learned
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, scores_made
 from promptad.calibration.measured import unlike_measured
 from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.device import Precision
-from promptad.data.copies import altered_copies
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo
 from promptad.data.lock import only_writer, prepared_folder
@@ -195,7 +194,7 @@ class Detector(Judge):
         self.fit_features(
             read.learned,
             held_out=read.held_out,
-            copies=self._altered(read),
+            copies=self.encoder.encode(read.altered(self.entry.good_photos), reference=True),
             anomalies=known_bad if learns else (),
             defective=() if learns else known_bad,
             false_alarms=false_alarms,
@@ -205,17 +204,10 @@ class Detector(Judge):
         steps.finish()
         return self
 
-    def _altered(self, read: GoodPhotos) -> list[PhotoFeatures]:
-        """Altered copies of the only good photo, where they set the threshold."""
-        if read.alone is None or self.entry.good_photos == "unused":
-            return []
-        return self.encoder.encode(altered_copies(read.alone), reference=True)
-
     def _later_steps(self, good: int, held_out: int, faulty: int) -> int:
         """Steps of a fit after its photos are read, about: epochs of training, and scores for the threshold and its note."""
-        epochs = 0 if self.entry.trained else int(getattr(self.config, "epochs", 0))
         scored = scores_made(good, held_out, self.entry.good_photos)
-        return epochs + scored + (0 if self.entry.learns_anomalies else faulty)
+        return self.config.fit_epochs + scored + (0 if self.entry.learns_anomalies else faulty)
 
     def fit_features(
         self,

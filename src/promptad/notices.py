@@ -35,18 +35,18 @@ def notice(text: str) -> None:
     warnings.warn(line, PromptadNotice, stacklevel=3)
 
 
-def notice_about(subject: str, one: str, many: str) -> None:
+def notice_about(subject: str, alone: str, many: str) -> None:
     """Says one line about one subject of several; inside :func:`gathered_notices` one line about all of them.
 
     Args:
         subject: what the line is about, such as the name of an object.
-        one: the line about it alone. many: the line about several, with "{}" for their names, the same text for all.
+        alone: the line about it. many: the line about several, with "{}" for their names, the same text for all.
     """
     if not _gatherers:
-        notice(one)
+        notice(alone)
         return
     lines = _gatherers[-1].setdefault(many, {})
-    lines.setdefault(subject, one)
+    lines.setdefault(subject, alone)
 
 
 @contextmanager

@@ -41,8 +41,8 @@ def drawn(number: int, most: int, draw="general", seed: int = 1, counts=None, pr
 
 
 def test_the_single_anomaly_is_one_of_the_ten_and_the_test_set_is_that_of_ten():
-    one, five = drawn(1, 5), drawn(5, 5)
-    assert one.learned == five.learned[:1] and one.removed == five.removed == five.learned
+    single, five = drawn(1, 5), drawn(5, 5)
+    assert single.learned == five.learned[:1] and single.removed == five.removed == five.learned
     assert drawn(5, 5, seed=2).learned != five.learned and drawn(5, 5).learned == five.learned
     assert all(record.label == 1 for record in five.learned)
 
@@ -87,8 +87,8 @@ def test_what_cannot_be_drawn_is_one_line(counts, number, draw, words):
 def test_units_have_anomalies_where_the_method_learns_from_them_and_other_keys_stay():
     variants = make_variants(["clip", "patchcore", "devnet"], settings={**QUICK, "layers": (2,)})
     protocol = Protocol(variants, shots=(2,), runs=1, anomalies=(1, 3, 3))
-    found = [(unit.variant.method, unit.anomalies) for unit in protocol.units("cup")]
-    assert found == [("clip", 0), ("patchcore", 0), ("devnet", 1), ("devnet", 3)]
+    drawn_of = [(unit.variant.method, unit.anomalies) for unit in protocol.units("cup")]
+    assert drawn_of == [("clip", 0), ("patchcore", 0), ("devnet", 1), ("devnet", 3)]
     plain = Protocol(variants[:2], shots=(2,), runs=1)
     for mixed, alone in zip(protocol.units("cup")[:2], plain.units("cup"), strict=True):
         assert unit_key(mixed, protocol, BACKBONE, ["a"], "b") == unit_key(alone, plain, BACKBONE, ["a"], "b")

@@ -131,8 +131,8 @@ def test_given_photos_replace_the_draw(tmp_path: Path, root: Path) -> None:
     shots = given(tmp_path, root, classes={"cup": [3, 1]})
     protocol = Protocol(make_variants(["promptad"]), (1, 2, 4), runs=2, given=shots)
     plan = plan_class("cup", records, protocol, tiny_backbone(), PhotoFiles(), None)
-    found = [(planned.unit.shots, planned.unit.run, names(tuple(planned.shots))) for planned in plan.planned]
-    assert found == [(k, run, ["003.png", "001.png"][:k]) for k in (1, 2) for run in (0, 1)]
+    planned_names = [(planned.unit.shots, planned.unit.run, names(tuple(planned.shots))) for planned in plan.planned]
+    assert planned_names == [(k, run, ["003.png", "001.png"][:k]) for k in (1, 2) for run in (0, 1)]
     assert all("names 2 good photos for run" in line and "4 were asked for" in line for line in plan.failures)
 
 

@@ -74,8 +74,8 @@ def test_bilinear_is_pillows_and_then_above_half(side: int) -> None:
 def test_a_crop_of_the_mask_is_resized_as_the_crop_alone_would_be(rule) -> None:
     box = (7.0, 0.0, 44.0, 37.0)
     inside = slice(1, -1) if rule == "bilinear" else slice(None)  # at its edge the filter reaches beyond the crop
-    found, wanted = resized_mask(MASK, 20, rule, box), resized_mask(MASK[:, 7:44].copy(), 20, rule)
-    np.testing.assert_array_equal(found[:, inside], wanted[:, inside])
+    small, wanted = resized_mask(MASK, 20, rule, box), resized_mask(MASK[:, 7:44].copy(), 20, rule)
+    np.testing.assert_array_equal(small[:, inside], wanted[:, inside])
 
 
 @pytest.mark.parametrize("size", [(960, 1562), (100, 100), (300, 200)])

@@ -30,15 +30,17 @@ def records(tmp_path: Path) -> list[Record]:
 
 
 def test_every_method_comes_with_every_preset() -> None:
-    found = make_variants(["promptad", "clip", "clip"], ["clean", "paper"], {"epochs": 5, "smoothing": 2.0})
-    assert [(one.method, one.preset) for one in found] == [
+    variants = make_variants(["promptad", "clip", "clip"], ["clean", "paper"], {"epochs": 5, "smoothing": 2.0})
+    assert [(variant.method, variant.preset) for variant in variants] == [
         ("promptad", "clean"),
         ("promptad", "paper"),
         ("clip", "clean"),
         ("clip", "paper"),
     ]
-    assert found[0].settings == (("epochs", 5), ("smoothing", 2.0)) and found[0].config().epochs == 5
-    assert found[2].settings == (("smoothing", 2.0),) and found[2].parts == ("",)  # the untrained one has no epochs
+    assert variants[0].settings == (("epochs", 5), ("smoothing", 2.0)) and variants[0].config().epochs == 5
+    assert variants[2].settings == (("smoothing", 2.0),) and variants[2].parts == (
+        "",
+    )  # the untrained one has no epochs
 
 
 def test_several_parts_are_rows_of_one_fused_fit_and_one_part_is_fitted_alone() -> None:
@@ -76,8 +78,8 @@ def test_the_release_preset_chooses_its_epoch_on_the_test_set() -> None:
 
 def test_a_class_has_one_unit_per_k_and_run_and_untrained_methods_have_one() -> None:
     protocol = Protocol(make_variants(["promptad", "clip"]), shots=(1, 2, 2), runs=3)
-    found = [(unit.variant.method, unit.shots, unit.run) for unit in protocol.units("cup")]
-    assert found == [*(("promptad", k, run) for k in (1, 2) for run in range(3)), ("clip", 0, 0)]
+    units = [(unit.variant.method, unit.shots, unit.run) for unit in protocol.units("cup")]
+    assert units == [*(("promptad", k, run) for k in (1, 2) for run in range(3)), ("clip", 0, 0)]
 
 
 def test_the_run_seeds_the_prompts() -> None:
@@ -110,7 +112,7 @@ def test_impossible_protocols_are_config_errors(values, words) -> None:
 
 def test_shots_are_those_of_draw_shots_and_grow_with_k(records: list[Record]) -> None:
     ordered = draw_order(records, 5)
-    assert len(ordered) == 8 and {one.split for one in ordered} == {"train"}
+    assert len(ordered) == 8 and {record.split for record in ordered} == {"train"}
     for k in (1, 3, 8):
         assert take_shots(ordered, k, lambda _: None) == (draw_shots(records, k, 5), [])
     assert draw_order(records, 6) != ordered
@@ -131,12 +133,12 @@ def test_the_directory_order_is_the_listings_own(records: list[Record], monkeypa
             return None
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    by_name = sorted(one.path for one in draw_order(records, 5))
-    from_directory = [one.path for one in draw_order(records, 5, "directory")]
+    by_name = sorted(record.path for record in draw_order(records, 5))
+    from_directory = [record.path for record in draw_order(records, 5, "directory")]
     assert sorted(from_directory) == by_name
     # The same positions in a listing that is turned round.
     assert [by_name.index(path) for path in from_directory] == [
-        7 - by_name.index(one.path) for one in draw_order(records, 5)
+        7 - by_name.index(record.path) for record in draw_order(records, 5)
     ]
 
 
@@ -163,7 +165,7 @@ def test_too_few_good_photos_are_a_data_error(records: list[Record]) -> None:
     with pytest.raises(DataError, match="train has 8, 0 of them readable"):
         take_shots(ordered, 1, lambda path: f"{path} is damaged")
     with pytest.raises(DataError, match="cup: no normal training photos"):
-        draw_order([one for one in records if one.split == "test"], 5)
+        draw_order([record for record in records if record.split == "test"], 5)
 
 
 # -- keys -----------------------------------------------------------------------------------------------
@@ -197,12 +199,12 @@ def test_the_key_says_what_a_result_depends_on(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_of_contents_and_labels_not_of_places(records: list[Record], tmp_path: Path) -> None:
-    tests = [one for one in records if one.split == "test"]
+    tests = [record for record in records if record.split == "test"]
     shutil.copytree(tmp_path / "cup", tmp_path / "moved" / "cup")
-    moved = [one for one in load_dataset(tmp_path / "moved" / "cup") if one.split == "test"]
+    moved = [record for record in load_dataset(tmp_path / "moved" / "cup") if record.split == "test"]
     assert fingerprint_of(moved) == fingerprint_of(tests)
     assert fingerprint_of([replace(tests[0], label=1), *tests[1:]]) != fingerprint_of(tests)
-    masked = next(one for one in tests if one.mask)
+    masked = next(record for record in tests if record.mask)
     masked.mask.write_bytes(masked.mask.read_bytes() + b" ")
     changed = fingerprint_of(tests)
     assert changed != fingerprint_of(moved)

@@ -44,13 +44,13 @@ def test_a_data_set_is_recognised_by_its_class_names() -> None:
     ],
 )
 def test_promptads_own_numbers(dataset, metric, numbers) -> None:
-    found = dataset.lookup(metric, method="PromptAD")
-    assert [one.shots for one in found] == [1, 2, 4]
-    assert [(one.mean, one.std) for one in found] == numbers
+    rows = dataset.lookup(metric, method="PromptAD")
+    assert [row.shots for row in rows] == [1, 2, 4]
+    assert [(row.mean, row.std) for row in rows] == numbers
 
 
 def test_methods_without_a_number_have_none() -> None:
-    assert {one.method for one in MVTEC.lookup("image_auroc", 1)} >= {
+    assert {row.method for row in MVTEC.lookup("image_auroc", 1)} >= {
         "SPADE",
         "PaDiM",
         "PatchCore",
@@ -64,33 +64,33 @@ def test_methods_without_a_number_have_none() -> None:
 
 
 def test_counterparts_of_our_rows() -> None:
-    def found(data_set, method: str, parts: str, shots: int, metric: str, **settings) -> list[float]:
+    def published_means(data_set, method: str, parts: str, shots: int, metric: str, **settings) -> list[float]:
         config = config_dict(find_method(method).make_config("paper", **settings))
         numbers = data_set.counterparts(method, parts, shots, config)
         return [number.mean for number in numbers if number.metric == metric]
 
-    assert found(MVTEC, "promptad", "fused", 4, "pixel_auroc") == [96.5]
-    assert found(MVTEC, "promptad", "text", 1, "image_auroc") == [91.3]
-    assert found(VISA, "promptad", "memory", 1, "pixel_auroc") == [95.2]
-    assert found(VISA, "clip", "", 0, "image_auroc", local="vv", smoothing=4.0) == [77.2]
-    assert found(VISA, "clip", "", 0, "image_auroc") == []
-    assert found(MVTEC, "promptad", "text", 4, "image_auroc") == []
-    assert found(MVTEC, "clip", "", 1, "image_auroc", local="vv", smoothing=4.0) == []
-    assert found(MVTEC, "coop-oneclass", "", 1, "pixel_auroc") == [87.8]
-    assert found(VISA, "cocoop-oneclass", "", 1, "image_auroc") == [61.6]
-    assert found(VISA, "cocoop-oneclass", "", 1, "image_auroc", reading="R2") == []
-    assert found(MVTEC, "maple", "", 1, "pixel_auroc") == [64.9]
-    assert found(MVTEC, "maple", "", 1, "pixel_auroc", local="vv") == []
-    assert found(MVTEC, "coop", "", 0, "pixel_auroc") == [33.3]
-    assert found(MVTEC, "coop", "", 0, "pixel_auroc", local="vv") == []
+    assert published_means(MVTEC, "promptad", "fused", 4, "pixel_auroc") == [96.5]
+    assert published_means(MVTEC, "promptad", "text", 1, "image_auroc") == [91.3]
+    assert published_means(VISA, "promptad", "memory", 1, "pixel_auroc") == [95.2]
+    assert published_means(VISA, "clip", "", 0, "image_auroc", local="vv", smoothing=4.0) == [77.2]
+    assert published_means(VISA, "clip", "", 0, "image_auroc") == []
+    assert published_means(MVTEC, "promptad", "text", 4, "image_auroc") == []
+    assert published_means(MVTEC, "clip", "", 1, "image_auroc", local="vv", smoothing=4.0) == []
+    assert published_means(MVTEC, "coop-oneclass", "", 1, "pixel_auroc") == [87.8]
+    assert published_means(VISA, "cocoop-oneclass", "", 1, "image_auroc") == [61.6]
+    assert published_means(VISA, "cocoop-oneclass", "", 1, "image_auroc", reading="R2") == []
+    assert published_means(MVTEC, "maple", "", 1, "pixel_auroc") == [64.9]
+    assert published_means(MVTEC, "maple", "", 1, "pixel_auroc", local="vv") == []
+    assert published_means(MVTEC, "coop", "", 0, "pixel_auroc") == [33.3]
+    assert published_means(MVTEC, "coop", "", 0, "pixel_auroc", local="vv") == []
     assert (
-        found(MVTEC, "cocoop", "", 0, "pixel_auroc")
-        == found(MVTEC, "cocoop", "", 0, "pixel_auroc", local="vv")
+        published_means(MVTEC, "cocoop", "", 0, "pixel_auroc")
+        == published_means(MVTEC, "cocoop", "", 0, "pixel_auroc", local="vv")
         == [86.7]
     )
-    medical = next(one for one in published() if one.key == "medical")
-    assert found(medical, "tcp", "", 0, "image_auroc") == [56.4]
-    assert found(medical, "tcp", "", 0, "image_auroc", sentences="v2") == [53.3]
+    medical = next(data_set for data_set in published() if data_set.key == "medical")
+    assert published_means(medical, "tcp", "", 0, "image_auroc") == [56.4]
+    assert published_means(medical, "tcp", "", 0, "image_auroc", sentences="v2") == [53.3]
 
 
 @pytest.mark.parametrize("data_set", published(), ids=lambda data_set: data_set.key)
@@ -155,7 +155,7 @@ def test_printed_means_are_those_of_the_printed_classes_or_the_reader_is_told() 
         mean = statistics.fmean(value for value, _ in column.values.values())
         if abs(mean - column.mean) > 0.1001:
             contrary[column.source, column.table, column.method, column.shots] = round(mean, 2)
-            data_set = next(one for one in published() if one.key == column.data_set)
+            data_set = next(known for known in published() if known.key == column.data_set)
             told = [entry.words for entry in data_set.contradictions if column.method in entry.methods]
             assert any(column.table in words for words in told), (column.table, column.method)
     assert contrary == CONTRARY
@@ -232,7 +232,7 @@ def test_faprompts_groups_are_means_of_its_sets_without_mvtec(method, numbers, c
     ],
 )
 def test_numbers_as_they_are_printed(data_set, metric, shots, method, mean, std) -> None:
-    numbers = next(one for one in published() if one.key == data_set).lookup(metric, shots, method)
+    numbers = next(known for known in published() if known.key == data_set).lookup(metric, shots, method)
     assert (mean, std) in [(number.mean, number.std) for number in numbers]
 
 

@@ -98,13 +98,13 @@ def test_a_unit_says_all_that_a_result_needs(cup: Path, out: Path) -> None:
 
 
 def test_the_good_photos_are_drawn_by_the_run_and_their_manifest_verifies(cup: Path, out: Path) -> None:
-    found = evaluate(cup, out, protocol(runs=2)).units
+    units = evaluate(cup, out, protocol(runs=2)).units
     records = load_dataset(cup)
-    for number, unit in enumerate(found):
+    for number, unit in enumerate(units):
         manifest = read_manifest(out / "shots" / f"{unit['key']}.json")
-        assert manifest.paths == [one.path for one in draw_shots(records, 2, 111 + number)]
+        assert manifest.paths == [photo.path for photo in draw_shots(records, 2, 111 + number)]
         assert (manifest.seed, manifest.k) == (111 + number, 2) and unit["config"]["seed"] == 111 + number
-        assert [one["sha256"] for one in unit["good_photos"]] == [sha256_file(path) for path in manifest.paths]
+        assert [photo["sha256"] for photo in unit["good_photos"]] == [sha256_file(path) for path in manifest.paths]
         assert unit["good_photos"][0]["file"].startswith("train/good/")
     manifest.paths[0].write_bytes(b"another photo")
     with pytest.raises(DataError, match="1 of 2 shots changed"):
@@ -254,8 +254,8 @@ def test_a_test_photo_that_is_learned_from_is_left_out_of_that_test_and_named(
         copy.write_bytes(shots[1].path.read_bytes())
     else:
         Image.open(shots[1].path).save(copy)
-    one, two = evaluate(cup, out, chosen).units
-    assert one["learned_from"] == [] and len(one["test"]) == 7
+    first, two = evaluate(cup, out, chosen).units
+    assert first["learned_from"] == [] and len(first["test"]) == 7
     assert two["learned_from"] == [[f"test/good/{copy.name}", f"train/good/{shots[1].path.name}"]]
     assert two["rows"][0]["metrics"] == before["rows"][0]["metrics"] and len(two["rows"][0]["scores"]) == 6
     shown = text(
@@ -351,11 +351,11 @@ def test_a_class_whose_training_diverges_does_not_end_the_run(
 
 def test_photos_that_cannot_be_read_are_listed_and_the_rest_is_evaluated(cup: Path, out: Path, monkeypatch) -> None:
     (cup / "test/stain/002.png").write_bytes(b"no photo")
-    drawn = [one.path for one in draw_shots(load_dataset(cup), 4, 111)]
+    drawn = [photo.path for photo in draw_shots(load_dataset(cup), 4, 111)]
     drawn[0].write_bytes(b"")
     outcome = evaluate(cup, out)
     [unit] = outcome.units
-    assert [cup / one["file"] for one in unit["good_photos"]] == drawn[1:3]
+    assert [cup / photo["file"] for photo in unit["good_photos"]] == drawn[1:3]
     assert unit["rows"][0]["n_anomalous"] == 2 and unit["rows"][0]["n_normal"] == 3
     assert len(unit["problems"]) == 2 and outcome.problems == unit["problems"]
     assert drawn[0].name in unit["problems"][0] and "stain/002.png" in unit["problems"][1]

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records_of(folder: Path, name: str = "pushpins") -> list:
-    return [one for one in load_dataset(folder) if one.split == "test" and one.class_name == name]
+    return [record for record in load_dataset(folder) if record.split == "test" and record.class_name == name]
 
 
 def drawn(records: list, seed: int = 0) -> list:
@@ -61,7 +61,7 @@ def test_each_kind_is_measured_against_all_good_photos(folder: Path) -> None:
     collected, values, photos = measured(records_of(folder))
     assert not collected.skipped and set(values) == set(SATURATED)
     for kind in ("logical", "structural"):
-        some = [one for one in photos if not one[0].label or one[0].defect_type.startswith(kind)]
+        some = [photo for photo in photos if not photo[0].label or photo[0].defect_type.startswith(kind)]
         assert len(some) == (3 if kind == "logical" else 2)
         expected = au_spro([m for *_, m in some], [by_hand(r) if r.label else [] for r, *_ in some])
         assert values[f"spro_05_{kind}"] == pytest.approx(expected[0.05])
@@ -78,10 +78,10 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
     collected, values, _ = measured(records, Conventions())
     assert set(collected.skipped) == {"spro_05", "spro_30"} and "eval_size" in collected.skipped["spro_05"]
     assert set(values) == {"image_auroc_logical", "image_auroc_structural"}
-    logical = [one for one in records if "structural" not in one.defect_type]
+    logical = [record for record in records if "structural" not in record.defect_type]
     collected, values, _ = measured(logical)
     assert "no structural anomaly" in collected.skipped["spro_30"] and "spro_30_logical" in values
-    other = SaturatedSet([replace(one, mask=None) for one in records], PHOTO)
+    other = SaturatedSet([replace(record, mask=None) for record in records], PHOTO)
     other.add(*drawn(records)[0])
     assert other.compute() == {} == other.skipped
 
@@ -111,9 +111,9 @@ def test_a_test_set_measures_it(folder: Path) -> None:
     detector = Detector("promptad", object="pin", backbone=tiny_backbone(), **{**SETTINGS, "epochs": 1})
     good = detector.encoder.encode_files(sorted((folder / "pushpins/train/good").iterdir()), reference=True)
     tests = TestSet(records, detector.fit_features(good).encoder, PHOTO, {})
-    found = list(tests.scores(detector))
+    scores = list(tests.scores(detector))
     collected = SaturatedSet(records, PHOTO)
-    for photo in found:
+    for photo in scores:
         collected.add(*photo)
     result = tests.measure(detector)
     assert result.saturated == collected.compute() and 0 <= result.saturated["spro_05"] <= 1

@@ -57,8 +57,8 @@ def trained(
     return detector, oracle, seen, ticks
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor], task: str) -> bool:
-    return all(torch.equal(found[name], expected[name]) for name in expected if name.startswith(task))
+def same(snapshot: dict[str, Tensor], expected: dict[str, Tensor], task: str) -> bool:
+    return all(torch.equal(snapshot[name], expected[name]) for name in expected if name.startswith(task))
 
 
 @pytest.mark.parametrize(("name", "part"), [("promptad", "fused"), ("cocoop-oneclass", "")])

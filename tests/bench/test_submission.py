@@ -51,7 +51,7 @@ def test_only_maps_become_files() -> None:
 def test_the_scale_is_mean_and_deviation_of_all_pixels() -> None:
     rng = np.random.default_rng(0)
     maps = [rng.normal(3, 2, size=size).astype(np.float32) for size in ((4, 9), (30, 20), (7, 7))]
-    pixels = np.concatenate([one.ravel() for one in maps]).astype(np.float64)
+    pixels = np.concatenate([values.ravel() for values in maps]).astype(np.float64)
     scale = scale_of(iter(maps), "can")
     assert (scale.mean, scale.deviation) == (pytest.approx(pixels.mean()), pytest.approx(pixels.std()))
     with pytest.raises(DataError, match="all pixels of its validation maps are equal"):
@@ -69,8 +69,8 @@ def test_values_beyond_16_bits_are_said() -> None:
 
 def members(path: Path) -> dict[str, bytes]:
     with tarfile.open(path, "r:gz") as archive:
-        assert all(one.isfile() for one in archive.getmembers())
-        return {one.name: archive.extractfile(one).read() for one in archive.getmembers()}
+        assert all(member.isfile() for member in archive.getmembers())
+        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
 
 
 def expected_names(folder: str, kinds: dict[str, str], private: int = 2) -> set[str]:
@@ -95,7 +95,7 @@ def test_the_archive_holds_every_map_and_nothing_else(tmp_path: Path) -> None:
     assert set(held) == expected_names("mine", kinds)
     detector = Detector("spade", object="vial", backbone=BACKBONE, layers=(1, 3))
     places = sorted((root / "vial/train/good").iterdir())
-    detector.fit_features([detector.encode(one, reference=True) for one in places], set_threshold=False)
+    detector.fit_features([detector.encode(place, reference=True) for place in places], set_threshold=False)
     looked = detector.predict(root / "vial/validation/good/000_regular.png").map.astype(np.float64)
     values = detector.predict(root / "vial/test_private/001_regular.png").map
     stored = tifffile.imread(io.BytesIO(held["mine/anomaly_images/vial/test_private/001_regular.tiff"]))

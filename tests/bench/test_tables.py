@@ -130,8 +130,8 @@ def test_rates_are_shares_of_normal_and_of_anomalous_photos() -> None:
 def test_rows_come_by_shots_then_as_they_were_asked_for() -> None:
     both = [row(parts, selection) for selection in ("last", "oracle_test") for parts in ("text", "fused")]
     units = [unit(shots=4, rows=both), unit(shots=1, rows=both), unit(shots=0, method="clip", parts="")]
-    found = [(line.shots, line.method, line.parts, line.oracle) for line in summarise(units)]
-    assert found == [
+    rows = [(line.shots, line.method, line.parts, line.oracle) for line in summarise(units)]
+    assert rows == [
         (0, "clip", "", False),
         *((k, "promptad", parts, oracle) for k in (1, 4) for parts in ("text", "fused") for oracle in (False, True)),
     ]
@@ -244,8 +244,8 @@ def whole(data_set=MVTEC, shots: int = 1, **values: Any) -> list[dict]:
 
 def beside(made: Report) -> list[tuple[str, ...]]:
     """(metric, here, published, difference) of every row beside a published number."""
-    found = [table for table in tables(made, full=True) if table.title == "beside the published numbers"]
-    return [row[4:8] for row in found[0].rows] if found else []
+    beside = [table for table in tables(made, full=True) if table.title == "beside the published numbers"]
+    return [row[4:8] for row in beside[0].rows] if beside else []
 
 
 def test_a_whole_data_set_stands_beside_every_metric_that_is_published() -> None:
@@ -273,9 +273,9 @@ def test_with_another_backbone_the_number_is_shown_and_no_difference() -> None:
 def test_zero_shot_rows_stand_beside_the_papers_they_come_from() -> None:
     rows = [row(parts="", image_auroc=0.9, pixel_auroc=0.9, aupro_200=0.8)]
     made = report(whole(method="faprompt", shots=0, rows=rows), backbone="ViT-L-14-336/openai")
-    found = beside(made)
-    assert found[0] == ("image AUROC (image AUROC)", "90.0", "91.9", "-1.9")
-    assert ("PRO (AUPRO-200)", "80.0", "83.3", "-3.3") in found  # its script's own PRO
+    rows = beside(made)
+    assert rows[0] == ("image AUROC (image AUROC)", "90.0", "91.9", "-1.9")
+    assert ("PRO (AUPRO-200)", "80.0", "83.3", "-3.3") in rows  # its script's own PRO
     assert not any("F-7" in line for line in made.footer)
 
 

@@ -30,12 +30,12 @@ def fitted(folder: Path, **settings: object) -> tuple[Detector, list]:
 
 
 def records_of(folder: Path) -> list[Record]:
-    return [one for one in load_dataset(folder) if one.split == "test"]
+    return [record for record in load_dataset(folder) if record.split == "test"]
 
 
 def all_scores(tests: TestSet, detector: Detector) -> tuple[list[float], list[np.ndarray]]:
-    found = list(tests.scores(detector))
-    return [score for _, score, _ in found], [anomaly_map for *_, anomaly_map in found]
+    scores = list(tests.scores(detector))
+    return [score for _, score, _ in scores], [anomaly_map for *_, anomaly_map in scores]
 
 
 @pytest.mark.parametrize("eval_size", [20, "photo"])
@@ -62,14 +62,14 @@ def test_masks_are_brought_to_evaluation_size_by_nearest_neighbour(tmp_path: Pat
     folder = make_class(tmp_path, "cup")
     detector, _ = fitted(folder)
     records = records_of(folder)
-    bad = next(one for one in records if one.mask)
+    bad = next(record for record in records if record.mask)
     whole = np.random.default_rng(0).random((SIZE, SIZE)) < 0.3
     Image.fromarray(whole.astype(np.uint8) * 255).save(bad.mask)
     half, own = (TestSet(records, detector.encoder, Conventions(eval_size=size), {}) for size in (20, "photo"))
     np.testing.assert_array_equal(own.mask(bad), whole)
     centres = ((np.arange(20) + 0.5) * SIZE / 20).astype(int)
     np.testing.assert_array_equal(half.mask(bad), whole[np.ix_(centres, centres)])
-    assert half.mask(next(one for one in records if one.label == 0)) is None
+    assert half.mask(next(record for record in records if record.label == 0)) is None
 
 
 def test_metrics_are_of_all_pixels_at_evaluation_size_and_aurocs_agree(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_without_masks_aurocs_are_of_images_alone(tmp_path: Path) -> None:
     folder = make_class(tmp_path, "cup", masks=False)
     detector, _ = fitted(folder)
     tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
-    found = tests.aurocs(detector)
-    assert not tests.has_masks and 0 <= found["image"] <= 1 and np.isnan(found["pixel"])
+    aurocs = tests.aurocs(detector)
+    assert not tests.has_masks and 0 <= aurocs["image"] <= 1 and np.isnan(aurocs["pixel"])
 
 
 def test_photos_beyond_memory_are_read_from_the_cache_again(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_false_alarms_and_found_are_counted_above_the_threshold(tmp_path: Path) 
     folder = make_class(tmp_path, "cup")
     detector, _ = fitted(folder)
     tests = TestSet(records_of(folder), detector.encoder, SMALL, {})
-    found = list(tests.scores(detector, maps=False))
+    scores = list(tests.scores(detector, maps=False))
 
     def above(label: int, limit: float) -> int:
-        return sum(score > limit for record, score, _ in found if record.label == label)
+        return sum(score > limit for record, score, _ in scores if record.label == label)
 
-    limits: Sequence[float] = sorted(score for _, score, _ in found)
+    limits: Sequence[float] = sorted(score for _, score, _ in scores)
     for limit in (limits[0] - 1e-3, (limits[2] + limits[3]) / 2, limits[-1] + 1e-3):
         alarms = tests.measure(detector, limit).alarms
         assert (alarms.false_alarms, alarms.found) == (above(0, limit), above(1, limit))

@@ -44,8 +44,14 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_the_same_draws_serve_every_row_so_that_a_row_does_not_differ_from_itself() -> None:
     first, same = row(0), row(0)
     np.testing.assert_array_equal(first.draws, same.draws)
-    found = compare(first, same)
-    assert (found.difference, found.low, found.high, found.p, found.test) == (0, 0, 0, 1.0, "paired bootstrap")
+    comparison = compare(first, same)
+    assert (comparison.difference, comparison.low, comparison.high, comparison.p, comparison.test) == (
+        0,
+        0,
+        0,
+        1.0,
+        "paired bootstrap",
+    )
 
 
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
@@ -57,9 +63,9 @@ def test_a_clear_difference_is_found_and_none_is_not() -> None:
 
 def test_one_class_and_one_run_are_compared_by_delong() -> None:
     first, second = row(0, 1, 1), row(1, 1, 1)
-    found = compare(first, second)
-    [a], [b] = (list(one.classes["class0"].values()) for one in (first, second))
-    assert found.test == "DeLong" and found.p == delong_test(LABELS, a.scores, b.scores).p
+    comparison = compare(first, second)
+    [a], [b] = (list(row.classes["class0"].values()) for row in (first, second))
+    assert comparison.test == "DeLong" and comparison.p == delong_test(LABELS, a.scores, b.scores).p
 
 
 def test_other_photos_or_classes_are_not_compared() -> None:

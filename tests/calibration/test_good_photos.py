@@ -55,8 +55,8 @@ def test_copies_prove_no_rate(method, backbone, tmp_path):
     detector = Detector(method, object="nut", backbone=backbone, **ROLES[method])
     held = [photo(5), *[jpeg(tmp_path, f"{i}.jpg", photo(5)) for i in range(8)]]
     with collected_notices() as lines:
-        found = detector.fit([photo(0), photo(1)], held_out=held).calibration
-    assert found.good == {"promptad": 1, "clip": 3}[method] and "at most" not in found.note
+        calibration = detector.fit([photo(0), photo(1)], held_out=held).calibration
+    assert calibration.good == {"promptad": 1, "clip": 3}[method] and "at most" not in calibration.note
     assert [line.split(" good photos")[0] for line in lines] == ["7 of 11", "1 of 11"]  # the first JPEG is a near copy
 
 
@@ -67,8 +67,8 @@ def test_resized_and_turned_copies_prove_no_rate(backbone):
     turned = [np.ascontiguousarray(other) for other in (large(0)[::-1], large(0)[:, ::-1], np.rot90(large(0)))]
     detector = Detector("clip", object="nut", backbone=backbone, input_size=48)
     with collected_notices() as lines:
-        found = detector.fit([large(0), large(1), large(0, (160, 120)), *turned]).calibration
-    assert found.good == 2 and "4 of 6 good photos show the same, saved again, resized or turned," in lines[0]
+        calibration = detector.fit([large(0), large(1), large(0, (160, 120)), *turned]).calibration
+    assert calibration.good == 2 and "4 of 6 good photos show the same, saved again, resized or turned," in lines[0]
 
 
 def test_a_photo_cannot_be_learned_from_and_held_out_whatever_its_file(backbone, tmp_path):
@@ -99,14 +99,14 @@ def test_a_photo_cannot_be_learned_from_and_held_out_whatever_its_file(backbone,
 @pytest.mark.skipif(not CASE.is_dir(), reason=f"{CASE} is not there")
 def test_the_case_of_four_files_and_two_photos(backbone):
     with collected_notices() as lines:
-        found = Detector(object="nut", backbone=backbone, **QUICK).fit(CASE).calibration
-    assert (found.good, found.how, found.bound) == (2, "leave-one-out", pytest.approx(1 / 3))
+        calibration = Detector(object="nut", backbone=backbone, **QUICK).fit(CASE).calibration
+    assert (calibration.good, calibration.how, calibration.bound) == (2, "leave-one-out", pytest.approx(1 / 3))
     assert any("2 of 4 good photos have the same pixels" in line for line in lines)
 
 
 def test_only_copies_of_one_photo_are_one_photo(backbone):
-    found = Detector(object="nut", backbone=backbone, **QUICK).fit([photo(0)] * 4).calibration
-    assert (found.how, found.good, found.bound) == ("altered copies", 1, 0.5)
+    calibration = Detector(object="nut", backbone=backbone, **QUICK).fit([photo(0)] * 4).calibration
+    assert (calibration.how, calibration.good, calibration.bound) == ("altered copies", 1, 0.5)
 
 
 @pytest.mark.parametrize("rate", [1e-20, float("nan"), 0.0, 1.0, -1.0])

@@ -32,10 +32,10 @@ def test_false_alarms_of_new_good_photos_stay_below_the_rate_on_average():
 
 
 def test_few_photos_never_give_a_threshold_below_their_largest_and_say_what_they_prove():
-    found = made([0.1, 0.3, 0.2, 0.25], 0.01, "leave-one-out")
-    assert found.threshold >= 0.3
-    assert found.bound == pytest.approx(0.2)
-    assert "1 in 5" in found.note and "99 would be needed" in found.note
+    calibration = made([0.1, 0.3, 0.2, 0.25], 0.01, "leave-one-out")
+    assert calibration.threshold >= 0.3
+    assert calibration.bound == pytest.approx(0.2)
+    assert "1 in 5" in calibration.note and "99 would be needed" in calibration.note
 
 
 def test_probabilities_get_a_threshold_that_can_be_exceeded():
@@ -52,26 +52,26 @@ def test_a_threshold_by_hand_knows_no_rate():
 
 
 def test_one_altered_photo_counts_as_one_and_gets_plain_words():
-    found = made([0.2, 0.21, 0.22], how="altered copies")
-    assert found.threshold > 0.22 and found.map_threshold > 0.2 * 0.22
-    assert (found.good, found.bound) == (1, 0.5)
-    assert "prove only 1 in 2" in found.note.replace("proves", "prove") and "at most" not in found.note
+    calibration = made([0.2, 0.21, 0.22], how="altered copies")
+    assert calibration.threshold > 0.22 and calibration.map_threshold > 0.2 * 0.22
+    assert (calibration.good, calibration.bound) == (1, 0.5)
+    assert "prove only 1 in 2" in calibration.note.replace("proves", "prove") and "at most" not in calibration.note
 
 
 def test_another_rate_and_a_threshold_by_hand():
-    found = made([0.1, 0.3, 0.2, 0.25])
-    assert found.at_rate(0.01).threshold > found.at_rate(0.2).threshold
-    assert found.at_rate(found.rate) == found
-    by_hand = found.with_threshold(0.7)
+    calibration = made([0.1, 0.3, 0.2, 0.25])
+    assert calibration.at_rate(0.01).threshold > calibration.at_rate(0.2).threshold
+    assert calibration.at_rate(calibration.rate) == calibration
+    by_hand = calibration.with_threshold(0.7)
     assert by_hand.threshold == 0.7 and "0 of 4 good photos score above it" in by_hand.note
-    assert by_hand.map_threshold == found.map_threshold and by_hand.at_rate(found.rate) == found
+    assert by_hand.map_threshold == calibration.map_threshold and by_hand.at_rate(calibration.rate) == calibration
 
 
 def test_the_colour_scale_is_never_empty():
-    found = calibrate([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "leave-one-out")
-    assert found.map_low < found.map_threshold < found.map_high
-    found = calibrate([0.1, 0.2], [0.5, 0.7], [0.3, 0.4], "leave-one-out", 0.4)  # a rate that two photos prove
-    assert (found.map_low, found.map_threshold, found.map_high) == pytest.approx((0.35, 0.7, 1.05))
+    calibration = calibrate([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "leave-one-out")
+    assert calibration.map_low < calibration.map_threshold < calibration.map_high
+    calibration = calibrate([0.1, 0.2], [0.5, 0.7], [0.3, 0.4], "leave-one-out", 0.4)  # a rate that two photos prove
+    assert (calibration.map_low, calibration.map_threshold, calibration.map_high) == pytest.approx((0.35, 0.7, 1.05))
 
 
 @pytest.mark.parametrize(("scores", "rate"), [([], 0.05), ([0.1], 0.0), ([0.1], 1.0), ([0.1], -0.2)])
@@ -91,11 +91,11 @@ def test_every_note_says_what_is_known_of_misses():
 
 
 def test_calibrations_of_saved_files_are_read_also_those_of_the_first_version():
-    found = calibrate([0.1, 0.2], [0.3, 0.4], [0.1, 0.1], "leave-one-out", 0.05, kind="distance", defective=[0.5])
-    assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    old = {key: value for key, value in found.to_dict().items() if key not in ("kind", "defective")}
+    calibration = calibrate([0.1, 0.2], [0.3, 0.4], [0.1, 0.1], "leave-one-out", 0.05, kind="distance", defective=[0.5])
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+    old = {key: value for key, value in calibration.to_dict().items() if key not in ("kind", "defective")}
     read = Calibration.from_dict(old)
-    assert (read.threshold, read.kind, read.defective) == (found.threshold, "deviation", ())
+    assert (read.threshold, read.kind, read.defective) == (calibration.threshold, "deviation", ())
     assert Calibration.from_dict(old | {"limit": 1.0}).kind == "probability"
     copies = Calibration.from_dict(old | {"how": "altered copies", "good": 6, "bound": 1 / 7})
     assert (copies.good, copies.bound) == (1, 0.5)

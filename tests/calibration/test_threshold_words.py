@@ -70,9 +70,9 @@ def test_what_differs_from_the_measured_detectors_is_told(preset, settings, back
     )
     unlike = unlike_measured(preset, config, clean, backbone)
     assert sorted(unlike.split(", ")) == sorted(says.split(", "))
-    found = calibrate([0.1, 0.2], [], [], "leave-one-out", kind="distance", method="promptad", unlike=unlike)
-    assert (f"This detector differs from those ({unlike})" in found.note) == bool(says)
-    assert found.at_rate(0.2).unlike == unlike and Calibration.from_dict(found.to_dict()) == found
+    calibration = calibrate([0.1, 0.2], [], [], "leave-one-out", kind="distance", method="promptad", unlike=unlike)
+    assert (f"This detector differs from those ({unlike})" in calibration.note) == bool(says)
+    assert calibration.at_rate(0.2).unlike == unlike and Calibration.from_dict(calibration.to_dict()) == calibration
 
 
 def test_methods_whose_thresholds_were_not_measured_say_so():

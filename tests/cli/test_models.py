@@ -51,7 +51,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             url=f"http://127.0.0.1:{server.server_port}/x.pt",
             files=(zoo.ZooFile("x.pt", hashlib.sha256(BODY).hexdigest()[:8]),),
         )
-        rows = tuple(row if one.name == RELEASE else one for one in zoo.list_checkpoints())
+        rows = tuple(row if checkpoint.name == RELEASE else checkpoint for checkpoint in zoo.list_checkpoints())
         monkeypatch.setattr(zoo, "list_checkpoints", lambda: rows)
         yield folder
         server.shutdown()
@@ -81,7 +81,7 @@ def test_list_as_json(home: Path) -> None:
     path = place(home)
     done = run(["list", "--json"])
     rows = {row["name"]: row for row in json.loads(done.stdout)}
-    assert list(rows) == [one.name for one in zoo.list_checkpoints()]
+    assert list(rows) == [checkpoint.name for checkpoint in zoo.list_checkpoints()]
     assert rows["ViT-B-16/openai"]["path"] == str(path)
     assert rows["ViT-L-14-336/openai"]["path"] is None
     assert rows["ViT-L-14-336/openai"]["origin"] == "https://huggingface.co/timm/vit_large_patch14_clip_336.openai"

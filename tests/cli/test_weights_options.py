@@ -40,10 +40,10 @@ def test_values_that_cannot_be_are_refused_in_one_line(values, words):
 def test_the_activation_that_is_given_is_used_and_no_longer_assumed(tmp_path):
     tiny = tiny_backbone()
     torch.save(openclip(tiny.vision, tiny.text), tmp_path / "mine.pt")
-    found = []
+    activations = []
     for activation in (None, "quick_gelu"):
         with warnings.catch_warnings(), collected_notices() as lines:
             warnings.simplefilter("ignore")
             backbone = BackboneRequest(backbone=str(tmp_path / "mine.pt"), activation=activation).open_backbone()
-        found.append((backbone.sizes.activation, "activation='quick_gelu'" in lines[0]))
-    assert found == [("gelu", True), ("quick_gelu", False)]
+        activations.append((backbone.sizes.activation, "activation='quick_gelu'" in lines[0]))
+    assert activations == [("gelu", True), ("quick_gelu", False)]

@@ -65,10 +65,10 @@ class Slow:
             q, k, v = self.linear(f"{name}.attention.qkv", self.norm(f"{name}.ln_1", x)).chunk(3, dim=-1)
             size = q.shape[-1] // self.heads
             parts = [slice(head * size, (head + 1) * size) for head in range(self.heads)]
-            weights = torch.stack([torch.softmax(q[:, one] @ k[:, one].T / size**0.5, dim=-1) for one in parts])
+            weights = torch.stack([torch.softmax(q[:, part] @ k[:, part].T / size**0.5, dim=-1) for part in parts])
             weights = (given or {}).get(number, weights)
             used.append(weights)
-            heads = torch.cat([weights[head] @ v[:, one] for head, one in enumerate(parts)], dim=-1)
+            heads = torch.cat([weights[head] @ v[:, part] for head, part in enumerate(parts)], dim=-1)
             x = x + self.linear(f"{name}.attention.out", heads)
             inner = self.linear(f"{name}.mlp_in", self.norm(f"{name}.ln_2", x))
             x = x + self.linear(f"{name}.mlp_out", inner * torch.sigmoid(1.702 * inner))
@@ -118,11 +118,11 @@ def test_gradients_are_finite_differences_through_all_later_blocks(toy: VisionTo
 
 def test_later_starts_have_the_same_gradients_and_nothing_is_learned(toy: VisionTower):
     images = photos(16)
-    found = []
+    gradients = []
     for start in (1, 2):
         run = attended(toy, images, start)
-        found += torch.autograd.grad(run.image.sum(), [run.attentions[-1]])
-    assert torch.allclose(*found, atol=1e-6)
+        gradients += torch.autograd.grad(run.image.sum(), [run.attentions[-1]])
+    assert torch.allclose(*gradients, atol=1e-6)
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in toy.parameters())
 
 

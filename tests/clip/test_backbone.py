@@ -254,12 +254,12 @@ def test_features_on_disk_belong_to_one_activation(tiny, tmp_path):
     path = hugging_face_file(tiny, tmp_path / "model.safetensors")
     store, photo = FeatureStore(tmp_path / "cache"), tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(photo)
-    found = []
+    loaded = []
     for activation in ("quick_gelu", "gelu"):
         backbone = load_backbone(path, activation=activation)
         encoder = Encoder(backbone, Preprocess(48, 8), FeatureRequest(), cache=store)
-        found.append(encoder.encode_files([photo])[0].features[0].image)
-    assert (found[0] - found[1]).abs().max() > 1e-4
+        loaded.append(encoder.encode_files([photo])[0].features[0].image)
+    assert (loaded[0] - loaded[1]).abs().max() > 1e-4
 
 
 def test_a_device_without_a_name_is_one_line(tiny, tmp_path):

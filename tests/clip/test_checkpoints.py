@@ -112,10 +112,10 @@ def test_any_prefix_is_taken_off_in_every_format(small, tmp_path, prefix, format
     plain = load_state(write(tmp_path, small, "plain.bin"))
     folder = tmp_path / "wrapped"
     folder.mkdir()
-    found = wrapped_file({prefix + name: tensor for name, tensor in small.items()}, folder, format_)
+    path = wrapped_file({prefix + name: tensor for name, tensor in small.items()}, folder, format_)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PromptadNotice)
-        loaded = load_state(locate(found).weights)
+        loaded = load_state(locate(path).weights)
     assert loaded.sizes == plain.sizes and set(loaded.tensors) == set(plain.tensors)
     assert all(torch.equal(tensor, plain.tensors[name]) for name, tensor in loaded.tensors.items())
 
@@ -312,9 +312,13 @@ def test_the_starter_loads_with_its_sizes_and_gives_finite_features():
     assert (sizes.text.width, sizes.text.layers, sizes.text.heads, sizes.text.vocab_size) == (192, 6, 3, 6000)
     assert starter.tokenizer.vocab_size == 6000
     images = torch.randn(2, 3, 224, 224)
-    found = starter.vision(images, FeatureRequest((3, 8), LocalStream(1)))
-    assert found.grid == (14, 14) and found.patches.shape == (2, 196, 512) and found.taps[8].shape == (2, 196, 768)
+    features = starter.vision(images, FeatureRequest((3, 8), LocalStream(1)))
+    assert (
+        features.grid == (14, 14)
+        and features.patches.shape == (2, 196, 512)
+        and features.taps[8].shape == (2, 196, 768)
+    )
     texts = starter.encode_texts(["a photo of a cookie", "a photo of a metal nut with scratch"])
-    for tensor in (found.image, found.patches, found.taps[3], found.taps[8], texts):
+    for tensor in (features.image, features.patches, features.taps[3], features.taps[8], texts):
         assert tensor.isfinite().all() and tensor.std() > 1e-3
     assert (texts[0] - texts[1]).abs().max() > 1e-2

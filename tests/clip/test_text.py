@@ -46,10 +46,10 @@ def slow(tower: TextTower, embeddings: Tensor, eot: int, deep: tuple[Tensor, ...
         q, k, v = linear(f"{name}.attention.qkv", norm(f"{name}.ln_1", x)).chunk(3, dim=-1)
         mixed, size = torch.zeros_like(x), x.shape[1] // tower.sizes.heads
         for head in range(tower.sizes.heads):
-            one = slice(head * size, (head + 1) * size)
+            columns = slice(head * size, (head + 1) * size)
             for at in range(77):
-                weights = torch.softmax(k[: at + 1, one] @ q[at, one] / size**0.5, dim=0)
-                mixed[at, one] = weights @ v[: at + 1, one]
+                weights = torch.softmax(k[: at + 1, columns] @ q[at, columns] / size**0.5, dim=0)
+                mixed[at, columns] = weights @ v[: at + 1, columns]
         x = x + linear(f"{name}.attention.out", mixed)
         hidden = linear(f"{name}.mlp_in", norm(f"{name}.ln_2", x))
         x = x + linear(f"{name}.mlp_out", hidden * torch.sigmoid(1.702 * hidden))
@@ -178,21 +178,25 @@ def test_prompts_that_begin_alike_give_the_same_with_deep_tokens_inside_and_beyo
     assert (whole - tower.encode_continued(prefix, groups, rest, eot)).abs().max() > 1e-2
     weights = torch.randn(whole.shape, generator=generator)
     expected = torch.autograd.grad((whole * weights).sum(), (prefix, rest, *deep))
-    found = torch.autograd.grad((parts * weights).sum(), (prefix, rest, *deep))
-    for ours, theirs in zip(found, expected, strict=True):
+    gradients = torch.autograd.grad((parts * weights).sum(), (prefix, rest, *deep))
+    for ours, theirs in zip(gradients, expected, strict=True):
         assert theirs.abs().max() > 1e-3
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_too_many_deep_sets_and_too_long_prompts_raise_for_prompts_that_begin_alike_too(backbone):
-    one = torch.zeros(1, dtype=torch.long)
+    first_place = torch.zeros(1, dtype=torch.long)
     for tokens in (1, 6):  # inside the beginning, and beyond it
         with pytest.raises(ConfigError, match="3 deep token sets need 4 text blocks, found 3"):
             backbone.text.encode_continued(
-                torch.zeros(1, 4, 32), one, torch.zeros(1, 4, 32), one + 5, [torch.zeros(tokens, 32)] * 3
+                torch.zeros(1, 4, 32),
+                first_place,
+                torch.zeros(1, 4, 32),
+                first_place + 5,
+                [torch.zeros(tokens, 32)] * 3,
             )
     with pytest.raises(ConfigError, match="78 tokens exceeds the context length 77"):
-        backbone.text.encode_continued(torch.zeros(1, 4, 32), one, torch.zeros(1, 80, 32), one + 77)
+        backbone.text.encode_continued(torch.zeros(1, 4, 32), first_place, torch.zeros(1, 80, 32), first_place + 77)
 
 
 @torch.no_grad()

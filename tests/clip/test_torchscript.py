@@ -44,13 +44,13 @@ def archive(tmp_path) -> tuple[Path, Program]:
 def test_the_values_are_those_that_torch_itself_reads(archive):
     path, program = archive
     assert is_torchscript(path)
-    found = read_torchscript(path)
+    tensors = read_torchscript(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = torch.jit.load(path).state_dict()
-    assert found.keys() == expected.keys() == program.state_dict().keys()
+    assert tensors.keys() == expected.keys() == program.state_dict().keys()
     for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype, name
+        assert torch.equal(tensors[name], tensor) and tensors[name].dtype == tensor.dtype, name
 
 
 def test_state_dicts_are_no_archives(tmp_path):

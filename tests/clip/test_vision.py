@@ -66,10 +66,10 @@ class Slow:
         q, k, v = self.linear(f"{block}.attention.qkv", a).chunk(3, dim=-1)
         size = q.shape[-1] // self.heads
         for head in range(self.heads):
-            one = slice(head * size, (head + 1) * size)
+            columns = slice(head * size, (head + 1) * size)
             left, right = (q, k) if kind == "qk" else (v, v)
-            weights = left[:, one] @ right[:, one].T / size**0.5
-            joined.append(v[:, one] if kind == "maskclip" else torch.softmax(weights, dim=-1) @ v[:, one])
+            weights = left[:, columns] @ right[:, columns].T / size**0.5
+            joined.append(v[:, columns] if kind == "maskclip" else torch.softmax(weights, dim=-1) @ v[:, columns])
         return self.linear(f"{block}.attention.out", torch.cat(joined, dim=-1))
 
     def mlp(self, block: str, x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def close(ours: Tensor, expected: Tensor, atol: float = 2e-5) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("local", LOCALS, ids=lambda one: f"{one.attention}-from-{one.start}")
+@pytest.mark.parametrize("local", LOCALS, ids=lambda local: f"{local.attention}-from-{local.start}")
 def test_both_streams_equal_the_slow_reference_and_the_local_one_changes_nothing(tower, local):
     images, layers = photos(), tuple(range(1, DEPTH + 1))
     plain = tower(images, FeatureRequest(layers))
@@ -128,11 +128,11 @@ def test_both_streams_equal_the_slow_reference_and_the_local_one_changes_nothing
 
 @torch.no_grad()
 def test_the_three_kinds_of_local_stream_and_its_starts_are_different_features(tower):
-    found = [tower(photos(), FeatureRequest((), local)).patches for local in LOCALS if local.attention != "qk"]
-    found.append(tower(photos(), FeatureRequest((), LocalStream(1, "qk"))).patches)
-    for first in range(len(found)):
+    streams = [tower(photos(), FeatureRequest((), local)).patches for local in LOCALS if local.attention != "qk"]
+    streams.append(tower(photos(), FeatureRequest((), LocalStream(1, "qk"))).patches)
+    for first in range(len(streams)):
         for second in range(first):
-            assert (found[first] - found[second]).abs().max() > 1e-3
+            assert (streams[first] - streams[second]).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -249,7 +249,7 @@ def test_positions_are_resized_as_numpy_and_pillow_do_it(grid):
 
     size = (grid[1], grid[0])
     channels = [Image.fromarray(np.ascontiguousarray(square[..., c])) for c in range(5)]
-    pillow = np.stack([np.asarray(one.resize(size, Image.Resampling.BICUBIC)) for one in channels], axis=-1)
+    pillow = np.stack([np.asarray(channel.resize(size, Image.Resampling.BICUBIC)) for channel in channels], axis=-1)
     ours = resize_positions(table, grid, "bicubic")
     assert torch.equal(ours[0], table[0])
     np.testing.assert_allclose(ours[1:].numpy(), pillow.reshape(-1, 5), atol=1e-4)

@@ -232,11 +232,11 @@ def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytes
 
 
 def test_locate_finds_the_starter() -> None:
-    found = zoo.locate()
-    assert found.checkpoint is zoo.find_checkpoint("starter")
-    assert found.weights == zoo.STARTER_FOLDER / "model.safetensors"
-    assert found.folder == zoo.STARTER_FOLDER
-    assert zoo.locate(zoo.STARTER_FOLDER).checkpoint is found.checkpoint  # the same by its path
+    checkpoint = zoo.locate()
+    assert checkpoint.checkpoint is zoo.find_checkpoint("starter")
+    assert checkpoint.weights == zoo.STARTER_FOLDER / "model.safetensors"
+    assert checkpoint.folder == zoo.STARTER_FOLDER
+    assert zoo.locate(zoo.STARTER_FOLDER).checkpoint is checkpoint.checkpoint  # the same by its path
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_a_stroke_has_its_width_and_may_leave_the_photo() -> None:
     line = stroke((40, 60), np.array([[20.0, -10.0], [20.0, 70.0]]), 3.0)
     assert line.shape == (40, 60) and line.sum(0) == pytest.approx(3.0, abs=0.8)
     assert stroke((40, 60), np.array([[-50.0, 0.0], [-50.0, 9.0]]), 3.0).max() == 0
-    points = path(np.random.default_rng(0), np.array([5.0, 5.0]), 0.0, 50.0, 0.0, both=False, curl=0.0)
+    points = path(np.random.default_rng(0), np.array([5.0, 5.0]), 0.0, 50.0, 0.0, both_ways=False, curl=0.0)
     assert points[0].tolist() == [5.0, 5.0] and points[-1][1] == pytest.approx(55, abs=10)
 
 

@@ -83,7 +83,7 @@ def test_mirrored_and_turned_copies(turns: int, mirrored: bool) -> None:
     photos = [photo, texture(1), np.asarray(Image.open(file))]
     assert find_copies(photos).near == ((0, 2),)
     finder = CopyFinder()
-    assert [finder.add(one) for one in photos] == [None, None, Copy(0, False)]
+    assert [finder.add(photo) for photo in photos] == [None, None, Copy(0, False)]
 
 
 def test_many_photos_are_compared_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:

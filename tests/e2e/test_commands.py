@@ -153,12 +153,12 @@ def test_no_write_permission_gets_one_line(model):
 
 
 def test_good_photos_and_words_without_a_saved_model(tmp_path):
-    one = sorted((TEST / "broken").iterdir())[0]
-    done = run("inspect", one, "--good", GOOD, "--object", "cookie", "--set", "epochs=2", "-o", tmp_path / "a",
+    photo = sorted((TEST / "broken").iterdir())[0]
+    done = run("inspect", photo, "--good", GOOD, "--object", "cookie", "--set", "epochs=2", "-o", tmp_path / "a",
                "--threshold", "0.0001")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "anomalous" in done.stdout and "by hand" in done.stdout
-    done = run("inspect", one, "--method", "clip", "--object", "metal nut", "-o", tmp_path / "b")
+    done = run("inspect", photo, "--method", "clip", "--object", "metal nut", "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert "no threshold" in done.stdout
     # A line that was said before the first photo was read stands on the page too.

@@ -122,9 +122,9 @@ def test_the_image_score_is_the_mean_over_views_and_one_view_has_the_plain_score
     with torch.no_grad():
         features = BACKBONE.vision(images, method.request)
         every = [BACKBONE.vision(view, FeatureRequest()).image for view in [images, *photo_views(images)]]
-    one = build(views="one")
+    single = build(views="one")
     plain = [softmax_anomalous(method, rows) for rows in every]
-    assert torch.allclose(one.score(replace(features, inputs=None)).image, plain[0], atol=1e-6)
+    assert torch.allclose(single.score(replace(features, inputs=None)).image, plain[0], atol=1e-6)
     assert torch.allclose(method.score(features).image, torch.stack(plain).mean(0), atol=1e-6)
 
 
@@ -164,6 +164,6 @@ def test_the_map_is_the_mean_of_nine_places_enlarged_with_its_corners():
 def test_a_detector_names_defects_of_the_photo_wherever_the_map_is_largest():
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     pixels[40:, 60:] = 255
-    found = Detector("anovl", object="cup", backbone=BACKBONE, input_size=48, views="one").predict(pixels)
-    assert found.map is not None and found.map.shape == (60, 80)
-    assert len(found.defects) > 1 and all(defect.region_probability is None for defect in found.defects)
+    prediction = Detector("anovl", object="cup", backbone=BACKBONE, input_size=48, views="one").predict(pixels)
+    assert prediction.map is not None and prediction.map.shape == (60, 80)
+    assert len(prediction.defects) > 1 and all(defect.region_probability is None for defect in prediction.defects)

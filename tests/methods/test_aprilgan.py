@@ -141,7 +141,7 @@ def slow_distances(layers: tuple[int, ...], view: Features, good: list[Features]
     """(h, w): of every layer 1 - the largest cosine with any token of the good photos, summed."""
     total = np.zeros(view.grid)
     for layer in layers:
-        memory = unit(np.concatenate([one.taps[layer][0].double().numpy() for one in good]))
+        memory = unit(np.concatenate([photo.taps[layer][0].double().numpy() for photo in good]))
         for place, token in enumerate(unit(view.taps[layer][0].double().numpy())):
             total[np.unravel_index(place, view.grid)] += 1 - max(float(token @ row) for row in memory)
     return total
@@ -299,7 +299,7 @@ def test_good_photos_add_the_distances_of_every_layer(usual, shape):
     assert scores.map.max() <= 12
 
     def peak(number: int) -> float:
-        others = [one for i, one in enumerate(good) if i != number]
+        others = [photo for i, photo in enumerate(good) if i != number]
         own = usual.score(good[number]).map[0].numpy()
         return float((own + aligned(slow_distances(usual.layers, good[number], others), (48, 48))).max())
 

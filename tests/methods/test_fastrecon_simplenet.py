@@ -179,8 +179,8 @@ def test_state_round_trip_and_the_same_seed_gives_the_same(name, backbone):
         other.score(seen(backbone, method, 9))
     other.load_state(method.state())
     query = seen(backbone, method, 9, count=2)
-    for one in (again, other):
-        torch.testing.assert_close(one.score(query).map, method.score(query).map, rtol=0, atol=0)
+    for scores in (again, other):
+        torch.testing.assert_close(scores.score(query).map, method.score(query).map, rtol=0, atol=0)
 
 
 def test_fastrecon_leaves_a_photo_out_of_rows_and_mean(backbone):

@@ -157,7 +157,7 @@ def test_views_of_several_grids_and_batches_count_alike(backbone):
     method = stirred(backbone, "cocoop-oneclass", scale=10.0)
     parts = [random_features(3, (6, 5), 1), random_features(2, (4, 5), 2), random_features(9, (6, 5), 3)]
     probabilities = [slow_probabilities(method, part) for part in parts]
-    image = -np.log(1 - np.concatenate([one for one, _ in probabilities])).mean()
+    image = -np.log(1 - np.concatenate([values for values, _ in probabilities])).mean()
     pixel = -np.log(1 - np.concatenate([two.flatten() for _, two in probabilities])).mean()
     method.config = replace(method.config, epochs=1, lr=1e-12)
     start = method.state()
@@ -176,10 +176,10 @@ def test_reading_r1_of_coop_is_promptad_without_semantic_concatenation_and_margi
     ours.fit(photos)
     assert ours.history == pytest.approx(theirs.history, rel=1e-5) and ours.history[-1] < 0.9 * ours.history[0]
     (view,) = encode(theirs, photo(9))[0]
-    for one, other in zip(
+    for first, other in zip(
         (ours.score(view).image, ours.score(view).map), (theirs.score(view).image, theirs.score(view).map), strict=True
     ):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(first, other, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -103,8 +103,8 @@ def test_a_pasted_map_differs_in_a_rectangle_alone_and_without_noise_holds_token
     assert not torch.equal(noisy, paste(features, torch.zeros(5), torch.Generator().manual_seed(1)))
 
 
-def _changed(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    places = (one != other).any(dim=0)
+def _changed(first: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    places = (first != other).any(dim=0)
     return places.any(dim=1), places.any(dim=0)
 
 

@@ -12,11 +12,10 @@ import torch
 from promptad_cases import lively_backbone
 from torch import Tensor
 
-from drawn_data import make_class, photo, save
+from drawn_data import photo
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import Features
-from promptad.data.datasets import load_dataset
 from promptad.data.files import sha256_file
 from promptad.data.records import Record
 from promptad.detector import Detector
@@ -43,17 +42,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::promptad.notices.PromptadNotice
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return lively_backbone()
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> list[Record]:
-    """Two classes; "tile" with two anomaly types and photos of two shapes."""
-    root = tmp_path_factory.mktemp("photos")
-    make_class(root, "tile", train=5, bad=3, masks=False)
-    make_class(root, "nut", train=4, bad=2, masks=False)
-    for number in range(4):
-        save(root / "tile/test/deep_hole", f"{number}.png", photo(number, True, (48, 32)))
-    return load_dataset(root)
 
 
 def build(name: str, backbone: Backbone, preset: str = "paper", **values: Any) -> Any:
@@ -84,7 +72,7 @@ def outcome(method: Any, leave_out: int | None = None) -> Tensor:
 
 def views_of(data: AuxiliarySet, label: int) -> list[list[Features]]:
     """Each view as a photo of its own, as the heads for one product take them."""
-    return [[data.labelled(row).features] for row, one in enumerate(data) if one.label == label]
+    return [[data.labelled(row).features] for row, example in enumerate(data) if example.label == label]
 
 
 # What they are ------------------------------------------------------------------------------------------------------
@@ -129,13 +117,13 @@ def test_a_step_has_the_loss_of_the_heads_for_one_product_on_the_same_photos(bac
     torch.testing.assert_close(history, fitted.history)
     torch.testing.assert_close(outcome(method), outcome(fitted))
     grid = good[0][0].grid
-    rows = [[row for row, one in enumerate(data) if one.label == label] for label in (0, 1)]
+    rows = [[row for row, example in enumerate(data) if example.label == label] for label in (0, 1)]
     lazy = [SeenMaps(method, data, own, grid) for own in rows]
     stacked = [fitted._stack(photos, grid) for photos in (good, faulty)]
     steps = drawn_steps((len(good), len(faulty)), method.batch_shares(), 3, torch.Generator().manual_seed(3))
     for drawn in steps:
-        one, other = method.loss(method.net(), *lazy, drawn), fitted.loss(fitted.net(), *stacked, drawn)
-        torch.testing.assert_close(one, other)
+        from_disk, from_memory = method.loss(method.net(), *lazy, drawn), fitted.loss(fitted.net(), *stacked, drawn)
+        torch.testing.assert_close(from_disk, from_memory)
 
 
 def test_maps_that_are_asked_for_several_times_are_read_once(backbone, records, monkeypatch):
@@ -172,7 +160,7 @@ def test_channels_are_scaled_as_the_good_photos_of_the_seen_classes_say(backbone
 def test_shapes_that_were_brought_to_one_are_said(backbone, records):
     method = build("devnet-zs", backbone, anomalies=10)
     data = auxiliary(method, records)
-    other = sum(one.grid != data.examples[0].grid for one in data)
+    other = sum(example.grid != data.examples[0].grid for example in data)
     with pytest.warns(PromptadNotice, match=f"{other} of {len(data)} views have another shape"):
         method.train(data)
 
@@ -262,7 +250,7 @@ def test_a_class_that_is_left_out_has_no_part_in_training(backbone, records, nam
         path = tmp_path / f"{number}.safetensors"
         source = Source("drawn", "-", given)
         made.append(train_prompts(name, [source], backbone, path, preset="paper", settings=QUICK))
-    assert [one.card["data"][0]["classes"] for one in made] == [["tile"], ["nut", "tile"]]
+    assert [learned.card["data"][0]["classes"] for learned in made] == [["tile"], ["nut", "tile"]]
     assert made[0].losses != made[1].losses
     method = build(name, backbone)
     chosen = method.choose(whole)
@@ -365,7 +353,7 @@ def test_the_stand_in_knows_the_mean_code_of_all_good_photos(backbone, records):
     method.train(data)
     scores = [method.score(views[0]) for views in views_of(data, 0)]
     for part in ("reconstruction", "distance"):
-        values = torch.cat([one.parts[part] for one in scores])
+        values = torch.cat([scored.parts[part] for scored in scores])
         assert float(values.mean()) == pytest.approx(0, abs=1e-3)
         assert float(values.std(correction=0)) == pytest.approx(1, abs=1e-3)
     assert len(method.learned()["codes"]) == len(values) == 9

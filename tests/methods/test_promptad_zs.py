@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import promptad
-from drawn_data import make_class, photo, save
+from drawn_data import photo
 from promptad.clip.backbone import Backbone, random_backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer, read_tokenizer
 from promptad.clip.vision import FeatureRequest, Features
-from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, TextError, WeightsError
 from promptad.learning.auxiliary import AuxiliarySet
@@ -43,17 +42,6 @@ BASE |= {"batches": "mixed"}
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return lively_backbone()
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> list[Record]:
-    """Two classes; "tile" with two anomaly types and photos of two shapes."""
-    root = tmp_path_factory.mktemp("photos")
-    make_class(root, "tile", train=5, bad=3, masks=False)
-    make_class(root, "nut", train=4, bad=2, masks=False)
-    for number in range(4):
-        save(root / "tile/test/deep_hole", f"{number}.png", photo(number, True, (48, 32)))
-    return load_dataset(root)
 
 
 def build(backbone: Backbone, name: str = "nut", preset: str = "paper", **values: Any) -> PromptADZeroShot:

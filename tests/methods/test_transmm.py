@@ -100,8 +100,8 @@ def test_the_difference_is_that_of_both_sides_and_min_max_is_of_each_photo(backb
     assert torch.allclose(made[0].flatten().double(), rows[1] - rows[0], rtol=1e-3, atol=1e-5 * scale)
     shown = build(backbone, relevance="difference", min_max=True).score(features).map
     assert shown is not None
-    for plain, one in zip(made, shown, strict=True):
-        assert torch.allclose(one, (plain - plain.min()) / (plain.max() - plain.min()), atol=1e-4)
+    for plain, scaled in zip(made, shown, strict=True):
+        assert torch.allclose(scaled, (plain - plain.min()) / (plain.max() - plain.min()), atol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["clean", "paper", "release"])
@@ -140,8 +140,8 @@ def test_a_detector_inspects_with_it_and_good_photos_set_its_threshold(backbone:
         for n in range(3)
     ]
     detector = Detector("transmm", object="cup", backbone=backbone, input_size=48)
-    found = detector.predict(pixels[0])
-    assert found.map is not None and found.map.shape == (60, 80) and found.verdict == "no threshold"
+    prediction = detector.predict(pixels[0])
+    assert prediction.map is not None and prediction.map.shape == (60, 80) and prediction.verdict == "no threshold"
     shown = Detector("transmm", object="cup", backbone=backbone, input_size=48, min_max=True)
     assert detector.entry.map_range_of(detector.config) == (0.0, 0.05)
     assert color_scale(shown) == Scale(0.0, 1.0, None) and shown.set_threshold(0.5).calibration.map_high == 1.0

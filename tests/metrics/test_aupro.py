@@ -16,7 +16,7 @@ from promptad.metrics.aupro import aupro, aupro_200
 def regions_of(mask):
     """Regions as boolean arrays, by flood fill over the 8 neighbours (independent of scipy.ndimage.label)."""
     left = {tuple(index) for index in np.argwhere(mask)}
-    found = []
+    regions = []
     while left:
         region, edge = np.zeros(mask.shape, bool), [left.pop()]
         while edge:
@@ -25,8 +25,8 @@ def regions_of(mask):
             near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
             left -= near
             edge += near
-        found.append(region)
-    return found
+        regions.append(region)
+    return regions
 
 
 def curve(maps, masks, thresholds, reaches):

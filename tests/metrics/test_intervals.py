@@ -55,9 +55,9 @@ def test_the_test_is_that_of_a_normal_difference() -> None:
     labels, first, second = made(2)
     areas, covariance = slow_delong(labels, [first, second])
     error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    found = delong_test(labels, first, second)
-    assert found.value == pytest.approx(areas[0] - areas[1]) and found.standard_error == pytest.approx(error)
-    assert found.p == pytest.approx(2 * (1 - norm.cdf(abs(areas[0] - areas[1]) / error)))
+    result = delong_test(labels, first, second)
+    assert result.value == pytest.approx(areas[0] - areas[1]) and result.standard_error == pytest.approx(error)
+    assert result.p == pytest.approx(2 * (1 - norm.cdf(abs(areas[0] - areas[1]) / error)))
 
 
 def test_its_p_is_uniform_where_nothing_differs() -> None:

@@ -33,9 +33,9 @@ FORMS = {
 def drawn(words: RandomWords, side: str) -> list[tuple[str, ...]]:
     """The random words of every sentence; the sentences have the paper's form."""
     guide = "a" if side == "normal" else "a damaged"
-    found = [re.fullmatch(FORMS[side], sentence) for sentence in words.sentences(side, guide)]
-    assert all(found)
-    return [one.groups() for one in found]
+    matches = [re.fullmatch(FORMS[side], sentence) for sentence in words.sentences(side, guide)]
+    assert all(matches)
+    return [match.groups() for match in matches]
 
 
 @pytest.fixture(scope="module", params=["starter", "clip"])

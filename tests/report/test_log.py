@@ -104,10 +104,10 @@ def test_an_ended_run_leaves_one_line_a_photo_and_keeps_the_others_beside(tmp_pa
         log.settle([tuesday], complete=True)
     assert read_results(path) == [tuesday] and read_results(earlier) == [monday]
     with ResultLog(path, KEY, earlier=earlier) as log:
-        found = log.find("monday.jpg", A)
-        assert found == monday
-        log.append(found)
-        log.settle([found], complete=True)
+        row = log.find("monday.jpg", A)
+        assert row == monday
+        log.append(row)
+        log.settle([row], complete=True)
     assert read_results(path) == [monday]
     assert {row.photo for row in read_results(earlier)} == {"tuesday.jpg"}
 

@@ -227,7 +227,7 @@ def write(request: WriteRequest) -> Any:
 def submit(request: SubmitRequest) -> Any:
     file, maps = request.run()
     with tarfile.open(file) as archive:
-        members = {one.name: archive.extractfile(one).read() for one in archive.getmembers()}  # type: ignore[union-attr]
+        members = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
     return file.name, maps, {name: _digest(content) for name, content in members.items()}
 
 
@@ -514,8 +514,8 @@ def test_the_same_run_looks_the_same(beginning, place):
     first = plain(beginning, place)
     assert REFUSED not in first[0], first
     again = observed(place, lambda: RUNS[kind](kind(**values)))
-    one, other = first[0]["files"], again[0]["files"]
-    assert {name for name in (*one, *other) if one.get(name) != other.get(name)} == set()
+    before, other = first[0]["files"], again[0]["files"]
+    assert {name for name in (*before, *other) if before.get(name) != other.get(name)} == set()
     assert again == first
 
 

@@ -23,9 +23,9 @@ def test_every_value_is_within_half_a_step_of_its_group(shape, kind, top):
     values = matrix(*shape)
     packed = pack({"a.weight": values})
     assert set(packed) == {f"a.weight.{kind}", "a.weight.step"}
-    found = unpack(packed)["a.weight"]
+    unpacked = unpack(packed)["a.weight"]
     for start in range(0, shape[1], GROUP):
-        group, back = values[:, start : start + GROUP], found[:, start : start + GROUP]
+        group, back = values[:, start : start + GROUP], unpacked[:, start : start + GROUP]
         step = group.abs().amax(1, keepdim=True) / top
         # Steps are float16, which moves the outermost values a little more.
         assert ((group - back).abs() <= 0.5 * step * (1 + 1e-5) + top * step * 2**-11).all()

@@ -61,6 +61,6 @@ def test_patches_have_no_place_for_the_class_token_and_photos_do_not_mix():
     # By hand: the gradient of the second is the weights, that of the first twice them and their transpose.
     low, high = first.detach().double(), second.detach().double()
     g = weights.double()
-    one, two = ((gr * at).clamp(min=0).mean(1) for gr, at in ((2 * g + g.transpose(-2, -1), low), (g, high)))
-    expected = (torch.eye(4, dtype=torch.double) + two) @ (torch.eye(4, dtype=torch.double) + one)
+    first, two = ((gr * at).clamp(min=0).mean(1) for gr, at in ((2 * g + g.transpose(-2, -1), low), (g, high)))
+    expected = (torch.eye(4, dtype=torch.double) + two) @ (torch.eye(4, dtype=torch.double) + first)
     assert torch.allclose(together.double(), expected[:, 0, 1:], rtol=1e-5)

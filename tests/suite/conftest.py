@@ -13,8 +13,9 @@ from drawn_data import make_class
 from tiny import openclip, tiny_backbone
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads in their last bits. Of a module, so that what its fixtures compute has one too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -103,11 +103,11 @@ def test_sets_are_found_by_what_they_hold(tmp_path: Path):
     miniature_sets.btad(tmp_path / "some name")
     miniature_sets.visa(tmp_path / "deep" / "er")
     places = find_sets([str(tmp_path)], ["visa", "btad", "mvtec"])
-    assert places.found["visa"] == tmp_path / "deep" / "er" and "btad" in places.found
+    assert places.sets["visa"] == tmp_path / "deep" / "er" and "btad" in places.sets
     [line] = places.missing
     assert "MVTec AD" in line and "licence" in line and "mvtec=" in line
-    named = find_sets([f"btad={places.found['btad']}"], ["btad"])
-    assert named.found == {"btad": places.found["btad"]} and not named.missing
+    named = find_sets([f"btad={places.sets['btad']}"], ["btad"])
+    assert named.sets == {"btad": places.sets["btad"]} and not named.missing
 
 
 @pytest.mark.parametrize(

@@ -69,18 +69,18 @@ def private_photos(records: Sequence[Record]) -> dict[str, dict[str, list[Record
     photos: dict[str, dict[str, list[Record]]] = {}
     for name in OBJECTS:
         for split in PRIVATE:
-            found = [one for one in records if (one.class_name, one.split) == (name, split)]
-            if not found:
+            photos_of_split = [record for record in records if (record.class_name, record.split) == (name, split)]
+            if not photos_of_split:
                 raise DataError(f"{name}/{split}: no photos; the server takes all of {', '.join(OBJECTS)}; unpack them")
-            found.sort(key=lambda one: one.path.stem)
+            photos_of_split.sort(key=lambda record: record.path.stem)
             ending = "mixed" if split == "test_private_mixed" else "regular"
-            for number, record in enumerate(found):
+            for number, record in enumerate(photos_of_split):
                 if record.path.stem != f"{number:03}_{ending}":
                     raise DataError(
                         f"{shown(record.path)}: expected {number:03}_{ending}; the server takes every photo by its published "
                         "name: unpack the set again"
                     )
-            photos.setdefault(name, {})[split] = found
+            photos.setdefault(name, {})[split] = photos_of_split
     return photos
 
 

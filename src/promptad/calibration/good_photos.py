@@ -9,7 +9,7 @@ from typing import Any
 
 from promptad.calibration.bounds import counted
 from promptad.calibration.ladder import Role
-from promptad.data.copies import Photo
+from promptad.data.copies import Photo, altered_copies
 from promptad.data.duplicates import CopyFinder
 from promptad.data.files import sha256_file, shown
 from promptad.errors import ConfigError, DataError, PhotoError
@@ -42,6 +42,10 @@ class GoodPhotos:
     def alone(self) -> Photo | None:
         """The only photo to learn from, where no other is held out."""
         return self.first if len(self.learned) == 1 and not self.held_out else None
+
+    def altered(self, role: Role) -> list[Photo]:
+        """Altered copies of the only photo, where they set the threshold, else none."""
+        return [] if self.alone is None or role == "unused" else altered_copies(self.alone)
 
 
 def read_good_photos(

@@ -126,11 +126,13 @@ def _state_dict(loaded: dict[Any, Any], where: str) -> dict[str, Tensor]:
         WeightsError: several models, of which no name says which is meant.
     """
     places: dict[str, dict[str, Tensor]] = {}
-    nested = [("", loaded)]
+    nested, walked = [("", loaded)], {id(loaded)}  # a pickle can hold a dictionary that holds itself
     while nested:
         place, values = nested.pop()
         places[place] = {str(name): value for name, value in values.items() if isinstance(value, Tensor)}
-        nested += [(f"{place}.{name}".lstrip("."), value) for name, value in values.items() if isinstance(value, dict)]
+        inside = {name: value for name, value in values.items() if isinstance(value, dict) and id(value) not in walked}
+        walked |= {id(value) for value in inside.values()}
+        nested += [(f"{place}.{name}".lstrip("."), value) for name, value in inside.items()]
     models = sorted(place for place, tensors in places.items() if _has_tower(tensors))
     if not models:  # what stands there is named in the refusal
         return max(places.values(), key=len)

@@ -125,8 +125,8 @@ def _walk_jpeg(data: bytes) -> tuple[list[int], list[tuple[bytes, int, int, int]
             body = data[at + 5 : at + 5 + 2 * count + 3]
             if len(body) == 2 * count + 3:
                 scans.append((body[: 2 * count : 2], body[-3], body[-2], body[-1] & 15))
-            found = _NEXT_MARKER.search(data, at + 2 + length)
-            at = found.start() if found is not None else len(data)
+            marker = _NEXT_MARKER.search(data, at + 2 + length)
+            at = marker.start() if marker is not None else len(data)
             ends.append(at)
         else:
             at += 2 + length

@@ -196,9 +196,9 @@ def write_damaged(
     report = failed or (lambda _: None)
     folder = out / _folder_name(class_name)
     sources = _usable(good, report, input_range)
-    both = len(sources) < 4
-    test = sources if both else sources[::2]
-    train = sources if both else sources[1::2]
+    for_both = len(sources) < 4
+    test = sources if for_both else sources[::2]
+    train = sources if for_both else sources[1::2]
     _claim(folder, class_name, count, kinds, seed, test, train, input_range)
     copies = [("train", train, max(len(train), 4)), ("test", test, max(len(test), count // 2))]
     steps = Steps(progress, sum(number for *_, number in copies) + count)

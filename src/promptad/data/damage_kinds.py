@@ -65,7 +65,7 @@ def crack(photo: Rgb, generator: np.random.Generator, area: float, region: Mask,
     branches = [(pick(region, generator), generator.uniform(0, 2 * np.pi), span, width)]
     for _ in range(generator.integers(3, 8)):
         start, angle, length, thick = branches.pop(0) if branches else (pick(region, generator), 0.0, span, width)
-        points = path(generator, start, angle, length, 0.35, both=False)
+        points = path(generator, start, angle, length, 0.35, both_ways=False)
         line = np.maximum(line, stroke(shape, points, thick, taper=True))
         for at in generator.integers(len(points) // 5, len(points), 2):
             turn = generator.choice([-1, 1]) * generator.uniform(0.4, 1.1)

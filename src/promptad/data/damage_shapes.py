@@ -89,13 +89,13 @@ def path(
     angle: float,
     length: float,
     jag: float,
-    both: bool = True,
+    both_ways: bool = True,
     curl: float = 0.4,
 ) -> Points:
     """A wandering line (N, 2) y, x.
 
     Args:
-        start: (2,) where it begins, or its middle when `both`.
+        start: (2,) where it begins, or its middle when `both_ways`.
         angle: its first direction in radians.
         length: in pixels.
         jag: deviation of the kinks, in radians a step.
@@ -105,7 +105,7 @@ def path(
     drift = np.cumsum(generator.normal(0, 1, steps)) / steps**1.5 * curl + generator.normal(0, curl) / steps
     headings = angle + np.cumsum(drift) + generator.normal(0, jag, steps)
     points = np.cumsum(np.stack([np.sin(headings), np.cos(headings)], 1) * (length / steps), 0)
-    return np.asarray(start + points - (points[steps // 2] if both else points[0]))
+    return np.asarray(start + points - (points[steps // 2] if both_ways else points[0]))
 
 
 def stroke(shape: tuple[int, int], points: Points, width: float, taper: bool = False) -> Plane:

@@ -127,8 +127,8 @@ def decoding(name: str, path: str | os.PathLike[str] | None = None) -> Iterator[
         raise PhotoError(f"{name}: does not fit into memory; scale the photo down or cut it into tiles") from error
     except Exception as error:  # Pillow's readers raise nearly every type on damaged data
         cut_off = "truncated" in str(error) or isinstance(error, EOFError)
-        found = "is cut off" if cut_off else "is damaged"
-        raise PhotoError(f"{name}: {found} ({one_line(error)}); copy or save the photo again") from error
+        state = "is cut off" if cut_off else "is damaged"
+        raise PhotoError(f"{name}: {state} ({one_line(error)}); copy or save the photo again") from error
 
 
 def is_tiff(path: str | os.PathLike[str] | None) -> bool:

@@ -141,18 +141,18 @@ class _Plain:
         """Places of the earlier photos that this one repeats so; it is kept for later ones."""
         structure, size = plain_structure(photo), (photo.shape[0], photo.shape[1])
         own = _unit_rows(np.stack([structure, *_turned(structure)]).reshape(8, -1))
-        found: list[int] = []
+        earlier: list[int] = []
         if self._sizes:
             alike = self._rows[: len(self._sizes)] @ own.T  # (n, 8)
             sizes = np.array(self._sizes)
             shape = np.abs(sizes[:, 0] * size[1] / (sizes[:, 1] * size[0]) - 1) < _ASPECT
             other = (sizes != size).any(axis=1)
-            found = np.flatnonzero(
+            earlier = np.flatnonzero(
                 (shape & other & (alike[:, 0] > NEAR)) | (alike[:, 1:].max(axis=1) > TURNED)
             ).tolist()
         self._rows = _with_row(self._rows, len(self._sizes), own[0])
         self._sizes.append(size)
-        return found
+        return earlier
 
     def forget_last(self) -> None:
         """The last photo repeats another one and is compared with no further one."""

@@ -75,18 +75,18 @@ def find_photos(
             files.extend(_walk(path, recursive, failed, set(), top=True))
         else:
             files.append(path)
-    found = FoundPhotos([], [], failed)
+    sorted_files = FoundPhotos([], [], failed)
     for path in _once(files):
         kind, reason = _sorted_out(path)
         if kind == "photo":
-            found.photos.append(path)
+            sorted_files.photos.append(path)
         else:
-            (found.failed if kind == "failed" else found.skipped).append((path, reason))
-    for reasons in (found.skipped, found.failed):
+            (sorted_files.failed if kind == "failed" else sorted_files.skipped).append((path, reason))
+    for reasons in (sorted_files.skipped, sorted_files.failed):
         reasons.sort(key=lambda entry: entry[0].as_posix())
-    if not found.photos:
-        raise DataError(_nothing_found(given, [*found.failed, *found.skipped], recursive))
-    return found
+    if not sorted_files.photos:
+        raise DataError(_nothing_found(given, [*sorted_files.failed, *sorted_files.skipped], recursive))
+    return sorted_files
 
 
 def is_litter(name: str) -> bool:
@@ -194,9 +194,9 @@ def each_photo(photos: Any) -> Iterator[Any]:
     items: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
     for item in items:
         if is_folder(item):
-            found = find_photos([Path(item)])
-            for path, reason in (*found.failed, *found.skipped):
+            photos_inside = find_photos([Path(item)])
+            for path, reason in (*photos_inside.failed, *photos_inside.skipped):
                 notice(f"{shown(path)}: not used: {reason}")
-            yield from found.photos
+            yield from photos_inside.photos
         else:
             yield item

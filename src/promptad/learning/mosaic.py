@@ -65,13 +65,13 @@ class MosaicSet:
     def _drawn(self, index: int, generator: torch.Generator) -> Mosaic:
         """A mosaic of the class of an example: four times a kind of damage, each as likely as another, then a photo of it."""
 
-        def one(count: int) -> int:
+        def draw(count: int) -> int:
             return int(torch.randint(count, (), generator=generator))
 
         example = self.data.examples[index]
         kinds = self._kinds[self.data.records[example.photo].class_name]
-        chosen = [kinds[one(len(kinds))] for _ in range(4)]
-        first, second, third, fourth = (photos[one(len(photos))] for photos in chosen)
+        chosen = [kinds[draw(len(kinds))] for _ in range(4)]
+        first, second, third, fourth = (photos[draw(len(photos))] for photos in chosen)
         views = self.data.encoder.preprocess.views(*self.data.sizes[first])
         return Mosaic((first, second, third, fourth), example.view % len(views))
 

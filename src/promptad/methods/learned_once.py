@@ -12,9 +12,10 @@ from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet
-from promptad.methods.contract import EpochHook, Trained, WordScores
+from promptad.methods.contract import Trained, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.state import saved_tensor
+from promptad.methods.untrained import Unfitted
 from promptad.notices import notice
 from promptad.prompts.words import object_words
 
@@ -22,7 +23,7 @@ NAMELESS = "object"
 """What stands in sentences for photos of no named class."""
 
 
-class LearnedOnce(Trained):
+class LearnedOnce(Unfitted, Trained):
     """Base of these methods: good photos teach them nothing, and a detector's state is what was trained.
 
     Attributes:
@@ -36,15 +37,6 @@ class LearnedOnce(Trained):
     def parameter_count(self) -> int:
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self.module.parameters())
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned from good photos; they only set the threshold."""
 
     def choose(self, records: Sequence[Record]) -> list[Record]:
         """The labelled photos of the test split, good and anomalous, of all data sets given.

@@ -51,6 +51,11 @@ class OneClassConfig(ContextConfig):
     # Where the cosine of the learning rate ends.
     final_lr: Weight = 1e-5
 
+    @property
+    def fit_epochs(self) -> int:
+        """Steps over all good photos."""
+        return self.epochs
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},

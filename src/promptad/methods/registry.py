@@ -47,7 +47,7 @@ from promptad.methods.promptad_zs import config as promptad_zs
 from promptad.methods.promptad_zs.method import PromptADZeroShot
 from promptad.methods.rwda import config as rwda
 from promptad.methods.rwda.method import RWDA
-from promptad.methods.settings import FREE_SETTINGS, check_keys, make_config
+from promptad.methods.settings import FREE_SETTINGS, ScoringConfig, check_keys, make_config
 from promptad.methods.uniadet import config as uniadet
 from promptad.methods.uniadet.method import UniADet
 
@@ -67,7 +67,7 @@ class Entry:
     """
 
     build: Callable[[Backbone, Any, str], Method]
-    config: type[Any]
+    config: type[ScoringConfig]
     presets: Mapping[str, Mapping[str, Any]]
     facts: Facts
     map_range: tuple[float, float] = (0.5, 1.0)
@@ -106,19 +106,18 @@ class Entry:
         """Scores that can be had one by one with the setting `parts`, the whole one last; () without that setting."""
         return self.facts.parts
 
-    def kind_of(self, config: Any) -> ScoreKind:
+    def kind_of(self, config: ScoringConfig) -> ScoreKind:
         """What the scores are with this config."""
-        return self.part_kinds.get(getattr(config, "parts", ""), self.score_kind)
+        return self.part_kinds.get(config.scored_parts, self.score_kind)
 
-    def map_range_of(self, config: Any) -> tuple[float, float]:
+    def map_range_of(self, config: ScoringConfig) -> tuple[float, float]:
         """Its `map_range`, or 0 and 1 where the config brings each map there by itself."""
-        return (0.0, 1.0) if getattr(config, "min_max", False) else self.map_range
+        return (0.0, 1.0) if config.scales_maps else self.map_range
 
     @property
     def setting_names(self) -> tuple[str, ...]:
         """The fields of the config that the method has a use for."""
-        idle = getattr(self.config, "idle", {})
-        return tuple(field.name for field in fields(self.config) if field.name not in idle)
+        return tuple(field.name for field in fields(self.config) if field.name not in self.config.idle)
 
     def make_config(self, preset: str = "clean", **overrides: Any) -> Any:
         """The config of a preset with overrides. Raises ConfigError for unknown names."""

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from promptad.annotations import Count, Positive, Range, Weight, check_fields, checked_value, field_types
+from promptad.clip.architecture import Activation
 from promptad.clip.preprocess import Channels, Fit, Preprocess
 from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
@@ -19,6 +20,8 @@ from promptad.notices import notice
 from promptad.prompts.words import WordsInUse, own_words, resolved_words, words_in_use
 
 PRESETS = ("clean", "paper", "release")
+GeneralWords = Literal["eight", "five", "none"]
+"""Which state words stand for every object."""
 C = TypeVar("C")
 
 
@@ -62,6 +65,33 @@ class ScoringConfig:
     smoothing: Weight = 4.0
     # Score of a photo of several views: the largest or the mean.
     view_score: Literal["max", "mean"] = "max"
+
+    # What other rooms ask of any config; one that has a setting for it says what that holds.
+
+    @property
+    def asked_activation(self) -> Activation | Literal["any"]:
+        """The activation that the towers must have."""
+        return "any"
+
+    @property
+    def fit_epochs(self) -> int:
+        """Passes over the good photos of a fit; of a method that is trained away from the product none."""
+        return 0
+
+    @property
+    def scored_parts(self) -> str:
+        """The parts of the score that make the image score; "" where it cannot be chosen."""
+        return ""
+
+    @property
+    def scales_maps(self) -> bool:
+        """Whether each map is brought to 0..1 by its own values."""
+        return False
+
+    @property
+    def general_words(self) -> GeneralWords:
+        """Which state words stand for every object."""
+        return "eight"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -173,9 +203,9 @@ def _shortened_list(names: str, most: int = 240) -> str:
     return names if len(names) <= most else names[: names.rindex(",", 0, most)] + ", ..."
 
 
-def words_digest(config: Any) -> str:
+def words_digest(config: ScoringConfig) -> str:
     """SHA-256 of the words of a person's own word file, if the config was made with one; "" otherwise."""
-    own = own_words(getattr(config, "state_bank", ""))
+    own = own_words(config.state_bank)
     return own.digest if own else ""
 
 
@@ -184,7 +214,7 @@ def config_dict(config: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
-def config_words(object_name: str, config: Any) -> WordsInUse:
+def config_words(object_name: str, config: ScoringConfig) -> WordsInUse:
     """The defect words of an object under a config, as its method reads them.
 
     Raises:
@@ -192,7 +222,7 @@ def config_words(object_name: str, config: Any) -> WordsInUse:
     """
     return words_in_use(
         object_name,
-        generic=getattr(config, "generic_states", "eight"),
+        generic=config.general_words,
         source=config.state_bank,
         extra=config.defects,
         replace=config.only_defects,

@@ -1,4 +1,5 @@
-"""What methods that learn nothing have in common: everything follows from the words and the weights."""
+"""What methods have in common to which good photos teach nothing, and those that learn nothing at all: there everything
+follows from the words and the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +16,20 @@ from promptad.methods.settings import ScoringConfig
 from promptad.prompts.words import object_words
 
 
-class Untrained(Method):
+class Unfitted(Method):
+    """A method that good photos teach nothing."""
+
+    def fit(
+        self,
+        photos: Sequence[Sequence[Features]],
+        *,
+        anomalies: Sequence[Sequence[Features]] = (),
+        after_epoch: EpochHook | None = None,
+    ) -> None:
+        """Nothing is learned; good photos only set the threshold."""
+
+
+class Untrained(Unfitted):
     """A method without anything to learn, for one object; `score` and `request` are its own.
 
     Raises:
@@ -26,15 +40,6 @@ class Untrained(Method):
         self.backbone = backbone
         self.object = object_words(object_name)
         self._ranked = RankedWords(backbone, config, object_name)
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned; good photos only set the threshold."""
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views, and for patches where there are any."""

@@ -61,7 +61,7 @@ class SaturatedOverlap:
         """
         scores = as_scores(anomaly_map)
         free = np.ones(scores.shape, dtype=bool)
-        found: list[FloatArray] = []
+        highest: list[FloatArray] = []
         weights: list[NDArray[np.float64]] = []
         for region in regions:
             if scores.ndim != 2 or region.mask.shape != scores.shape:
@@ -75,13 +75,13 @@ class SaturatedOverlap:
                     f"a region of {inside.size} pixels has saturation {region.saturation}; it must be 1 to its number of pixels"
                 )
             rest = inside.size - region.saturation
-            found.append((np.partition(inside, rest) if rest else inside)[rest:])
+            highest.append((np.partition(inside, rest) if rest else inside)[rest:])
             weights.append(np.full(region.saturation, 1.0 / region.saturation))
             free &= ~region.mask
         self._normal.append(scores[free] if len(regions) else scores.ravel())
-        self._defect += found
+        self._defect += highest
         self._weight += weights
-        self.n_regions += len(found)
+        self.n_regions += len(highest)
 
     def compute(self, limits: Sequence[float] = (0.3, 0.05)) -> dict[float, float]:
         """``{limit: AU-sPRO in [0, 1]}``, normalised by the limit; NaN without a defect or a normal pixel.

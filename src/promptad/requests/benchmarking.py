@@ -212,7 +212,7 @@ class BenchRequest(MeasuringRequest):
         if self.backbone is not None:
             rows = tuple(replace(row, backbone="") for row in made.plan.rows)
             made = replace(made, plan=replace(made.plan, backbone=self.backbone, rows=rows))
-        return made, places.found
+        return made, places.sets
 
     def _run_paper(
         self,

@@ -332,7 +332,7 @@ class InspectRequest(DetectorRequest):
     def _judged(self, learning: Progress | None, judging: Progress | None, lines: Lines) -> tuple[Detector, Report]:
         from promptad.data.folder import find_photos
 
-        found = find_photos(self.photos)
+        files = find_photos(self.photos)
         if self.model is not None:
             require_file(self.model, "saved detector")
             if self.backbone is not None:
@@ -351,16 +351,16 @@ class InspectRequest(DetectorRequest):
         )
         report = inspect(
             detector,
-            found.photos,
+            files.photos,
             output,
-            skipped=found.skipped,
-            unreadable=found.failed,
+            skipped=files.skipped,
+            unreadable=files.failed,
             progress=judging,
             failed=lines.fail,
         )
-        for path, reason in found.failed:
+        for path, reason in files.failed:
             lines.fail(f"{shown(path)}: {reason}")
-        for path, reason in found.skipped:
+        for path, reason in files.skipped:
             lines.skip(f"{shown(path)}: {reason}")
         return detector, report
 

@@ -94,7 +94,7 @@ class SubmitRequest(BackboneRequest):
         from promptad.bench.submission import archive_at, scale_of, write_object
         from promptad.steps import Steps
 
-        looked = [one for one in records if one.split == "validation"]
+        looked = [record for record in records if record.split == "validation"]
         clip, written = self.open_backbone(), 0
         steps = Steps(progress, len(looked) + sum(len(some) for splits in photos.values() for some in splits.values()))
         with archive_at(self.output) as archive:
@@ -108,7 +108,7 @@ class SubmitRequest(BackboneRequest):
                         raise DataError(f"{shown(record.path)}: {self.method} gave no anomaly map")
                     return values
 
-                scale = scale_of((map_of(one) for one in looked if one.class_name == name), name)
+                scale = scale_of((map_of(record) for record in looked if record.class_name == name), name)
                 deviations = None if self.no_masks else self.deviations
                 written += write_object(archive, name, splits, map_of, scale, deviations)
         steps.finish()
@@ -123,9 +123,9 @@ class SubmitRequest(BackboneRequest):
         )
         if detector.entry.good_photos == "unused" or self.shots == 0:
             return detector
-        good = [one for one in records if (one.class_name, one.split, one.label) == (name, "train", 0)]
+        good = [record for record in records if (record.class_name, record.split, record.label) == (name, "train", 0)]
         drawn = draw_shots(good, self.shots, self.seed) if self.shots else good
         if not drawn:
             raise DataError(f"{name}/train/good: no photos; {detector.entry.title} learns from them; unpack them")
-        encoded = [detector.encode(one.path, reference=True) for one in drawn]
+        encoded = [detector.encode(record.path, reference=True) for record in drawn]
         return detector.fit_features(encoded, set_threshold=False)

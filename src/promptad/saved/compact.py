@@ -61,8 +61,8 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         levels = tensor.float()
         if kind == "q4":
-            both = torch.stack([tensor & 15, tensor >> 4], dim=2).to(torch.int8) - 8
-            levels = both.view(len(tensor), -1).float()
+            halves = torch.stack([tensor & 15, tensor >> 4], dim=2).to(torch.int8) - 8
+            levels = halves.view(len(tensor), -1).float()
         step = tensors.get(f"{base}.step")
         if step is None or step.shape != (len(levels), -(-levels.shape[1] // GROUP)):
             state = "missing" if step is None else f"of shape {tuple(step.shape)}"

@@ -82,8 +82,8 @@ def nearest_rows(queries: Tensor, rows: Tensor, count: int, chunk: int = 1024) -
     Returns:
         (Q, k) distances and (Q, k) int64 indices, k = min(count, R).
     """
-    found = [
+    nearest = [
         torch.cdist(part, rows, compute_mode="donot_use_mm_for_euclid_dist").topk(min(count, len(rows)), largest=False)
         for part in queries.split(chunk)
     ]
-    return torch.cat([values for values, _ in found]), torch.cat([indices for _, indices in found])
+    return torch.cat([values for values, _ in nearest]), torch.cat([indices for _, indices in nearest])

@@ -73,11 +73,11 @@ def set_report(result: SetResult) -> Report:
 
 def overview_rows(result: SuiteResult) -> list[Row]:
     """All rows, by shots and in the plan's order, with their lines on the sets."""
-    found: dict[tuple[int, str, str], dict[str, Line]] = {}
+    by_row: dict[tuple[int, str, str], dict[str, Line]] = {}
     for of_set in result.sets:
         for line in summarise(of_set.outcome.units):
-            found.setdefault((line.shots, line.label, line.selection), {})[of_set.plan.title] = line
-    rows = [Row(next(iter(lines.values())), lines) for lines in found.values()]
+            by_row.setdefault((line.shots, line.label, line.selection), {})[of_set.plan.title] = line
+    rows = [Row(next(iter(lines.values())), lines) for lines in by_row.values()]
     return sorted(rows, key=lambda row: shots_order(row.line.shots))  # stable: the plan's order within a k
 
 

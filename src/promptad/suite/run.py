@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from promptad.bench.plan import ClassPlan, PhotoFiles
 from promptad.bench.protocol import Protocol
@@ -188,7 +188,7 @@ class _SuiteRun:
     def _named(self, row: RowPlan) -> tuple[str, Activation | None]:
         """The backbone of a row, and the activation that its settings ask for, or else the one that is given for all."""
         config = find_method(row.method).make_config(row.preset, **row.settings)
-        asked: Activation | Literal["any"] = getattr(config, "tower_activation", "any")
+        asked = config.asked_activation
         return self.plan.backbone_of(row), self.options.activation if asked == "any" else asked
 
     def _tower(self, row: RowPlan) -> str:

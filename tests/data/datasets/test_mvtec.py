@@ -61,8 +61,8 @@ def test_btad_names_and_masks(tmp_path: Path) -> None:
     touch(tmp_path, "01/ground_truth/ko/2.png", "01/ground_truth/ko/3.BMP", "01/ground_truth/ok/1.png")
     train, *test = load(tmp_path)
     assert (train.label, train.defect_type, train.split) == (0, "good", "train")
-    found = [(r.path.name, r.label, r.defect_type, r.mask.name if r.mask else None) for r in test]
-    assert found == [
+    rows = [(r.path.name, r.label, r.defect_type, r.mask.name if r.mask else None) for r in test]
+    assert rows == [
         ("2.bmp", 1, "ko", "2.png"),
         ("3.bmp", 1, "ko", "3.BMP"),
         ("1.bmp", 0, "good", None),

@@ -52,8 +52,8 @@ class Checked:
     def lines(self) -> list[str]:
         """All of it but `unreadable` as lines for people."""
         facts = self.data.facts
-        found = f" ({self.data.evidence})" if self.data.evidence else " (asked for)"
-        lines = [f"layout     {self.data.layout}{found}"]
+        evidence = f" ({self.data.evidence})" if self.data.evidence else " (asked for)"
+        lines = [f"layout     {self.data.layout}{evidence}"]
         if facts is not None:
             lines.append(f"set        {facts.title}; had from: {facts.where}")
             lines.append(f"licence    {facts.stated_licence}")

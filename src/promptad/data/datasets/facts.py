@@ -77,8 +77,8 @@ class SetFacts:
         for name, splits in present.items():
             for split, full in splits.items():
                 words = ("normal", "anomalous") if len(full) == 2 else ("without label",)
-                found = here[name].get(split, (0, 0, 0))
-                pairs = zip(words, found[:2] if len(full) == 2 else found[2:], full, strict=True)
+                present_photos = here[name].get(split, (0, 0, 0))
+                pairs = zip(words, present_photos[:2] if len(full) == 2 else present_photos[2:], full, strict=True)
                 parts = [f"{number} {word} of {official}" for word, number, official in pairs if number != official]
                 if parts:
                     lines.append(f"{'all classes' if name == WHOLE else name} {split}: {', '.join(parts)}")

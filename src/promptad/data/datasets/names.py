@@ -85,8 +85,8 @@ def without_mask_word(stem: str) -> str:
 
 def is_numbered_mask(stem: str) -> bool:
     """Whether the stem says that it is one of several masks of its photo, as ``000_mask1`` does."""
-    found = _SUFFIX.search(stem)
-    return found is not None and found["number"] is not None
+    ending = _SUFFIX.search(stem)
+    return ending is not None and ending["number"] is not None
 
 
 def photos_in(folder: Path) -> list[Path]:

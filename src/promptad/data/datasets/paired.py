@@ -129,8 +129,8 @@ def _folders(root: Path) -> tuple[list[Path], list[Path]] | None:
     """Photos and masks."""
     photos, masks = child(root, *_PHOTOS), child(root, *_MASKS)
     if photos is not None and masks is not None:
-        found = photos_below(photos, masks=True), photos_below(masks, masks=True)
-        return found if all(found) else None
+        both_folders = photos_below(photos, masks=True), photos_below(masks, masks=True)
+        return both_folders if all(both_folders) else None
     files = photos_in(root)
     stems = {file.stem.casefold() for file in files}
     beside = [

@@ -63,8 +63,8 @@ def load(root: str | os.PathLike[str], normal: Sequence[str] = (), split: str = 
 
 
 def _evidence(folder: Path) -> str | None:
-    found = next((place for place in (TABLE, Path(RELAYOUT)) if (folder / place).exists()), None)
-    return found.as_posix() if found is not None else None
+    known = next((place for place in (TABLE, Path(RELAYOUT)) if (folder / place).exists()), None)
+    return known.as_posix() if known is not None else None
 
 
 def _reading(split: str) -> Callable[[Path, Sequence[str]], list[Record]]:
@@ -77,9 +77,9 @@ def _load_table(root: Path, table: Path) -> list[Record]:
     try:
         missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
-            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            columns = ", ".join(reader.fieldnames or ()) or "nothing"
             raise DataError(
-                f"{shown(table)}: columns {found}; expected {', '.join(_COLUMNS)}; fetch the original table"
+                f"{shown(table)}: columns {columns}; expected {', '.join(_COLUMNS)}; fetch the original table"
             )
         for row in reader:
             records.append(_record(root, row, f"{shown(table)} line {reader.line_num}"))

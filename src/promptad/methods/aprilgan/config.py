@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promptad.annotations import Above0, Count, Positive, Seed, Share
+from promptad.clip.architecture import Activation
 from promptad.methods.settings import FREE_SETTINGS, ScoringConfig, check_rising
 from promptad.scoring.memory import MemoryPrecision
 
@@ -41,6 +42,11 @@ class AprilGANConfig(ScoringConfig):
     seed: Seed = 111
     # How exactly tokens of good photos are kept; float16 moves distances by about 1e-4.
     memory_precision: MemoryPrecision = "fp16"
+
+    @property
+    def asked_activation(self) -> Activation | Literal["any"]:
+        """The activation that the towers must have."""
+        return self.tower_activation
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -117,7 +117,7 @@ class AprilGAN(LearnedOnce):
         assert batch.masks is not None  # `train` asks for them
         prototypes = torch.stack([self._class_prototypes(name) for name in batch.class_names])
         maps = self._text_maps(batch.features, prototypes, cast(tuple[int, int], batch.masks.shape[-2:]))
-        return torch.stack([focal(one, batch.masks) + dice(one, batch.masks) for one in maps]).sum()
+        return torch.stack([focal(layer_map, batch.masks) + dice(layer_map, batch.masks) for layer_map in maps]).sum()
 
     def _class_prototypes(self, name: str) -> Tensor:
         if name not in self._of_class:

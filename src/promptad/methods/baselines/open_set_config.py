@@ -42,6 +42,11 @@ class OpenSetConfig(ScoringConfig):
     # Seed of the first values and of all draws.
     seed: Seed = 111
 
+    @property
+    def fit_epochs(self) -> int:
+        """Epochs of training on the product's photos."""
+        return self.epochs
+
 
 @dataclass(frozen=True)
 class SeenClassesConfig(OpenSetConfig):
@@ -51,3 +56,8 @@ class SeenClassesConfig(OpenSetConfig):
     normals: Count = 0
     # Labelled anomalies per class, all of one anomaly type; the paper has 1 and 10.
     anomalies: Positive = 10
+
+    @property
+    def fit_epochs(self) -> int:
+        """None: they were trained away from the product."""
+        return 0

@@ -22,7 +22,8 @@ from promptad.learning.drawn_photos import drawn_photos
 from promptad.learning.epochs import Checkpoint, Progress
 from promptad.methods.baselines.open_set import OpenSetHeads, resized
 from promptad.methods.catalogue import Needs
-from promptad.methods.contract import EpochHook, Trained
+from promptad.methods.contract import Trained
+from promptad.methods.untrained import Unfitted
 
 NOBODY = -1
 """Owner of what was kept of training photos: no photo of the product is left out with it."""
@@ -55,7 +56,7 @@ def seen_view(method: OpenSetHeads, data: AuxiliarySet, index: int) -> Features:
     return data.labelled(index).features.to(method.backbone.device)
 
 
-class SeenClassHeads(OpenSetHeads, Trained):
+class SeenClassHeads(Unfitted, OpenSetHeads, Trained):
     """Base of these methods: what a product's detector holds is what was trained."""
 
     needs: ClassVar[Needs] = "labels"
@@ -79,22 +80,13 @@ class SeenClassHeads(OpenSetHeads, Trained):
         """
         if data is None:
             raise ConfigError(f"{self.title} trains on labelled photos; give a data set")
-        good, faulty = ([row for row, one in enumerate(data) if one.label == label] for label in (0, 1))
+        good, faulty = ([row for row, example in enumerate(data) if example.label == label] for label in (0, 1))
         grid = data.examples[good[0]].grid
-        self.say_shapes([one.grid for one in data], grid)
+        self.say_shapes([example.grid for example in data], grid)
         self.measure(seen_view(self, data, row) for row in good)
         normal, anomalous = (SeenMaps(self, data, rows, grid) for rows in (good, faulty))
         self.learn(normal, anomalous, [NOBODY] * len(good), checkpoint=checkpoint, progress=progress)
         return self.history
-
-    def fit(
-        self,
-        photos: Sequence[Sequence[Features]],
-        *,
-        anomalies: Sequence[Sequence[Features]] = (),
-        after_epoch: EpochHook | None = None,
-    ) -> None:
-        """Nothing is learned from good photos of the product; they only set the threshold."""
 
     def net(self) -> torch.nn.Module:
         """The trained heads. Raises ConfigError before anything was trained or loaded."""

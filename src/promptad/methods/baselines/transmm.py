@@ -44,6 +44,11 @@ class TransMMConfig(ScoringConfig):
     # photos can no longer be compared then.
     min_max: bool = False
 
+    @property
+    def scales_maps(self) -> bool:
+        """Whether each view's map is brought to 0..1 by itself."""
+        return self.min_max
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},

@@ -10,7 +10,7 @@ from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.clip.vision import TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
-from promptad.methods.settings import ScoringConfig
+from promptad.methods.settings import GeneralWords, ScoringConfig
 from promptad.scoring.memory import MemoryPrecision
 from promptad.scoring.patch_memory import Comparison, MemorySettings
 
@@ -46,7 +46,7 @@ class PromptADConfig(ScoringConfig):
     # Suffixes stand after the object as printed, or before it as released (F-3).
     suffix_position: Literal["after", "before"] = "after"
     # General state words: the paper's eight, the code's five, or none (F-10).
-    generic_states: Literal["eight", "five", "none"] = "eight"
+    generic_states: GeneralWords = "eight"
     # Off gives the CoOp baseline: an independent learnable anomaly context, no MAP, no LAP. Table 3's first row has no
     # margin either: `semantic_concatenation=false margin=false`.
     semantic_concatenation: bool = True
@@ -154,6 +154,21 @@ class PromptADConfig(ScoringConfig):
     memory_top: Share = 0.0
     # The whole score, or one of its parts alone: "text" (w/o memory), "memory" (w/o prompts).
     parts: Literal["fused", "text", "memory"] = "fused"
+
+    @property
+    def fit_epochs(self) -> int:
+        """Passes over the good photos."""
+        return self.epochs
+
+    @property
+    def scored_parts(self) -> str:
+        """The parts that make the image score."""
+        return self.parts
+
+    @property
+    def general_words(self) -> GeneralWords:
+        """Which state words stand for every object."""
+        return self.generic_states
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -115,7 +115,7 @@ class DualBranch(nn.Module):
         """The same, and each branch's states (B, 1 + T, W) after the last block, class token first."""
         own = {"normal": normal, "abnormal": abnormal}
         other = {"normal": abnormal, "abnormal": normal if prototype is None else prototype}
-        both = self.cmi != "off" and len(self.branches) == 2
+        attend_each_other = self.cmi != "off" and len(self.branches) == 2
         states: dict[str, Tensor] = {}
         levels: list[dict[str, Tensor]] = []
         for level in range(len(taps)):
@@ -125,12 +125,12 @@ class DualBranch(nn.Module):
             for side, branch in self.branches.items():
                 assert isinstance(branch, Decoder)
                 states[side] = branch.step(level, states.get(side), tap, own[side])
-                if side == "abnormal" and last and both and self.mask_last:
+                if side == "abnormal" and last and attend_each_other and self.mask_last:
                     states[side] = _masked(states[side], maps["normal"])
                 patches = states[side][:, 1:]
                 contrast = branch.cross(patches, other[side]) - branch.intra(level, patches)
                 maps[side] = contrast if side == "normal" else -contrast
-            if both and not last:
+            if attend_each_other and not last:
                 states["abnormal"] = _masked(states["abnormal"], maps["normal"])
                 if self.cmi == "mutual":
                     states["normal"] = _masked(states["normal"], maps["abnormal"])

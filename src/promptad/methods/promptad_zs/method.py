@@ -127,8 +127,8 @@ class PromptADZeroShot(Trained):
         config, device = self.config, self.backbone.device
         prompts = self.training_prompts(data)
         row = {name: index for index, name in enumerate(prompts)}
-        normal = self._embed([both[0] for both in prompts.values()])
-        abnormal = self._embed([both[1] for both in prompts.values()])
+        normal = self._embed([pair[0] for pair in prompts.values()])
+        abnormal = self._embed([pair[1] for pair in prompts.values()])
         net = self._build()
         net.text_norm.copy_(normal.norm(dim=-1).mean())
         if config.standardise:

@@ -76,6 +76,11 @@ class RWDAConfig(ScoringConfig):
     # The sum, or one of its parts alone: "guided" (CLIP and the guide sentences) or "classifier".
     parts: Literal["guided", "classifier", "sum"] = "sum"
 
+    @property
+    def scored_parts(self) -> str:
+        """The parts that make the image score."""
+        return self.parts
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_guide_words(*self.guides, self.articles)

@@ -185,23 +185,23 @@ def _pair(cell: Cell | None, value: tuple[float, float | None] | None) -> str:
 
 def sweep_points(measured: Measured, metric: str, key: str) -> list[tuple[Point, Row, Cell]]:
     """(place, row, value) of the rows of a figure on one set, or on a group of sets."""
-    column, found = column_of(measured, metric), []
+    column, points = column_of(measured, metric), []
     for row in measured.rows:
         point, cell = measured.point(row.line), row.cell(column, measured.members(key))
         if point is not None and cell is not None:
-            found.append((point, row, cell))
-    return found
+            points.append((point, row, cell))
+    return points
 
 
 def _sweep(measured: Measured) -> Table:
     experiment = measured.made.experiment
     keys = [key for key in experiment.sets if measured.members(key)]
     pairs = [(key, metric) for key in keys for metric in experiment.metrics]
-    found: dict[tuple[str, str, int, str], dict[tuple[str, str], Cell]] = {}
+    cells_of: dict[tuple[str, str, int, str], dict[tuple[str, str], Cell]] = {}
     for pair in pairs:
         for point, row, cell in sweep_points(measured, pair[1], pair[0]):
             where = (point.curve, f"{point.axis} = {point.x}", row.line.shots, row.line.selection)
-            found.setdefault(where, {})[pair] = cell
+            cells_of.setdefault(where, {})[pair] = cell
     body = [
         (
             curve + (" (oracle epoch)" if selection != "last" else ""),
@@ -209,6 +209,6 @@ def _sweep(measured: Measured) -> Table:
             shots_word(shots),
             *tuple(notes.percent(cells.get(pair)) for pair in pairs),
         )
-        for (curve, x, shots, selection), cells in found.items()
+        for (curve, x, shots, selection), cells in cells_of.items()
     ]
     return Table(experiment.title, ("row", "at", "shots", *(f"{k} {METRICS[m]}" for k, m in pairs)), tuple(body))

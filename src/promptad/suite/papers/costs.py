@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def cost_table(made: PaperPlan, backbone_of: Callable[[Activation | None], Backb
     paper = {cost.method: cost for cost in costs() if cost.source == made.experiment.paper.source}
     backbone, rows = backbone_of(None), []
     for row in made.experiment.rows:
-        asked: Activation | Literal["any"] = getattr(_config(row, made), "tower_activation", "any")
+        asked = _config(row, made).asked_activation
         same = asked == "any" or asked == backbone.sizes.activation
         own = backbone if same else backbone_of(None if asked == "any" else asked)
         count, training, scoring = _measured(row, made, own)

@@ -151,13 +151,13 @@ def sentence_figures(drawing: str, method: RWDA, data: Sequence[Path]) -> Iterat
 
 def coco_captions(data: Sequence[Path]) -> dict[str, list[str]]:
     """Captions with the word "normal" or "damage" from captions_*.json in these folders or one and two below them; side -> texts."""
-    found: dict[str, list[str]] = {side: [] for side in _CAPTIONS.values()}
+    captions: dict[str, list[str]] = {side: [] for side in _CAPTIONS.values()}
     for caption in itertools.chain.from_iterable(map(_captions, caption_files(data))):
         words = caption.lower().replace(".", " ").split()
         for word, side in _CAPTIONS.items():
-            if word in words and len(found[side]) < _SENTENCES:
-                found[side].append(caption)
-    return found
+            if word in words and len(captions[side]) < _SENTENCES:
+                captions[side].append(caption)
+    return captions
 
 
 def _captions(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ _DEPTH = 2
 class Places:
     """Key of a set -> its folder, lines on what was not found, and the folders that were looked into."""
 
-    found: dict[str, Path]
+    sets: dict[str, Path]
     missing: list[str]
     folders: tuple[Path, ...] = ()
 
@@ -35,12 +35,12 @@ def find_sets(data: Sequence[str], wanted: Collection[str]) -> Places:
     Raises:
         ConfigError: a folder that does not exist, or a key that no set has.
     """
-    found: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     folders = []
     for given in data:
         key, equals, path = given.partition("=")
         if equals and key in all_facts():
-            found[key] = _folder(path, given)
+            folder_of[key] = _folder(path, given)
         elif equals and not Path(given).exists():
             raise ConfigError(
                 f"{argument('data', given)}: no set has the key {key!r}; known are {', '.join(all_facts())}"
@@ -49,13 +49,13 @@ def find_sets(data: Sequence[str], wanted: Collection[str]) -> Places:
             folders.append(_folder(given, given))
     for folder in folders:
         for place, known in _known_below(folder, _DEPTH):
-            if set(wanted) <= set(found):
+            if set(wanted) <= set(folder_of):
                 break
             if known in wanted:
-                found.setdefault(known, place)
+                folder_of.setdefault(known, place)
     where = ", ".join(data) or "nothing"
-    missing = [_missing_line(key, where) for key in wanted if key not in found]
-    return Places({key: path for key, path in found.items() if key in wanted}, missing, tuple(folders))
+    missing = [_missing_line(key, where) for key in wanted if key not in folder_of]
+    return Places({key: path for key, path in folder_of.items() if key in wanted}, missing, tuple(folders))
 
 
 def _folder(path: str, given: str) -> Path:

@@ -99,11 +99,11 @@ def paper_plan(experiment: Experiment, places: Places, wish: Wish) -> PaperPlan:
     Raises:
         ConfigError: a preset that its methods have not, or a setting that no method has.
     """
-    made = _Rows(experiment, wish, set(places.found))
+    made = _Rows(experiment, wish, set(places.sets))
     rows = made.rows()
     _require_known(wish.settings, methods_of(experiment))
-    measured = [key for key in measured_sets(experiment) if key in places.found]
-    used = [key for key in places.found if key in {*measured, *(k for row in rows for k in _sources(row))}]
+    measured = [key for key in measured_sets(experiment) if key in places.sets]
+    used = [key for key in places.sets if key in {*measured, *(k for row in rows for k in _sources(row))}]
     limit = wish.limit if wish.limit is not None else _usual_limit(experiment)
     plan = Plan(
         experiment.title,
@@ -150,7 +150,7 @@ def _sources(row: RowPlan) -> list[str]:
 
 def _set(experiment: Experiment, key: str, places: Places) -> SetPlan:
     return SetPlan(
-        places.found[key],
+        places.sets[key],
         key,
         experiment.layouts.get(key, "auto"),
         tuple(experiment.classes.get(key, ())),

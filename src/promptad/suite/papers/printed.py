@@ -30,8 +30,8 @@ class Printed:
 
     def mean(self, key: str, method: str, metric: str, shots: int) -> Number | None:
         """One mean of a set; None where it is not printed."""
-        found = (n for own, n in self.means if (own, n.method, n.metric, n.shots) == (key, method, metric, shots))
-        return next(found, None)
+        means = (n for own, n in self.means if (own, n.method, n.metric, n.shots) == (key, method, metric, shots))
+        return next(means, None)
 
     def column(self, key: str, method: str, metric: str, shots: int) -> ClassNumbers | None:
         """One column of classes; None where it is not printed."""
@@ -111,12 +111,12 @@ class PrintedRow:
 
 def printed_rows(experiment: Experiment) -> list[PrintedRow]:
     """Rows of print that we can measure, in print's order."""
-    found: dict[tuple[str, str], list[tuple[str, Number]]] = {}
+    by_row: dict[tuple[str, str], list[tuple[str, Number]]] = {}
     for key, number in printed(experiment).means:
         if number.ours is not None:
-            found.setdefault((number.method, repr(number.ours)), []).append((key, number))
+            by_row.setdefault((number.method, repr(number.ours)), []).append((key, number))
     rows = []
-    for (method, _), members in found.items():
+    for (method, _), members in by_row.items():
         number = members[0][1]
         assert number.ours is not None
         sets = [key for key, _ in members]

@@ -19,19 +19,19 @@ def sweep_figures(made: PaperPlan, result: SuiteResult) -> Iterator[Figure]:
         return
     for key in made.experiment.sets:
         for metric in made.experiment.metrics:
-            found = [entry for entry in sweep_points(measured, metric, key) if not entry[1].line.oracle]
-            if not found:
+            points = [entry for entry in sweep_points(measured, metric, key) if not entry[1].line.oracle]
+            if not points:
                 continue
-            ticks = list(dict.fromkeys(point.x for point, _, _ in found))
+            ticks = list(dict.fromkeys(point.x for point, _, _ in points))
             numeric = all(_number(x) is not None for x in ticks)
             ticks.sort(key=lambda x: _number(x) or 0.0) if numeric else None
             curves: dict[str, list[tuple[float, float]]] = {}
             errors: dict[str, list[float]] = {}
-            for point, _, cell in sorted(found, key=lambda entry: ticks.index(entry[0].x)):
+            for point, _, cell in sorted(points, key=lambda entry: ticks.index(entry[0].x)):
                 curves.setdefault(point.curve, []).append((ticks.index(point.x), 100 * cell.mean))
                 errors.setdefault(point.curve, []).append(100 * (cell.std or 0.0))
             title = f"{METRICS[metric]} on {key}"
-            axis = found[0][0].axis
+            axis = points[0][0].axis
             svg = plots.lines_svg(curves, axis, f"{METRICS[metric]}, percent", title, errors=errors, ticks=ticks)
             yield Figure(title, svg=svg)
 
