@@ -141,14 +141,14 @@ def test_all_good_photos_are_learned_from_and_named_so(tmp_path: Path, root: Pat
     number = sum(record.split == "train" and record.label == 0 for record in records)
     settings = {"layers": [1, 3], "map_size": 48, "smoothing": 1.0, "coreset": 0.5}
     protocol = Protocol(make_variants(["patchcore"], settings=settings), (ALL, 2, number), 1)
-    found = run(Evaluation(protocol, records, tiny_backbone(), tmp_path / "out", root=root))
-    assert sorted((unit["shots"], len(unit["good_photos"])) for unit in found.units) == [
+    outcome = run(Evaluation(protocol, records, tiny_backbone(), tmp_path / "out", root=root))
+    assert sorted((unit["shots"], len(unit["good_photos"])) for unit in outcome.units) == [
         (ALL, number),
         (2, 2),
         (number, number),
     ]
-    assert not found.failures and found.scored == 2  # all of them are the same fit as so many
-    report = make_report("cup", protocol, ("tiny", ""), found)
+    assert not outcome.failures and outcome.scored == 2  # all of them are the same fit as so many
+    report = make_report("cup", protocol, ("tiny", ""), outcome)
     few, many, every = tables(report, full=False)[0].rows
     assert [row[1] for row in (few, many, every)] == ["2", str(number), "all"] and many[3:] == every[3:]
     assert [line.split(",")[6] for line in summary_csv(report.lines).splitlines()[1:]] == ["2", str(number), "all"]

@@ -229,6 +229,14 @@ def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path, name, conte
     assert str(tmp_path) in refused(lambda: load_backbone(tmp_path / name))
 
 
+def test_a_dictionary_that_holds_itself_is_walked_once(tmp_path):
+    """Pickles can hold one; torch reads it."""
+    saved: dict = {"epoch": 3, "model": {"weight": torch.zeros(3)}}
+    saved["self"] = saved["model"]["above"] = saved
+    path = write(tmp_path, saved)
+    assert read_tensors(path)[0].keys() == {"weight"}
+
+
 def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
     assert "no such weights file" in refused(lambda: read_tensors(tmp_path / "absent.bin"))
     for name in ("folder.safetensors", "folder.bin"):

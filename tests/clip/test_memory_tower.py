@@ -56,9 +56,9 @@ def test_files_of_the_authors_of_transformers_and_of_timm_are_read(tmp_path):
     expected = memory()(images, FeatureRequest(taps=(2, 4)))
     for path in (official(tmp_path), folder, tmp_path / "timm.safetensors"):
         loaded = load_memory_tower(path)
-        found = loaded(images, FeatureRequest(taps=(2, 4)))
-        assert torch.allclose(found.taps[2], expected.taps[2], atol=1e-5) and torch.allclose(
-            found.image, expected.image, atol=1e-5
+        features = loaded(images, FeatureRequest(taps=(2, 4)))
+        assert torch.allclose(features.taps[2], expected.taps[2], atol=1e-5) and torch.allclose(
+            features.image, expected.image, atol=1e-5
         )
         assert loaded.input_size == 448 and loaded.mean == DINO_MEAN and loaded.name == str(path)
         assert loaded.sha256 == hashlib.sha256(loaded.path.read_bytes()).hexdigest()

@@ -44,11 +44,11 @@ def test_tokens_are_the_class_token_the_registers_and_the_patches_row_by_row(reg
     embedded = tower.embed(images)
     # Registers have no position and stand between the class token and the patches.
     assert torch.equal(embedded[0, 1 : 1 + registers], tower.registers)
-    one = (
+    expected = (
         tower.patch_embedding(images)[0, :, 4, 2]
         + interpolated(tower.position_embedding, (6, 5), tower.pos_interp)[1 + 22]
     )
-    assert torch.allclose(embedded[0, 1 + registers + 4 * 5 + 2], one, atol=1e-6)
+    assert torch.allclose(embedded[0, 1 + registers + 4 * 5 + 2], expected, atol=1e-6)
 
 
 def test_the_final_norm_is_applied_or_not_and_the_pass_ends_at_the_last_tap():

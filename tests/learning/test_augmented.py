@@ -70,7 +70,7 @@ def explained(data: AuxiliarySet, copy: Copy, picture: tuple[np.ndarray, np.ndar
                     whole = mask(data, own).astype(np.uint8) * 255
                     bits = resized(whole, 48, Image.Resampling.BILINEAR, box) > 127
                     return "cell" if np.array_equal(where, bits) else ""
-        found = []
+        pictures = []
         for y in range(side):
             for x in range(side):
                 cut = slice(y * small, (y + 1) * small), slice(x * small, (x + 1) * small)
@@ -78,9 +78,9 @@ def explained(data: AuxiliarySet, copy: Copy, picture: tuple[np.ndarray, np.ndar
                     bits = resized(mask(data, index).astype(np.uint8) * 255, small, Image.Resampling.BILINEAR) > 127
                     same = np.array_equal(shown[cut], resized(pixels(data, index), small, Image.Resampling.BICUBIC))
                     if same and np.array_equal(where[cut], bits):
-                        found.append(index)
-        if len(found) == side * side:
-            return "mosaic " + " ".join(map(str, found))
+                        pictures.append(index)
+        if len(pictures) == side * side:
+            return "mosaic " + " ".join(map(str, pictures))
     return ""
 
 
@@ -94,8 +94,10 @@ def test_every_copy_is_a_cell_or_a_mosaic_of_its_class_with_its_mask(root, backb
             kinds[kind, len(photos)] += 1
             if kind == "mosaic":
                 met = [data.records[int(photo)] for photo in photos]
-                assert {one.class_name for one in met} == {record.class_name} and str(example.photo) in photos
-                assert example.label or not any(one.label for one in met)
+                assert {record_met.class_name for record_met in met} == {record.class_name} and str(
+                    example.photo
+                ) in photos
+                assert example.label or not any(record_met.label for record_met in met)
             elif example.label:
                 assert mixed.picture(Copy(index, number))[1].any()  # a cell that the defect reaches
     assert set(kinds) == {("cell", 0), ("mosaic", 4), ("mosaic", 9)} and min(kinds.values()) > 5

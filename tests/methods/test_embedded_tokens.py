@@ -115,8 +115,8 @@ def test_a_layer_of_the_width_asked_for_gives_the_mean_of_nine_with_zeros_at_the
     features = drawn(widths=(8, 8))
     planes = features.taps[1].transpose(1, 2).unflatten(2, features.grid)
     expected = torch.nn.functional.avg_pool2d(planes, 3, 1, 1).flatten(2).transpose(1, 2)
-    one = embedded_tokens(features, (1,), 8, side=3, zeros=True, normalise=False)
-    torch.testing.assert_close(one, expected)
+    single = embedded_tokens(features, (1,), 8, side=3, zeros=True, normalise=False)
+    torch.testing.assert_close(single, expected)
     both = embedded_tokens(features, (1, 2), 8, side=3, zeros=True, normalise=False)
     torch.testing.assert_close(both[..., :4], expected.unflatten(-1, (4, 2)).mean(-1))  # neighbouring pairs
 

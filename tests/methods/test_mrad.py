@@ -41,8 +41,8 @@ def backbone() -> Backbone:
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> list[Record]:
     """Three good and three anomalous photos of two shapes, of two classes."""
-    found = labelled_photos(tmp_path_factory.mktemp("photos"))
-    return [replace(record, class_name=("nut", "tile")[index % 2]) for index, record in enumerate(found)]
+    photos = labelled_photos(tmp_path_factory.mktemp("photos"))
+    return [replace(record, class_name=("nut", "tile")[index % 2]) for index, record in enumerate(photos)]
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_usual_values_are_of_photos_that_do_not_see_themselves(backbone, records
     method = build(backbone, exclude=exclude)
     data = auxiliary(method, records)
     method.train(data)
-    memory, found = slow_memory(data), []
+    memory, values = slow_memory(data), []
     for index, example in enumerate(data.examples):
         own = (
             {index}
@@ -250,8 +250,8 @@ def test_usual_values_are_of_photos_that_do_not_see_themselves(backbone, records
         )
         seen = {task: [key for key in keys if key[2] not in own] for task, keys in memory.items()}
         image, maps = slow_channels(method, data.batch([index]).features, seen)
-        found.append((slow_top(maps), image))
-    table = np.array(found)
+        values.append((slow_top(maps), image))
+    table = np.array(values)
     expected = np.stack([table.mean(0), table.std(0, ddof=1)], axis=1)
     np.testing.assert_allclose(method.module.usual.numpy(), expected, atol=5e-4)
 
@@ -391,11 +391,11 @@ def test_data_that_cannot_be_used_is_refused(backbone, records):
     for data in (None, auxiliary(method, records, masks=False)):
         with pytest.raises(ConfigError, match="photos with masks"):
             method.train(data)
-    one = [replace(record, class_name="nut") for record in records]
+    renamed = [replace(record, class_name="nut") for record in records]
     with pytest.raises(ConfigError, match=r"6 training photos are of one class.*exclude='photo'") as error:
-        method.train(auxiliary(method, one))
+        method.train(auxiliary(method, renamed))
     assert "\n" not in str(error.value)
-    assert trained(backbone, one, exclude="photo")
+    assert trained(backbone, renamed, exclude="photo")
 
 
 # -- what is kept --------------------------------------------------------------------------------------------------------

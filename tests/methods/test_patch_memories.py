@@ -194,7 +194,7 @@ def test_padim_keeps_the_same_random_values_for_every_object(backbone):
 def test_padims_diagonal_is_that_of_values_with_a_mean_square_of_1(backbone):
     method, references = fitted("padim", backbone, dimensions=20)
     query = seen(backbone, method, 9)
-    taps = [[one.taps[layer][0].numpy() for layer in (2, 4)] for one in (*references, query)]
+    taps = [[view.taps[layer][0].numpy() for layer in (2, 4)] for view in (*references, query)]
     scaled = [
         np.concatenate([unit(tap) * np.sqrt(tap.shape[1]) for tap in own], axis=1)[:, method._kept] for own in taps
     ]

@@ -134,7 +134,7 @@ def slow_distance(method: UniADet, view: Features, good: list[Features]) -> np.n
     """(H, W): mean over the blocks of 1 - the largest cosine with any patch of the good photos."""
     total = np.zeros(view.grid)
     for layer in method.layers:
-        memory = unit(np.concatenate([one.taps[layer][0, 1:].double().numpy() for one in good]))
+        memory = unit(np.concatenate([view.taps[layer][0, 1:].double().numpy() for view in good]))
         for place, token in enumerate(unit(view.taps[layer][0, 1:].double().numpy())):
             total[np.unravel_index(place, view.grid)] += min(1 - float(token @ row) for row in memory)
     return enlarge(total / len(method.layers), (view.grid[0] * 8, view.grid[1] * 8))

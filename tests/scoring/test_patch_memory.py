@@ -63,11 +63,11 @@ def slow_rows(
 ) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
     for owner, views in enumerate(of):
-        for one in views:
-            copies = [one.taps[layer][0], *(one.turned[layer][0] if one.turned else [])]
+        for view in views:
+            copies = [view.taps[layer][0], *(view.turned[layer][0] if view.turned else [])]
             for number, tokens in enumerate(copies):
                 if owner != leave_out and turn in (None, number):
-                    rows += slow_tokens(tokens, one.grid, window)
+                    rows += slow_tokens(tokens, view.grid, window)
     return rows
 
 
@@ -139,8 +139,8 @@ def test_every_setting_is_the_slow_version(name, leave_out):
 def test_the_settings_give_maps_that_differ():
     query = view(9)
     maps = [built(replace(EXACT, **case)).distance(query) for case in CASES.values()]
-    for number, one in enumerate(maps):
-        assert all((one - other).abs().max() > 1e-4 for other in maps[:number])
+    for number, this_map in enumerate(maps):
+        assert all((this_map - that_map).abs().max() > 1e-4 for that_map in maps[:number])
 
 
 def test_as_many_best_turns_as_there_are_is_all_of_them():

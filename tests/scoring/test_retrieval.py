@@ -19,22 +19,22 @@ def test_the_share_is_a_softmax_over_the_keys_that_are_seen(temperature):
     queries, keys, labels = drawn(2, 3, 5), drawn(7, 5, seed=1), torch.tensor([0.0, 1, 1, 0, 1, 0, 0])
     hidden = drawn(2, 3, 7, seed=2) > 0.5
     hidden[1, 2] = True  # one that sees nothing gets the share over all keys
-    found = retrieved(queries, keys, labels, temperature, hidden)
+    ours = retrieved(queries, keys, labels, temperature, hidden)
     for a in range(2):
         for b in range(3):
             seen = [k for k in range(7) if not hidden[a, b, k] or hidden[a, b].all()]
             weights = np.array([np.exp(float(queries[a, b].double() @ keys[k].double()) / temperature) for k in seen])
             expected = (weights * labels[seen].numpy()).sum() / weights.sum()
-            assert float(found[a, b]) == pytest.approx(expected, abs=1e-5)
+            assert float(ours[a, b]) == pytest.approx(expected, abs=1e-5)
     everything = retrieved(queries, keys, labels, temperature)
-    assert float(everything[1, 2]) == pytest.approx(float(found[1, 2])) and not torch.equal(everything, found)
+    assert float(everything[1, 2]) == pytest.approx(float(ours[1, 2])) and not torch.equal(everything, ours)
 
 
 def test_zeros_outside_of_the_grid_count_in_a_neighbourhood():
     rows = torch.ones(1, 12, 2)
-    found = neighbourhood_mean(rows, (3, 4), (1, 3, 5))[0, :, 0].view(3, 4)
-    assert float(found[1, 1]) == pytest.approx((1 + 1 + 3 * 4 / 25) / 3)
-    assert float(found[0, 0]) == pytest.approx((1 + 4 / 9 + 9 / 25) / 3)
+    means = neighbourhood_mean(rows, (3, 4), (1, 3, 5))[0, :, 0].view(3, 4)
+    assert float(means[1, 1]) == pytest.approx((1 + 1 + 3 * 4 / 25) / 3)
+    assert float(means[0, 0]) == pytest.approx((1 + 4 / 9 + 9 / 25) / 3)
     assert torch.equal(neighbourhood_mean(rows, (3, 4), (1,)), rows)
 
 
@@ -61,7 +61,7 @@ def test_the_top_is_the_mean_of_the_highest_pixels():
     maps = drawn(2, 3, 4)
     large = torch.nn.functional.interpolate(maps[:, None], size=(24, 32), mode="bilinear")[:, 0]
     for share, count in ((0.01, 7), (1e-6, 1), (1.0, 768)):
-        expected = [np.sort(one.numpy().ravel())[-count:].mean() for one in large]
+        expected = [np.sort(of_map.numpy().ravel())[-count:].mean() for of_map in large]
         assert top_of_smoothed(maps, (24, 32), 0.0, share).tolist() == pytest.approx(expected, abs=1e-5)
     smooth, sharp = (top_of_smoothed(maps, (24, 32), sigma, 0.01) for sigma in (3.0, 0.0))
     assert (smooth < sharp).all()

@@ -12,7 +12,6 @@ is the end of its path.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import unicodedata
@@ -30,6 +29,7 @@ from promptad.data.shots import draw_shots, shots_word
 from promptad.errors import DataError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 LIST_FORMAT = "promptad shot list 1"
 MANIFEST_FORMAT = "promptad shots 1"
@@ -171,10 +171,10 @@ def read_given_shots(paths: Sequence[Path], records: Sequence[Record]) -> GivenS
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        content = parsed_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise DataError(f"{shown(path)}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{shown(path)}: is no JSON ({error}); expected a manifest or a list of shots") from error
     if not isinstance(content, dict) or content.get("format") not in (MANIFEST_FORMAT, LIST_FORMAT):
         raise DataError(

@@ -60,6 +60,6 @@ def read_pictures(path: Path) -> dict[tuple[str, int], NDArray[np.float32]]:
     """(part, number of the photo) -> its map; nothing where there is no file, or a damaged one."""
     try:
         named = load_file(path)
-    except (OSError, SafetensorError):
+        return {(key.rpartition("/")[0], int(key.rpartition("/")[2])): v.astype(np.float32) for key, v in named.items()}
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return {}
-    return {(key.rpartition("/")[0], int(key.rpartition("/")[2])): v.astype(np.float32) for key, v in named.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,18 @@ from promptad.bench.pictures import save_pictures
 from promptad.bench.selection import OracleSelection
 from promptad.bench.testset import TestSet, Tick, scoring_parts, threshold_from
 from promptad.bench.variants import Variant
+from promptad.data.files import one_line, shown, write_atomic
 from promptad.detector import Detector
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.settings import config_dict
+from promptad.notices import notice
+from promptad.parsing import parsed_json
 from promptad.saved.prompts import Learned
 
-FORMAT = "promptad unit 4"
+FORMAT = "promptad unit 5"
+# The same without a digest.
+_EARLIER = "promptad unit 4"
+_DIGEST = "sha256"
 
 
 def measure_unit(
@@ -98,12 +105,39 @@ def picture_path(folder: Path, key: str) -> Path:
     return folder / "maps" / f"{key}.safetensors"
 
 
+def write_unit(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes a finished unit with a digest of its content; gives the content as :func:`read_unit` will.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    text = json.dumps({**plain, _DIGEST: _digest(plain)}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text + "\n")
+    return plain
+
+
 def read_unit(path: Path, key: str) -> dict[str, Any] | None:
-    """A finished unit, or None where there is none or the file is damaged; it is then computed again."""
+    """A finished unit, or None where there is none, which is then computed; one that is damaged is so with a notice."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
+        content = parsed_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except OSError:
         return None
-    if isinstance(content, dict) and content.get("format") == FORMAT and content.get("key") == key:
-        return content
-    return None
+    except ValueError as error:
+        _say_damaged(path, one_line(error)[:100])
+        return None
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, _EARLIER) or content.get("key") != key:
+        return None
+    digest = content.pop(_DIGEST, None)
+    if digest != _digest(content) and (digest is not None or content["format"] != _EARLIER):
+        _say_damaged(path, "SHA-256 differs")
+        return None
+    return content
+
+
+def _say_damaged(path: Path, reason: str) -> None:
+    notice(f"{shown(path)}: its content is not what was saved ({reason}), so this result is computed again")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -25,11 +25,19 @@ from promptad.bench.masks import Masks
 from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit
 from promptad.bench.protocol import Protocol, Unit
 from promptad.bench.testset import KEEP_BYTES, TestSet, Tick, no_tick
-from promptad.bench.units import FORMAT, measure_unit, picture_path, read_unit, shots_path, trained_on, unit_path
+from promptad.bench.units import (
+    FORMAT,
+    measure_unit,
+    picture_path,
+    read_unit,
+    shots_path,
+    trained_on,
+    unit_path,
+    write_unit,
+)
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.vision import FeatureRequest
-from promptad.data.files import write_atomic
 from promptad.data.parts import FilePart, PhotoRef
 from promptad.data.records import Record
 from promptad.data.shots import write_manifest
@@ -246,10 +254,7 @@ class ClassWork:
             "seen_in_training": self._seen(planned.unit, plan.records),
             **self._made_with(),
         }
-        text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomic(unit_path(self.evaluation.out, planned.key), text + "\n")
-        unit: dict[str, Any] = json.loads(text)  # as the next run will read it
-        return unit
+        return write_unit(unit_path(self.evaluation.out, planned.key), described)
 
     def _what(self, unit: Unit) -> dict[str, Any]:
         variant = unit.variant

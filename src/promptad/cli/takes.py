@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from promptad.annotations import field_types
 from promptad.cli.console import friendly_errors
 from promptad.errors import ConfigError
 from promptad.inputs import argument
+from promptad.parsing import parsed_json
 from promptad.requests.asked import Request
 
 R = TypeVar("R", bound=Request)
@@ -147,7 +147,7 @@ def parse_settings(pairs: list[str], name: str = "settings", example: str = "epo
         if key in out:
             raise ConfigError(f"{argument(name)} {pair!r}: {key} is given twice; leave one out")
         try:
-            out[key] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            out[key] = parsed_json(text)
+        except ValueError:
             out[key] = text
     return out

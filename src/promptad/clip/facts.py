@@ -6,7 +6,6 @@ that order. Where two disagree, the first is used and a notice names both; what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from promptad.clip.architecture import Activation
 from promptad.errors import WeightsError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 RGB = tuple[float, float, float]
 # Normalisation of OpenAI's and LAION's models, RGB in [0, 1] units.
@@ -188,8 +188,8 @@ def config_claims(path: Path, metadata: Mapping[str, str]) -> list[Claim]:
     claims = []
     for source, text in texts.items():
         try:
-            config = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            config = parsed_json(text)
+        except ValueError as error:
             raise WeightsError(f"{path}: {source} is not valid JSON ({str(error)[:100]})") from error
         try:
             claims.append(claim_of_config(config, source))

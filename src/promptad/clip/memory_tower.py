@@ -6,7 +6,6 @@ normalisation; what the second saw stands in `Features.memory`, on a grid of its
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from promptad.dino.checkpoints import LoadedDino, load_dino
 from promptad.dino.tower import DinoSizes, DinoTower, PositionInterpolation, TokenNorm, build_tower
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
+from promptad.parsing import parsed_json
 
 # Normalisation of all DINOv2 models, RGB in [0, 1] units: that of ImageNet.
 DINO_MEAN: RGB = (0.485, 0.456, 0.406)
@@ -154,11 +154,11 @@ class MemoryTower:
         """
         self.require(request)
         grid = self.tower.grid(*images.shape[-2:])
-        found = self.tower(images, request.taps, _NORMS[request.tap_point])
-        taps = {layer: pooled_rows(tokens.patches, grid, request.tap_pool) for layer, tokens in found.items()}
+        tokens_of = self.tower(images, request.taps, _NORMS[request.tap_point])
+        taps = {layer: pooled_rows(tokens.patches, grid, request.tap_pool) for layer, tokens in tokens_of.items()}
         if request.tap_class:
-            taps = {layer: torch.cat([found[layer].cls[:, None], rows], dim=1) for layer, rows in taps.items()}
-        return Features(found[max(found)].cls, None, taps, grid)
+            taps = {layer: torch.cat([tokens_of[layer].cls[:, None], rows], dim=1) for layer, rows in taps.items()}
+        return Features(tokens_of[max(tokens_of)].cls, None, taps, grid)
 
 
 def usual_layers(sizes: DinoSizes) -> tuple[int, ...]:
@@ -287,9 +287,9 @@ def _heads(located: Located) -> int | None:
     if located.folder is None or not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = parsed_json(path.read_text("utf-8"))
         heads, eps = config.get("num_attention_heads"), float(config.get("layer_norm_eps", 1e-6))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path}: is no config of a DINOv2 ({str(error)[:100]}); use that of the same model"
         ) from error

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from promptad.errors import WeightsError
+from promptad.parsing import parsed_json
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def read_pin(weights: Path) -> Pin | None:
     """
     path = pin_path(weights)
     try:
-        return Pin(**json.loads(path.read_text("utf-8")))
+        return Pin(**parsed_json(path.read_text("utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

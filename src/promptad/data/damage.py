@@ -27,6 +27,7 @@ from promptad.data.photos import read_photo
 from promptad.data.pixels import Mask, Rgb
 from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.inputs import argument
+from promptad.parsing import parsed_json
 from promptad.steps import Progress, Steps
 
 SMALLEST, LARGEST = 0.001, 0.1
@@ -286,7 +287,7 @@ def _claim(
     path = folder / "source.json"
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = parsed_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); choose another folder") from error
         same = isinstance(before, dict)

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from promptad.data.files import one_line, prepare_folder, shown
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 LOCK_NAME = ".promptad.lock"
 """File in the folder that carries the lock. It stays there; only a lock on it means that somebody is at work."""
@@ -146,7 +147,7 @@ def _holder(file: BinaryIO) -> str:
     """Who holds the lock, as far as the file tells."""
     try:
         file.seek(0)
-        holder = json.loads(file.read(1000))
+        holder = parsed_json(file.read(1000))
         return f"process {holder['process']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError, OSError):
         return "it does not say which"

@@ -23,6 +23,7 @@ from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import Crop, FilePart, FileRef, FileView, PhotoRef
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
+from promptad.parsing import parsed_json
 
 Photo = TypeVar("Photo", bound=Record | PhotoRef | str)
 
@@ -176,7 +177,7 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
     """
     file = Path(path)
     try:
-        content = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
+        content = parsed_json(file.read_bytes().decode("utf-8", "surrogateescape"))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
         seed, k = int(content["seed"]), int(content["k"])
@@ -187,7 +188,7 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         ]
     except OSError as error:
         raise DataError(f"{shown(file)}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise DataError(f"{shown(file)}: is not a shot manifest ({error}); write it again") from error
     shots = tuple(
         Shot(path_inside(base, name, shown(file)), digest, size, crop) for name, digest, size, crop in entries

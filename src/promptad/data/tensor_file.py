@@ -23,6 +23,7 @@ from promptad.data.files import one_line, shown, write_atomic
 from promptad.errors import WeightsError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 # 1: without a digest, and a detector's words may lie in a file beside it.
 FORMAT = 2
@@ -135,9 +136,9 @@ def _unpack(content: bytes, source: str, what: str, make: str) -> tuple[dict[str
     try:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
-        table = json.loads(content[8 : 8 + length])
+        table = parsed_json(content[8 : 8 + length])
         return dict(table.get("__metadata__") or {}), tensors
-    except (SafetensorError, ValueError, RuntimeError, OverflowError, KeyError, RecursionError) as error:
+    except (SafetensorError, ValueError, RuntimeError, OverflowError, KeyError) as error:
         raise WeightsError(f"{source}: {what} ({one_line(error)[:100]}); {make}") from error
 
 
@@ -146,10 +147,10 @@ def _read_header(source: str, text: str, make: str) -> dict[str, Any]:
         raise ValueError(f"the number {constant}")
 
     try:
-        header = json.loads(text, parse_constant=refuse)
+        header = parsed_json(text, parse_constant=refuse)
         version, kind = header["format"], header.setdefault("kind", "detector")
         if type(version) is not int or version < 1 or not isinstance(kind, str):
             raise ValueError(f"format {version!r}, kind {kind!r}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{source}: its header is damaged ({one_line(error)[:100]}); {make}") from error
     return dict(header)

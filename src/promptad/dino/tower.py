@@ -210,7 +210,7 @@ class DinoTower(nn.Module):
         """
         wanted = tuple(taps)
         self.require(wanted)
-        found: dict[int, Tokens] = {}
+        tokens_of: dict[int, Tokens] = {}
         x, first = self.embed(images), 1 + self.sizes.registers
         blocks = cast(Sequence[Block], self.blocks)
         for number in range(1, max(wanted, default=0) + 1):
@@ -218,8 +218,8 @@ class DinoTower(nn.Module):
             if number in wanted:
                 following = blocks[number].ln_1 if norm == "next" and number < len(blocks) else self.norm
                 out = (x if norm == "none" else following(x)).float()
-                found[number] = Tokens(out[:, 0], out[:, 1:first], out[:, first:])
-        return {number: found[number] for number in wanted}
+                tokens_of[number] = Tokens(out[:, 0], out[:, 1:first], out[:, first:])
+        return {number: tokens_of[number] for number in wanted}
 
     def require(self, taps: Iterable[int]) -> None:
         """Raises ConfigError for blocks that this tower has not."""

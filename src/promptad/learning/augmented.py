@@ -95,20 +95,20 @@ class AugmentedSet:
         """
         generator = torch.Generator().manual_seed(1_000_003 * copy.number + copy.example)
 
-        def one(count: int) -> int:
+        def draw(count: int) -> int:
             return int(torch.randint(count, (), generator=generator))
 
         example = self.data.examples[copy.example]
-        view, side = self._view(example.photo, example.view), GRIDS[one(len(GRIDS))]
-        if one(2):
+        view, side = self._view(example.photo, example.view), GRIDS[draw(len(GRIDS))]
+        if draw(2):
             cells = [_cell(view, side, place) for place in range(side * side)]
             damaged = [cell for cell in cells if self._seen(example.photo, cell)[1].any()] if example.label else []
             chosen = damaged or cells
-            return self._seen(example.photo, chosen[one(len(chosen))])
+            return self._seen(example.photo, chosen[draw(len(chosen))])
         name = self.data.records[example.photo].class_name
         pool = (self._all if example.label else self._good).get(name, [example.photo])
-        photos = [pool[one(len(pool))] for _ in range(side * side)]
-        photos[one(len(photos))] = example.photo
+        photos = [pool[draw(len(pool))] for _ in range(side * side)]
+        photos[draw(len(photos))] = example.photo
         return self._mosaic(photos, example.view, view.size, side)
 
     def _mosaic(self, photos: Sequence[int], number: int, size: tuple[int, int], side: int) -> Picture:

@@ -32,6 +32,7 @@ from promptad.data.tensor_file import content_digest
 from promptad.errors import PhotoError, PromptadError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 Photo = NDArray[np.uint8]
 GIB = 1024**3
@@ -303,7 +304,7 @@ class FeatureStore:
         digest = bytes(tensors.pop("sha256").numpy()).decode()
         if digest != content_digest(text, tensors):
             raise ValueError("the content is not what was stored")
-        header = json.loads(text)
+        header = parsed_json(text)
         features = []
         for number, grid in enumerate(header["grids"]):
             own = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{number}.")}
@@ -321,7 +322,7 @@ class FeatureStore:
         header = {
             "size": photo.size,
             "views": [asdict(view) for view in photo.views],
-            "grids": [one.grid if one.memory is None else one.grids for one in photo.features],
+            "grids": [view.grid if view.memory is None else view.grids for view in photo.features],
         }
         text = json.dumps(header)
         tensors |= {"header": _as_tensor(text), "sha256": _as_tensor(content_digest(text, tensors))}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json, parsed_toml
 
 OBJECT = "[c]"
 INLINE = "{"
@@ -134,9 +134,7 @@ def read_words(path: Path) -> WordFile:
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"{path}: is larger than {LARGEST_FILE >> 20} MB, so it is no word file; give the right one")
     try:
-        table = tomllib.loads(content.decode("utf-8-sig"))
-    except RecursionError as error:
-        raise ConfigError(f"{path}: not a readable TOML word file (its tables are nested too deeply)") from error
+        table = parsed_toml(content.decode("utf-8-sig"))
     except ValueError as error:  # TOML, UTF-8, and numbers of more digits than Python converts
         raise ConfigError(f"{path}: not a readable TOML word file ({_reason(error)})") from error
     return words_from_dict(table, str(path))
@@ -149,9 +147,7 @@ def words_from_text(text: str, where: str = "these words") -> WordFile:
         ConfigError: not JSON, or a table of another form.
     """
     try:
-        table = json.loads(text)
-    except RecursionError as error:
-        raise ConfigError(f"{where}: not readable as JSON (nested too deeply)") from error
+        table = parsed_json(text)
     except ValueError as error:
         raise ConfigError(f"{where}: not readable as JSON ({_reason(error)})") from error
     return words_from_dict(table, where)

@@ -21,6 +21,7 @@ from promptad.data.files import TEMPORARY, one_line, shown
 from promptad.errors import DataError
 from promptad.inputs import argument
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 from promptad.prediction import RESULT_VERSION
 from promptad.report.rows import Row
 from promptad.report.schema import HEADER, check_result
@@ -263,7 +264,7 @@ def _whole(path: Path) -> int:
     if _HEADER.startswith(first):
         return 0
     try:
-        header = json.loads(first)
+        header = parsed_json(first)
         version = header["version"] if header["promptad"] in ("results", "result log") else None
     except (ValueError, KeyError, TypeError):
         version = None
@@ -287,9 +288,9 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             if position > whole:
                 return
             try:
-                values = json.loads(line)
+                values = parsed_json(line)
                 check_result(values)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 notice(
                     f"{shown(path)}: line {number} is damaged ({one_line(error)[:200]}) and passed over; its photo is "
                     "judged again"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from promptad.parsing import parsed_json
+
 NAME = ".promptad.at"
 """File in the folder of a run. It is empty but while the files of a photo are written and its line is not."""
 
@@ -48,7 +50,7 @@ class Unfinished:
             logged: whose a file is as the last line in the log says that names it.
         """
         try:
-            values = json.loads(self.path.read_text())
+            values = parsed_json(self.path.read_text())
             place, files = tuple(values["place"]), [str(name) for name in values["files"]]
         except FileNotFoundError:
             return

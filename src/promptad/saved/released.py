@@ -182,10 +182,10 @@ def map_linear(state: Mapping[str, Tensor], method: str, backbone: Backbone, nam
     """
     vision = backbone.sizes.vision
     layers = quarter_layers(vision.layers, 4)
-    found = sorted(int(match[1]) for key in state if (match := _MAP.fullmatch(key)) and match[2] == "weight")
-    if found != list(range(len(layers))) or any(f"fc.{number}.bias" not in state for number in found):
+    numbers = sorted(int(match[1]) for key in state if (match := _MAP.fullmatch(key)) and match[2] == "weight")
+    if numbers != list(range(len(layers))) or any(f"fc.{number}.bias" not in state for number in numbers):
         raise WeightsError(
-            f"{name}: its linear maps {found} are incomplete or of other layers than the {len(layers)} that {method}'s code taps "
+            f"{name}: its linear maps {numbers} are incomplete or of other layers than the {len(layers)} that {method}'s code taps "
             f"({', '.join(map(str, layers))} of {backbone.name})"
         )
     tensors: dict[str, Tensor] = {}

@@ -55,5 +55,5 @@ def two_sides(rows: Tensor, mask: Tensor, grid: tuple[int, int], cells: Cells) -
     else:
         sampled = F.interpolate(mask[None, None], size=grid, mode="bilinear", align_corners=False).flatten()
         weights = [(sampled == 0).float(), (sampled == 1).float()]
-    found = [(float(label), own @ rows / own.sum()) for label, own in enumerate(weights) if bool(own.sum() > 0)]
-    return torch.stack([row for _, row in found]), [label for label, _ in found]
+    means = [(float(label), own @ rows / own.sum()) for label, own in enumerate(weights) if bool(own.sum() > 0)]
+    return torch.stack([row for _, row in means]), [label for label, _ in means]

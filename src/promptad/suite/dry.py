@@ -104,7 +104,7 @@ def _measured(row: RowPlan, classes: Classes) -> list[str]:
 def _trainings(plan: Plan, classes: Classes) -> list[tuple[tuple[str, str, int], list[str]]]:
     """(row, what it is trained on, trainings) and the sets that are measured with them. Rows that differ only in what may be
     chosen after training share theirs, as do sets with the same source."""
-    found: dict[tuple[str, ...], tuple[tuple[str, str, int], list[str]]] = {}
+    trainings: dict[tuple[str, ...], tuple[tuple[str, str, int], list[str]]] = {}
     for row in plan.rows:
         if row.train is None:
             continue
@@ -118,7 +118,7 @@ def _trainings(plan: Plan, classes: Classes) -> list[tuple[tuple[str, str, int],
             number = row.train.seeds * (len(classes[name]) if without else 1)
             each = f"{on}, without each class in turn" if without else on
             key = (what, on, name if without else "", str(row.train.seed))
-            _, sets = found.setdefault(key, ((row_label(row), each, number), []))
+            _, sets = trainings.setdefault(key, ((row_label(row), each, number), []))
             if name not in sets:
                 sets.append(name)
-    return list(found.values())
+    return list(trainings.values())

@@ -24,7 +24,6 @@ Every key is a field of the dataclasses below.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -37,6 +36,7 @@ from promptad.bench.variants import DEFAULT_SEED
 from promptad.data.files import one_line, shown
 from promptad.errors import ConfigError
 from promptad.inputs import argument
+from promptad.parsing import parsed_toml
 
 T = TypeVar("T")
 
@@ -192,10 +192,10 @@ def read_plan(path: Path) -> Plan:
         ConfigError: unreadable, an unknown key (with the nearest known one), or a value that cannot be.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parsed_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read ({one_line(error)}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML and of UTF-8
         raise ConfigError(f"{shown(path)}: is no TOML ({one_line(error)}); see the page on benchmarks") from error
     where, base = shown(path), Path(os.path.realpath(path)).parent
     sets = tuple(_set(entry, f"{where}: sets {number}", base) for number, entry in _tables(content, "sets", where))

@@ -12,7 +12,6 @@ is no mask: the photo keeps its label, and pixel metrics leave it out.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from promptad.data.outlines import Outlines, Polygon, Runs, read_counts
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 _BACKGROUND = ("background", "_background_", "objects")
 
@@ -70,7 +70,7 @@ class _Annotations:
             self.images = [(image["id"], str(image["file_name"]), image) for image in content["images"]]
             self.annotations: list[dict[str, Any]] = list(content["annotations"])
             self.categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{shown(file)}: is not an annotation in COCO's form ({error!r}); expected images, annotations, categories"
             ) from error
@@ -130,8 +130,8 @@ class _Annotations:
 def is_coco(file: Path) -> bool:
     """Whether a JSON file is of this form, by the names of its keys."""
     try:
-        content = json.loads(read_text(file))
-    except (ValueError, RecursionError, DataError):
+        content = parsed_json(read_text(file))
+    except (ValueError, DataError):
         return False
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 

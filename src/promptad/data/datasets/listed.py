@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
@@ -14,6 +13,7 @@ from promptad.data.parts import FileRef, FileView
 from promptad.data.records import Record
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 _NAMED = 3  # missing files that an error names before it counts the rest
 
@@ -195,7 +195,7 @@ def read_json(path: Path) -> Any:
     """What stands in a JSON file of a data set.
 
     Raises:
-        DataError: as :func:`read_text`. ValueError, RecursionError: no JSON, or a key twice in one object, of which JSON
+        DataError: as :func:`read_text`. ValueError: no JSON, or a key twice in one object, of which JSON
             itself would drop the first.
     """
 
@@ -206,4 +206,4 @@ def read_json(path: Path) -> Any:
             raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
         return content
 
-    return json.loads(read_text(path), object_pairs_hook=once)
+    return parsed_json(read_text(path), object_pairs_hook=once)

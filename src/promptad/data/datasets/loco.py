@@ -73,7 +73,7 @@ def read_saturations(path: Path) -> Mapping[int, Saturation]:
             if threshold <= 0 or (relative and threshold > 1) or (not relative and threshold != int(threshold)):
                 raise ValueError(f"saturation_threshold {threshold!r} of {entry['defect_name']}")
             kinds[value] = Saturation(str(entry["defect_name"]), threshold, bool(relative))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{shown(path)}: is not a list of defects with saturations ({error}); fetch it again"
         ) from error

@@ -14,7 +14,6 @@ below the manifest's folder, by the longest end of their key.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from promptad.data.outlines import ColourMask
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 _LABEL, _MASK = "groundtruth/image-classification", "groundtruth/semantic-segmentation"
 _SUFFIX = "-metadata"
@@ -76,8 +76,8 @@ def _records(file: Path, split: Split, name: str) -> list[Record]:
     for number, line in enumerate(read_text(file).splitlines(), 1):
         if line.strip():
             try:
-                records.append(_record(json.loads(line), split, name, photos, masks))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                records.append(_record(parsed_json(line), split, name, photos, masks))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise DataError(
                     f"{shown(file)} line {number}: is not a line of a manifest ({error}); expected source-ref and a label with its "
                     "metadata"

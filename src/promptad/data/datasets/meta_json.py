@@ -160,7 +160,7 @@ class _Reader:
         """The file as JSON. Raises DataError."""
         try:
             content = read_json(self.file)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DataError(f"{shown(self.file)}: is not JSON ({error}); write it again") from error
         return dict(_typed(content, dict, shown(self.file)))
 

@@ -12,7 +12,6 @@ at, so it is unlabelled; one without shapes is normal.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -28,6 +27,7 @@ from promptad.data.outlines import Outlines, Polygon, box_polygon
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 _LISTED = re.compile(r"^\s*(?:-|(?P<number>\d+)\s*:)\s*(?P<name>.+?)\s*$")
@@ -210,8 +210,8 @@ def _labelme_files(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     for file in entries_of(root):
         if file.suffix.lower() == ".json":
             try:
-                content = json.loads(read_text(file))
-            except (ValueError, RecursionError):
+                content = parsed_json(read_text(file))
+            except ValueError:
                 continue
             if isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content:
                 out.append((file, content))

@@ -84,7 +84,7 @@ def _records(file: Path, photos: Path, kind: str) -> list[Record]:
             for split, entries in sides
             for number, entry in enumerate(entries)
         ]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{shown(file)}: is not a list of Real-IAD ({error!r}); fetch it again") from error
 
 

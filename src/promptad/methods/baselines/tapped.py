@@ -31,6 +31,16 @@ class TappedConfig(ScoringConfig):
     # Whether each layer's tokens have length 1 before they are compared.
     normalise: bool = True
 
+    @property
+    def values_a_patch(self) -> int:
+        """Values that adaptive pooling brings each patch to; 0 where whole layers are joined."""
+        return 0
+
+    @property
+    def zero_edges(self) -> bool:
+        """Whether windows of patches see zeros beyond the edge."""
+        return False
+
 
 @dataclass(frozen=True)
 class PooledConfig(TappedConfig):
@@ -41,11 +51,16 @@ class PooledConfig(TappedConfig):
     # What these windows see beyond the edge: nothing, so that they are means of what is there, or zeros as in the released codes.
     edges: Literal["present", "zeros"] = "present"
 
+    @property
+    def zero_edges(self) -> bool:
+        """Whether windows of patches see zeros beyond the edge."""
+        return self.edges == "zeros"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooling % 2 == 0:
             raise ConfigError(f"pooling={self.pooling} must be odd")
-        if self.edges == "zeros" and self.normalise and not getattr(self, "embedding_width", 0):
+        if self.zero_edges and self.normalise and not self.values_a_patch:
             raise ConfigError(
                 f"edges=zeros only shortens tokens at the edge, and tokens of length 1 undo that; leave one of the two out "
                 f"({setting('edges', 'present')} or {setting('normalise', 'false')})"
@@ -59,6 +74,11 @@ class EmbeddedConfig(PooledConfig):
     # Values of a patch: each layer's windows of patches, and then all layers together, are brought to so many by adaptive pooling
     # over channels, as the released codes do; 0 joins whole layers.
     embedding_width: Count = 0
+
+    @property
+    def values_a_patch(self) -> int:
+        """Values that adaptive pooling brings each patch to; 0 where whole layers are joined."""
+        return self.embedding_width
 
 
 def usual_layers(backbone: Backbone) -> tuple[int, ...]:
@@ -98,7 +118,7 @@ class TappedMemory(Method):
     def __init__(self, backbone: Backbone, config: Any, object_name: str = "object", *, pooling: int = 1) -> None:
         self.backbone, self.config = backbone, config
         self.layers = config.layers or usual_layers(backbone)
-        self._embedding_width: int = getattr(config, "embedding_width", 0)
+        self._embedding_width: int = config.values_a_patch
         # Adaptive pooling needs the windows' patches, not their means.
         self.request = FeatureRequest(taps=self.layers, tap_pool=1 if self._embedding_width else pooling)
         self._ranked = RankedWords(backbone, config, object_name)
@@ -111,7 +131,7 @@ class TappedMemory(Method):
     def tokens(self, features: Features) -> Tensor:
         """(B, T, D) what is compared: the layers' tokens side by side, or their adaptive pooling."""
         config = self.config
-        zeros = getattr(config, "edges", "present") == "zeros"
+        zeros = config.zero_edges
         if self._embedding_width:
             width = self._embedding_width
             return embedded_tokens(

@@ -209,11 +209,11 @@ class MRAD(LearnedOnce):
     @torch.no_grad()
     def _usual(self, data: AuxiliarySet, own: Mapping[str, Own]) -> Tensor:
         """(2, 2): mean and deviation of the map's top and of the photo's channel over all examples, none seeing itself."""
-        found = []
+        values = []
         for index in range(len(data)):
             image, maps = self._channels(data.batch([index]).features, self._hidden(own, data, [index]))
-            found.append(torch.stack([self._top(maps)[0], image[0]]))
-        table = torch.stack(found)
+            values.append(torch.stack([self._top(maps)[0], image[0]]))
+        table = torch.stack(values)
         return torch.stack([table.mean(0), table.std(0).clamp(min=1e-6)], dim=1)
 
     # -- scores -------------------------------------------------------------------------------------------------------

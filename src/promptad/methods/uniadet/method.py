@@ -110,7 +110,7 @@ class UniADet(LearnedOnce):
         labels = batch.labels.to(views.dtype).unsqueeze(1).expand_as(views)
         # With two classes the softmax cross-entropy is the binary one of the logits' difference.
         of_photo = F.binary_cross_entropy_with_logits(views, labels)
-        of_map = torch.stack([map_loss(one.sigmoid(), batch.masks) for one in pixels.unbind(1)]).mean()
+        of_map = torch.stack([map_loss(layer_map.sigmoid(), batch.masks) for layer_map in pixels.unbind(1)]).mean()
         return of_photo + self.config.map_weight * of_map
 
     def train(

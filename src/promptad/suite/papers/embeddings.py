@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from promptad.methods.promptad.method import PromptAD
 from promptad.methods.promptad_zs.method import PromptADZeroShot
 from promptad.methods.rwda.method import RWDA
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 from promptad.suite import plots
 from promptad.suite.page import Figure
 from promptad.suite.papers.places import caption_files
@@ -163,8 +163,8 @@ def coco_captions(data: Sequence[Path]) -> dict[str, list[str]]:
 def _captions(path: Path) -> list[str]:
     """The texts of a COCO file of captions. Raises DataError where it is none."""
     try:
-        return [str(entry["caption"]) for entry in json.loads(path.read_text(encoding="utf-8"))["annotations"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [str(entry["caption"]) for entry in parsed_json(path.read_text(encoding="utf-8"))["annotations"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{shown(path)}: is not COCO's file of captions ({one_line(error)}); expected annotations with a caption each"
         ) from error
