@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from odd_photos import png_chunk, raw_png
+from odd_photos import png_chunk
 from promptad.data.photos import as_photo, photo_size, read_mask, read_photo
 from promptad.data.samples import samples_of, significant_white
 from promptad.errors import ConfigError, PhotoError
@@ -371,8 +372,143 @@ def test_a_given_range_is_in_the_values_of_a_pgm(tmp_path: Path) -> None:
     assert np.abs(photo[..., 0].astype(int) - EIGHT).max() <= 1
 
 
-def test_dark_grey_with_alpha_is_said(tmp_path: Path) -> None:
+# -- every way of storing more than eight bits ---------------------------------------------------------------------
+
+
+def pnm(values: np.ndarray, largest: int, *, text: bool) -> bytes:
+    """A PGM or PPM, binary or as text with a comment amid its values."""
+    kind = {(2, False): b"P5", (2, True): b"P2", (3, False): b"P6", (3, True): b"P3"}[values.ndim, text]
+    head = kind + b"\n# made by hand\n40 24\n%d\n" % largest
+    if text:
+        rows = [" ".join(map(str, row.ravel().tolist())) for row in values]
+        return head + "\n# half of it\n".join(rows).encode()
+    return head + values.astype(">u2").tobytes()
+
+
+def tiff16(values: np.ndarray, order: str, compression: str | None, planes: bool) -> bytes:
+    buffer = io.BytesIO()
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    tifffile.imwrite(
+        buffer,
+        np.moveaxis(values, 2, 0) if planes else values,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig=None if channels == 1 else "separate" if planes else "contig",
+        byteorder=order,
+        compression=compression,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+    )
+    return buffer.getvalue()
+
+
+def stored_in_every_way(values: np.ndarray) -> dict[str, bytes]:
+    """Files of 16-bit values (H, W[, C]): name -> content."""
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    files = {"photo.png": png16(values)}
+    if channels in (1, 3):
+        files |= {f"{text}.pnm": pnm(values, 65535, text=text) for text in (False, True)}
+    for order in "<>":
+        for compression in (None, "zlib"):
+            for planes in (False, True) if channels > 1 else (False,):
+                name = f"{'be' if order == '>' else 'le'}-{compression}-{planes}.tif"
+                files[name] = tiff16(values, order, compression, planes)
+    return files
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_dark_16_bits_are_said_and_scaled_however_they_are_stored(tmp_path: Path, channels: int) -> None:
     opaque = np.full(TWELVE.shape, 65535, np.uint16)
-    rows = b"".join(b"\0" + row.tobytes() for row in np.dstack([TWELVE, opaque]).astype(">u2"))
-    (tmp_path / "photo.png").write_bytes(raw_png(40, 24, 16, 4, rows))
-    assert DARK in notices_of(read_photo, tmp_path / "photo.png")[0]
+    colour = twelve_bit_colour()
+    values = {1: TWELVE, 2: np.dstack([TWELVE, opaque]), 3: colour, 4: np.dstack([colour, opaque])}[channels]
+    expected = np.rint((colour if channels > 2 else np.dstack([TWELVE] * 3)) * (255 / 4095)).astype(np.uint8)
+    for name, content in stored_in_every_way(values).items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        refused = None
+        if channels == 2 and path.suffix == ".tif":
+            refused = "of a kind that is not read here"
+        elif channels > 2 and "zlib-True" in name:  # compressed, in planes: the low bytes cannot be had
+            refused = "save it as 16-bit PNG in RGB"
+        if refused is not None:
+            with pytest.raises(PhotoError, match=refused):
+                read_photo(path, input_range=4095)
+        else:
+            np.testing.assert_array_equal(silent(read_photo, path, input_range=4095), expected, err_msg=name)
+        if refused is None or channels > 2:
+            lines = notices_of(read_photo, path)
+            assert len(lines) == 1 and DARK in lines[0], name
+            with Image.open(path) as image:
+                lines = notices_of(as_photo, image)
+            assert len(lines) == 1 and "photos of 16 bits with no value above" in lines[0], name
+
+
+def test_sixteen_bit_values_that_fill_their_range_are_the_same_however_they_are_stored(tmp_path: Path) -> None:
+    colour = np.rint(np.dstack([RAMP, RAMP[:, ::-1], RAMP[::-1]]) * 65535).astype(np.uint16)
+    for name, content in stored_in_every_way(colour).items():
+        (tmp_path / name).write_bytes(content)
+        photo = silent(read_photo, tmp_path / name)
+        assert np.abs(photo - colour * (255 / 65535)).max() <= 1, name
+        with Image.open(tmp_path / name) as image:
+            assert np.abs(silent(as_photo, image) - colour * (255 / 65535)).max() <= 1, name
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("largest", [1023, 4095])
+def test_a_ppm_states_its_range(tmp_path: Path, text: bool, largest: int) -> None:
+    values = np.rint(np.dstack([RAMP, RAMP[:, ::-1], RAMP[::-1]]) * largest).astype(np.uint16)
+    path = tmp_path / "photo.ppm"
+    path.write_bytes(pnm(values, largest, text=text))
+    np.testing.assert_array_equal(silent(read_photo, path), np.rint(values * (255 / largest)))
+    half = silent(read_photo, path, input_range=2 * largest)
+    np.testing.assert_array_equal(half, np.rint(values * (255 / (2 * largest))))
+    with Image.open(path) as image:
+        assert np.abs(silent(as_photo, image) - values * (255 / largest)).max() <= 1
+    with Image.open(path) as image, pytest.raises(PhotoError, match="give the path instead"):
+        as_photo(image, input_range=4095)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [("70000", r"0\.\.65535"), ("-1", r"-1\.\."), ("x", "is damaged"), ("", "is cut off")]
+)
+def test_wrong_values_of_a_ppm_as_text_are_refused(tmp_path: Path, wrong: str, says: str) -> None:
+    words = ["300"] * (24 * 40 * 3 - 1)
+    (tmp_path / "photo.ppm").write_text(f"P3 40 24 65535\n{' '.join(words)} {wrong}")
+    with pytest.raises(PhotoError, match=says):
+        read_photo(tmp_path / "photo.ppm")
+
+
+def test_a_ppm_as_text_is_read_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptad.data.plain_pnm._BLOCK", 7)  # values and comments are cut anywhere
+    values = twelve_bit_colour()
+    (tmp_path / "photo.ppm").write_bytes(pnm(values, 4095, text=True))
+    np.testing.assert_array_equal(silent(read_photo, tmp_path / "photo.ppm"), np.rint(values * (255 / 4095)))
+
+
+def test_clear_parts_of_dark_grey_lie_on_white(tmp_path: Path) -> None:
+    for full in (4095, 65535):
+        alpha = np.full(TWELVE.shape, full, np.uint16)
+        alpha[:, :5] = 0
+        (tmp_path / "photo.png").write_bytes(png16(np.dstack([TWELVE, alpha])))
+        with pytest.warns(PromptadNotice, match="shown on white"):
+            photo = read_photo(tmp_path / "photo.png", input_range=4095)
+        assert (photo[:, :5] == 255).all()
+        np.testing.assert_array_equal(photo[:, 5:, 0], np.rint(TWELVE * (255 / 4095))[:, 5:])
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (1, 300), (255,), (65535,)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_masks_of_16_bits_keep_small_numbers_however_they_are_stored(
+    tmp_path: Path, channels: int, labels: tuple[int, ...]
+) -> None:
+    marked = np.zeros((24, 40), np.uint16)
+    for number, label in enumerate(labels):
+        marked[3 + 8 * number : 8 + 8 * number, 4:10] = label
+    opaque = [np.full(marked.shape, 65535, np.uint16)] if channels in (2, 4) else []
+    values = marked if channels == 1 else np.dstack([*([marked] * (1 if channels == 2 else 3)), *opaque])
+    for name, content in stored_in_every_way(values).items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        if channels > 1 and path.suffix == ".tif" and (channels == 2 or "zlib-True" in name):
+            with pytest.raises(PhotoError, match="save it as"):
+                read_mask(path)
+        else:
+            np.testing.assert_array_equal(silent(read_mask, path), marked > 0, err_msg=name)

@@ -13,7 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,7 @@ from promptad.data.bitmaps import mend_grey_palette
 from promptad.data.complete import require_complete, require_room, require_tiles
 from promptad.data.files import one_line, shown
 from promptad.data.pixels import Source, say_dark
+from promptad.data.plain_pnm import binary_form
 from promptad.data.raw_modes import mend_raw_modes
 from promptad.data.samples import black_is_zero, low_bytes
 from promptad.errors import ConfigError, PhotoError
@@ -43,7 +44,7 @@ from promptad.inputs import setting
 from promptad.notices import notice
 
 MAX_PIXELS = 100_000_000
-"""Largest photo that is decoded by default, in pixels. Reading takes 6 to 12 bytes a pixel, WebP 17: at most 1.2 GB for this many, WebP 1.7."""
+"""Largest photo that is decoded by default, in pixels. Reading takes 6 to 12 bytes a pixel, WebP 17, 16-bit PPM as text 28: at most 1.2 GB for this many, WebP 1.7, such text 2.8."""
 
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
@@ -88,8 +89,14 @@ def opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[tuple[Imag
     with decoding(name, path), pillow_limit_lifted(), open(path, "rb") as plain:
         view = black_is_zero(plain)
         file: IO[bytes] = plain if view is None else cast(IO[bytes], view)
-        with nullcontext() if view is None else view, Image.open(file, formats=formats) as image:
+        with ExitStack() as stack:
+            if view is not None:
+                stack.enter_context(view)
+            image = stack.enter_context(Image.open(file, formats=formats))
             require_size(image.width, image.height, max_pixels, name)
+            binary = binary_form(image, file)
+            if binary is not None:
+                file, image = binary, stack.enter_context(Image.open(binary, formats=formats))
             mend_grey_palette(image, file)
             mend_raw_modes(image)
             yield image, file, view is not None
@@ -179,10 +186,17 @@ def low_half(image: Image.Image, file: IO[bytes], source: Source) -> Image.Image
         return None
     low = low_bytes(file, (str(image.format),)) if image.mode != "CMYK" else None
     if low is None and white is not None:
-        raise PhotoError(f"{source.name}: 16-bit {image.mode} has no input range here; save the photo as RGB or grey")
-    if low is None:  # the high bytes alone say how dark it is
-        say_dark(256 * _largest_high_byte(image) + 255, source)
+        raise PhotoError(
+            f"{source.name}: a range of 16-bit {image.mode} stored like this cannot be applied; save it as 16-bit PNG in RGB"
+        )
+    if low is None:
+        say_dark_by_high_bytes(image, source)
     return low
+
+
+def say_dark_by_high_bytes(image: Image.Image, source: Source) -> None:
+    """Says that 16-bit colours, of which the high bytes are known alone, end where a camera of fewer bits would end."""
+    say_dark(256 * _largest_high_byte(image) + 255, source)
 
 
 def may_be_dark(image: Image.Image) -> bool:

@@ -12,8 +12,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from promptad.data.decoding import (
@@ -23,18 +25,21 @@ from promptad.data.decoding import (
     decode,
     decoding,
     low_half,
+    may_be_dark,
     opened,
     orientation,
     pillow_limit_lifted,
     png_without_pixels,
     require_range,
     require_size,
+    say_dark_by_high_bytes,
 )
 from promptad.data.files import shown
 from promptad.data.mask_values import LABELS_UP_TO, Reading, read_values
 from promptad.data.parts import Crop, FilePart, FileRef, FileView, MaskView
 from promptad.data.pixels import Mask, Rgb, Source, grey_values, rgb_from_array, rgb_from_image, upright
-from promptad.data.samples import has_deep_colour, is_lossy, samples_of
+from promptad.data.raw_modes import mend_raw_modes
+from promptad.data.samples import has_deep_colour, is_lossy, low_bytes, samples_of, states_white
 from promptad.errors import PhotoError
 from promptad.notices import notice
 
@@ -49,7 +54,7 @@ def read_photo(path: FileRef, max_pixels: int = MAX_PIXELS, input_range: float |
         path: a JPEG, PNG, BMP, TIFF, WebP, GIF or PPM/PGM file (HEIC where pillow-heif is installed). What
             counts is the content, not the suffix. Or a part of such a file, as `Record.photo` gives it.
         max_pixels: a photo with more pixels is refused before it is decoded. It bounds the memory that a photo takes:
-            6 to 12 bytes a pixel while it is read (WebP 17), 3 afterwards.
+            6 to 12 bytes a pixel while it is read (WebP 17, 16-bit PPM as text 28), 3 afterwards.
         input_range: the value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose
             files have 16; None takes it from the file's metadata, and else assumes the full range, with a notice
             where no value comes near it.
@@ -101,10 +106,16 @@ def as_photo(photo: object, max_pixels: int = MAX_PIXELS, input_range: float | N
         name = shown(getattr(photo, "filename", "") or "") or "Pillow image"
         require_size(photo.width, photo.height, max_pixels, name)
         with decoding(name), pillow_limit_lifted():
-            if input_range is not None and has_deep_colour(photo):
+            if photo.format == "TIFF":
+                mend_raw_modes(photo)
+            deep = has_deep_colour(photo)  # of an image that is decoded already nobody can tell
+            if input_range is not None and deep:
                 raise PhotoError(f"{name}: Pillow keeps 8 of its 16 bits; give the path instead of the image")
             source = Source(name, "Pillow images", samples_of(photo), input_range)
+            stated = states_white(photo)
             photo.load()
+            if deep and not stated and may_be_dark(photo):
+                say_dark_by_high_bytes(photo, source)
             return rgb_from_image(photo, source, orientation(photo))
     hint = "call .cpu().numpy() on it first" if hasattr(photo, "numpy") else "open the file with Pillow first"
     raise PhotoError(f"photo: found a {type(photo).__name__}; expected a path, a Pillow image or a NumPy array; {hint}")
@@ -192,9 +203,23 @@ def read_mask_value(path: Path) -> float:
         PhotoError: as :func:`read_photo`.
     """
     with opened(path, MAX_PIXELS) as (image, file, zero_is_white):
-        source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
-        decode(image, file, source.name, source.place)
-        return float(grey_values(image, source).max())
+        values, _ = _decoded_values(path, image, file, zero_is_white)
+        return float(values.max())
+
+
+def _decoded_values(
+    path: Path, image: Image.Image, file: IO[bytes], zero_is_white: bool
+) -> tuple[npt.NDArray[Any], Source]:
+    """How strongly each pixel of an opened mask is marked, ``(H, W)``, with all of its bits; and where it comes from."""
+    source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
+    deep = has_deep_colour(image)
+    decode(image, file, source.name, source.place)
+    low = low_bytes(file, (str(image.format),)) if deep and image.mode != "CMYK" else None
+    if deep and low is None:  # small numbers are in the low bytes alone
+        raise PhotoError(
+            f"{source.name}: a mask of 16-bit {image.mode} stored like this cannot be read; save it as PNG"
+        )
+    return grey_values(image, source, low), source
 
 
 def _one_mask(ref: FileRef, size: tuple[int, ...] | None, max_pixels: int) -> Mask:
@@ -228,9 +253,7 @@ def _one_mask(ref: FileRef, size: tuple[int, ...] | None, max_pixels: int) -> Ma
 
 def _mask_of_file(path: Path, above: float | None, max_pixels: int) -> Mask:
     with opened(path, max_pixels) as (image, file, zero_is_white):
-        source = Source(shown(path), shown(path.parent), samples_of(image, file, zero_is_white))
-        decode(image, file, source.name, source.place)
-        values = grey_values(image, source)
+        values, source = _decoded_values(path, image, file, zero_is_white)
         reading = read_values(values) if above is None else Reading(values > above, "levels")
         mask = np.ascontiguousarray(upright(reading.mask, orientation(image)))
         small = values.dtype.kind != "f" and 0 < float(values.max()) <= LABELS_UP_TO

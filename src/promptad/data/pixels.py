@@ -127,11 +127,11 @@ def rgb_from_array(array: npt.NDArray[Any], source: Source) -> Rgb:
     return np.ascontiguousarray(values)
 
 
-def grey_values(image: Image.Image, source: Source) -> npt.NDArray[Any]:
+def grey_values(image: Image.Image, source: Source, low: Image.Image | None = None) -> npt.NDArray[Any]:
     """How strongly each pixel of a decoded mask image is marked, ``(H, W)``: 0 black or transparent, larger is brighter.
 
     Of several channels the largest counts; palette images are judged by colour, not by index; partial transparency
-    weakens.
+    weakens. `low` holds the low bytes of a colour image with 16 bits a channel.
 
     Raises:
         PhotoError: NaN or infinity, or a colour mode that has no conversion.
@@ -148,9 +148,14 @@ def grey_values(image: Image.Image, source: Source) -> npt.NDArray[Any]:
         colours = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except ValueError as error:
         raise PhotoError(f"{source.name}: colour mode {image.mode} of a mask; save it as 8-bit grey") from error
-    brightest: npt.NDArray[Any] = colours[..., :3].max(axis=2)
-    if colours.shape[2] == 4:
-        brightest = np.rint(brightest * (colours[..., 3] / 255)).astype(np.uint8)
+    if low is not None:
+        low_colours = np.asarray(low if low.mode == image.mode else low.convert(image.mode))
+        colours = np.asarray(image).astype(np.uint16) * 256 + low_colours
+    alpha = "A" in image.getbands() or (low is None and colours.shape[2] == 4)
+    kinds = min(3, colours.shape[2] - alpha)
+    brightest: npt.NDArray[Any] = colours[..., :kinds].max(axis=2)
+    if alpha:
+        brightest = np.rint(brightest * (colours[..., kinds] / np.iinfo(colours.dtype).max)).astype(colours.dtype)
     return brightest
 
 
@@ -198,11 +203,12 @@ def _bands(height: int, width: int) -> Iterator[slice]:
 def _deep_bands(image: Image.Image, low: Image.Image | None) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     """Values of an image of more than 8 bits, band by band, without alpha: (rows, W, 1 or 3)."""
     width, height = image.size
+    colours = len(image.getbands()) - ("A" in image.getbands())
     for rows in _bands(height, width):
         box = (0, rows.start, width, rows.stop)
         values: npt.NDArray[Any] = np.asarray(image.crop(box))
         if low is not None:
-            values = values[..., :3].astype(np.uint16) * 256 + np.asarray(low.crop(box))[..., :3]
+            values = values[..., :colours].astype(np.uint16) * 256 + np.asarray(low.crop(box))[..., :colours]
         yield rows, values if values.ndim == 3 else values[..., None]
 
 

@@ -9,6 +9,7 @@ import io
 import mmap
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from promptad.data.raw_modes import mend_raw_modes
+from promptad.data.raw_modes import LARGEST, mend_raw_modes, order_is_fixed
 
 # TIFF 6.0: tags by number.
 _BITS, _PHOTOMETRIC, _MAX, _FORMAT, _S_MAX = 258, 262, 281, 339, 341
@@ -74,8 +75,11 @@ def samples_of(image: Image.Image, file: IO[bytes] | None = None, zero_is_white:
     if image.format == "PNG" and _raw_mode(image).endswith(";16B"):
         return Samples(16, significant=_significant_bits(file) if file is not None else None)
     if image.format == "PPM" and image.mode[0] == "I" and not _raw_mode(image).endswith(";16B"):
-        largest = _largest_of_pgm(image)
+        largest = _largest_of_pnm(image, 65535)
         return Samples(16, white=65535.0 if largest < 65535 else None, unit=65535 / largest)
+    if LARGEST in image.info:
+        largest = int(image.info[LARGEST])
+        return Samples(16, white=float(largest) if largest < 65535 else None)
     return Samples(16 if image.mode.startswith("I") else 32 if image.mode == "F" else 8)
 
 
@@ -83,12 +87,17 @@ def low_bytes(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image | None:
     """The low bytes of a photo with 16 bits in each of several channels, of which Pillow keeps the high ones.
 
     The same file is decoded with the byte order turned, so the decoder takes the other byte for the high one.
-    None where Pillow knows no such decoder (grey with alpha).
+    None where Pillow has no decoder that does so (compressed TIFF in planes).
     """
     file.seek(0)
     image = Image.open(file, formats=formats)
     assert isinstance(image, ImageFile.ImageFile)
     mend_raw_modes(image)
+    if order_is_fixed(image):
+        image.close()
+        return None
+    if image.format == "PNG" and _raw_mode(image).startswith("LA;16"):
+        return _low_grey_alpha(file, image.mode)
     tiles: list[Any] = []
     for tile in image.tile:
         args: Any = tile[3]
@@ -109,9 +118,30 @@ def low_bytes(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image | None:
     return image
 
 
+def _low_grey_alpha(file: IO[bytes], mode: str) -> Image.Image:
+    """The low bytes of a PNG of 16-bit grey with alpha, of which no decoder takes the other byte, as "LA" or "RGBA".
+
+    Its pixels are four bytes, as those of 8-bit colour with alpha are: with that in its header, the decoder gives all four.
+    """
+    file.seek(0)
+    content = bytearray(file.read())
+    content[24:26] = 8, 6  # depth and colour type in IHDR (PNG, 2nd edition, section 11.2.2)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        grey, alpha = image.getchannel("G"), image.getchannel("A")
+    return Image.merge(mode, (grey,) * (len(mode) - 1) + (alpha,))
+
+
+def states_white(image: Image.Image) -> bool:
+    """Whether the header of an opened image of several channels says which value is white, as PPM's does."""
+    return image.format == "PPM" and _largest_of_pnm(image, 65535) < 65535
+
+
 def has_deep_colour(image: Image.Image) -> bool:
     """Whether an opened, not yet decoded image has 16 bits in each of several channels."""
-    return image.mode in ("RGB", "RGBA", "RGBX", "LA", "CMYK") and ";16" in _raw_mode(image)
+    if image.mode not in ("RGB", "RGBA", "RGBX", "LA", "CMYK"):
+        return False
+    return ";16" in _raw_mode(image) or (image.format == "PPM" and _largest_of_pnm(image, 255) > 255)
 
 
 def black_is_zero(file: IO[bytes]) -> io.RawIOBase | None:
@@ -226,10 +256,11 @@ def _raw_mode(image: Image.Image) -> str:
     return raw if isinstance(raw, str) else ""
 
 
-def _largest_of_pgm(image: Image.Image) -> int:
-    """The largest value that an opened PGM states."""
-    args = getattr(image, "tile", [(None, None, None, ())])[0][3]
-    return args[1] if isinstance(args, tuple) and len(args) > 1 and isinstance(args[1], int) else 65535
+def _largest_of_pnm(image: Image.Image, default: int) -> int:
+    """The largest value that the tile of an opened PGM or PPM states."""
+    tiles: list[Any] = list(getattr(image, "tile", []))
+    args = tiles[0][3] if tiles else ()
+    return args[1] if isinstance(args, tuple) and len(args) > 1 and isinstance(args[1], int) else default
 
 
 def _significant_bits(file: IO[bytes]) -> int | None:

@@ -46,7 +46,7 @@ class ScoringConfig:
     # The value that is white in photos of more than 8 bits, such as 4095 for a 12-bit camera whose files have 16; 0: as the
     # file says, else the full range, with a line where no value comes near it.
     input_range: Weight = 0.0
-    # Photos of more megapixels are refused: a photo takes up to 17 bytes a pixel of memory while it is read.
+    # Photos of more megapixels are refused: a photo takes up to 17 bytes a pixel of memory while it is read (PPM as text 28).
     max_megapixels: Positive = 100
     # Side in pixels to which a photo is brought before everything else; 0 leaves that out.
     pre_resize: Count = 0
