@@ -289,6 +289,17 @@ def test_what_a_resnet_does_not_have_is_refused(backbone, request_):
         backbone.vision(torch.zeros(1, 3, 64, 80))
 
 
+@torch.no_grad()
+def test_the_memory_of_a_resnet_takes_stages_2_and_3_as_the_next_block_reads_them(backbone):
+    method = find_method("promptad").build(
+        backbone, find_method("promptad").make_config("clean", memory_layers=(), memory_point="next_norm"), "nut"
+    )
+    assert method.request.taps == (2, 3)
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(7))
+    ours, plain = backbone.vision(images, method.request), backbone.vision(images, FeatureRequest((2, 3)))
+    assert all(torch.equal(ours.taps[layer], plain.taps[layer]) for layer in (2, 3))
+
+
 def test_a_detector_learns_judges_and_comes_back_from_its_file(backbone, tmp_path):
     torch.save(state_dict(backbone), tmp_path / "model.pt")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))

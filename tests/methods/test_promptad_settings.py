@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -99,6 +99,14 @@ def usual(backbone) -> Tensor:
     return outcome(trained(backbone))
 
 
+@pytest.mark.parametrize(("depth", "layers"), [(12, (3, 6, 9)), (24, (6, 12, 18)), (4, (1, 2, 3)), (1, (1,))])
+def test_where_no_layer_is_named_the_memory_takes_quarters_of_the_depth(backbone, depth, layers):
+    vision = replace(backbone.sizes.vision, layers=depth)
+    assert PromptADConfig(memory_layers=()).memory(vision).layers == layers
+    assert PromptADConfig(memory_layers=(), parts="text").memory(vision).layers == ()
+    assert PromptADConfig(memory_layers=(2,)).memory(vision).layers == (2,)
+
+
 # Settings -----------------------------------------------------------------------------------------
 
 
@@ -147,7 +155,7 @@ def test_settings_of_the_pixel_prompts_leave_the_image_score_alone(backbone, usu
         {"smoothing": -1.0},
         {"manual_prompts": False, "learnable_prompts": False},
         {"manual_prompts": False, "suffixes": 0},
-        {"memory_layers": ()},
+        {"memory_layers": (-1,)},
         {"memory_precision": "bf16"},
         {"memory_maximum": "patch"},
         {"local": "linear", "memory_point": "after_next_attention"},

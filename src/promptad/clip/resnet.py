@@ -195,7 +195,8 @@ class ResNetTower(nn.Module):
                 f"only attention is its pooling; expected start 1 and one of {', '.join(ATTENTIONS)}"
             )
         vit_only = {
-            "tap_point": request.tap_point != "block",
+            # Next to a stage stands a convolution, whose norm follows it: the output is what is read ("next_norm").
+            "tap_point": request.tap_point == "after_next_attention",
             "tap_class": request.tap_class,
             "normalise_class=False": not request.normalise_class,
             "windows": bool(request.windows),

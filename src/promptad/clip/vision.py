@@ -58,7 +58,7 @@ class FeatureRequest:
         local: the local stream; None gives no patch features in the joint space.
         tap_point: "block" the output of the layer; "after_next_attention" that output plus the attention of the
             following block, which is what PromptAD's released code stores (flag F-5); "next_norm" that output as the tower
-            itself reads it next: through LN_1 of the following block, after the last block through LN_post.
+            itself reads it next: through LN_1 of the following block, after the last block through LN_post; stages of a ResNet as they are.
         normalise_class: apply LN_post to the class token (False is flag F-20 of AnomalyCLIP and FAPrompt).
         tap_class: keep the class token as the first row of every tap.
         positions: how the position table is brought to another grid, see :func:`resize_positions`; None as the tower says.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
+from promptad.clip.architecture import ResNetSizes, VisionSizes
 from promptad.clip.vision import TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
-from promptad.methods.settings import GeneralWords, ScoringConfig
+from promptad.methods.settings import GeneralWords, ScoringConfig, quarter_layers
 from promptad.scoring.memory import MemoryPrecision
 from promptad.scoring.patch_memory import Comparison, MemorySettings
 
@@ -118,7 +119,8 @@ class PromptADConfig(ScoringConfig):
     local: Literal["vv", "vv_cosine", "maskclip", "qk", "linear"] = "vv"
     # First block of the local stream.
     local_start: Count = 1
-    # Tapped layers whose patches the memory keeps.
+    # Tapped layers whose patches the memory keeps; empty takes those at a quarter, a half and three quarters of the tower's depth:
+    # 3, 6 and 9 of 12 blocks, 6, 12 and 18 of 24; of a ResNet stages 2 and 3.
     memory_layers: tuple[Count, ...] = (3, 8)
     # Side of the windows of patches over which tapped features are averaged first; 1 leaves them as they are, 3 is what
     # patch memories on ResNet towers do (PatchCore), where table 8 states nothing.
@@ -127,7 +129,7 @@ class PromptADConfig(ScoringConfig):
     # are averaged over so many are computed apart, each to patches of its own kind, and averaged.
     memory_windows: tuple[Positive, ...] = (1,)
     # Where in the block they are tapped (F-5): its output, that plus the next block's attention as in the released code, or its
-    # output through the norm that the next block reads it through.
+    # output through the norm that the next block reads it through ("next_norm"; a ResNet has none there, and gives the output).
     memory_point: TapPoint = "block"
     # Orientations of each good photo that the memory holds, evenly spread over 360 degrees; 1 is the photo as it is. For parts
     # that lie at any angle; each is encoded once, in `fit`.
@@ -172,8 +174,6 @@ class PromptADConfig(ScoringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.parts != "text" and not self.memory_layers:
-            raise ConfigError("memory_layers is empty; name a layer, or set parts to text for scores without memory")
         if self.memory_pool % 2 == 0 or (self.local == "linear" and self.memory_pool > 1):
             raise ConfigError(
                 f"memory_pool={self.memory_pool} must be odd, and 1 with local=linear, whose layers read the same taps"
@@ -191,10 +191,11 @@ class PromptADConfig(ScoringConfig):
         if self.semantic_concatenation and not (self.manual_prompts or (self.learnable_prompts and self.suffixes)):
             raise ConfigError("without manual and learnable anomaly prompts there is no anomalous prototype; keep one")
 
-    def memory(self) -> MemorySettings:
-        """What the memory keeps and how it compares; no layer where it is not used."""
+    def memory(self, vision: VisionSizes | ResNetSizes) -> MemorySettings:
+        """What the memory keeps of an image tower of these sizes and how it compares; no layer where it is not used."""
+        usual = (2, 3) if isinstance(vision, ResNetSizes) else quarter_layers(vision.layers, 3)
         return MemorySettings(
-            self.memory_layers if self.parts != "text" else (),
+            (self.memory_layers or usual) if self.parts != "text" else (),
             self.memory_windows,
             self.memory_comparison,
             self.memory_variance,

@@ -83,7 +83,7 @@ class PromptAD(Method):
             extra=config.defects,
             replace=config.only_defects,
         )
-        self._memory = PatchMemory(config.memory())
+        self._memory = PatchMemory(config.memory(backbone.sizes.vision))
         self._blocks = block_numbers(backbone) if config.local == "linear" else ()
         self.request = FeatureRequest(
             taps=tuple(dict.fromkeys((*self._memory.settings.layers, *self._blocks))),
