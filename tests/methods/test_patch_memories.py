@@ -145,6 +145,18 @@ def test_the_coreset_is_that_of_a_slow_greedy_version(seed):
     assert greedy_coreset(torch.from_numpy(rows).float(), 25).tolist() == slow_greedy(rows, 25)
 
 
+@pytest.mark.parametrize(("seed", "starts"), [(0, 10), (1, 10), (2, 3), (3, 99)])
+def test_the_coreset_of_the_scripts_spreads_from_the_mean_of_random_rows_that_it_does_not_keep(seed, starts):
+    rows = np.random.default_rng(seed).normal(size=(60, 12))
+    drawn = torch.randperm(60, generator=torch.Generator().manual_seed(seed))[:starts].numpy()
+    pairs = np.linalg.norm(rows[:, None] - rows[None], axis=-1)
+    distance, expected = pairs[:, drawn].mean(axis=1), []
+    while len(expected) < 25:
+        expected.append(int(distance.argmax()))
+        distance = np.minimum(distance, pairs[expected[-1]])
+    assert greedy_coreset(torch.from_numpy(rows).float(), 25, seed=seed, starts=starts).tolist() == expected
+
+
 def test_a_duplicate_is_never_picked_before_a_distinct_row():
     rows = np.random.default_rng(0).normal(size=(20, 6))
     chosen = greedy_coreset(torch.from_numpy(np.concatenate([rows, rows])).float(), 20).tolist()

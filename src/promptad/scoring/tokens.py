@@ -47,14 +47,16 @@ def embedded_tokens(
     return F.adaptive_avg_pool1d(torch.cat(parts, dim=-1), width)
 
 
-def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0) -> Tensor:
+def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0, starts: int = 0) -> Tensor:
     """Indices (count,) of rows that are spread over all: each further one is the farthest from those chosen (k-centre).
 
     PatchCore (Roth et al., CVPR 2022, section 3.2, algorithm 1), as its code: distances after a random linear map to `width`
     values, where rows have more; the first is the row that is farthest from all others.
 
     Args:
-        rows: (N, D). count: 1 to N. seed: of the linear map.
+        rows: (N, D). count: 1 to N. seed: of the linear map and the starting rows.
+        starts: begin instead, as the scripts of its code do, with the mean distances to so many rows drawn at random, which are not
+            chosen themselves: what is farthest from them comes first, and their mean goes on counting as a chosen row would.
     """
     generator = torch.Generator().manual_seed(seed)
     near = rows.float()
@@ -62,12 +64,18 @@ def greedy_coreset(rows: Tensor, count: int, *, width: int = 128, seed: int = 0)
         bound = rows.shape[1] ** -0.5
         mapping = torch.rand(rows.shape[1], width, generator=generator) * 2 * bound - bound
         near = near @ mapping.to(rows.device)
-    # Squares of all distances summed, without a matrix of all pairs.
-    centred = near - near.mean(dim=0)
-    chosen = [int(centred.square().sum(dim=1).argmax())]
-    distance = (near - near[chosen[0]]).norm(dim=1)
+    chosen: list[int] = []
+    if starts:
+        drawn = torch.randperm(len(rows), generator=generator)[:starts].to(rows.device)
+        distance = torch.stack([(near - row).norm(dim=1) for row in near[drawn]]).mean(dim=0)
+    else:
+        # Squares of all distances summed, without a matrix of all pairs.
+        centred = near - near.mean(dim=0)
+        chosen.append(int(centred.square().sum(dim=1).argmax()))
+        distance = (near - near[chosen[0]]).norm(dim=1)
     while len(chosen) < count:
-        distance[chosen[-1]] = -1.0  # and stays so: where only copies are left, none is chosen twice
+        if chosen:
+            distance[chosen[-1]] = -1.0  # and stays so: where only copies are left, none is chosen twice
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (near - near[chosen[-1]]).norm(dim=1))
     return torch.tensor(chosen, device=rows.device)

@@ -38,6 +38,9 @@ class PatchCoreConfig(EmbeddedConfig):
     mirrored: bool = False
     # Share of the patches that the memory keeps, spread as far as can be; 1 keeps all.
     coreset: Annotated[float, Range(0, 1, open_low=True)] = 1.0
+    # Patches drawn at random that the coreset begins to spread from, as the scripts of the released code do; 0 begins with the one
+    # that is farthest from all others.
+    coreset_starts: Count = 0
     # Most patches that it keeps, whatever their share; 0 sets no limit.
     budget: Count = 0
     # Share of the largest distances whose mean is a photo's score instead of the largest alone; 0 takes that.
@@ -49,7 +52,7 @@ class PatchCoreConfig(EmbeddedConfig):
     reweight: Count = 0
     # Distances as they are, or squared as in the released code.
     distance: Literal["euclidean", "squared"] = "euclidean"
-    # Seed of the linear map before the coreset.
+    # Seed of the linear map before the coreset, and of the patches that it begins with.
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "edges": "zeros",
         "normalise": False,
         "coreset": 0.1,
+        "coreset_starts": 10,
         "distance": "squared",
     },
 }
@@ -116,7 +120,7 @@ class PatchCore(TappedMemory):
         count = max(1, int(config.coreset * len(self._rows)))
         count = min(count, config.budget or count)
         if count < len(self._rows):
-            kept = greedy_coreset(self._rows, count, seed=config.seed)
+            kept = greedy_coreset(self._rows, count, seed=config.seed, starts=config.coreset_starts)
             self._rows, self._owners = self._rows[kept], self._owners[kept]
 
     @torch.no_grad()
