@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/methods").glob("*.md")}
 OWN = ("promptad", "faprompt", "rwda", "promptad-zs")
 """The methods of the four papers themselves."""
+LATER = ("uniadet", "mrad")
+"""Those that no table of the papers has."""
 
 
 def page_of(name: str) -> str:
@@ -51,7 +53,7 @@ def test_a_page_names_every_setting_of_the_method_that_presets_change(name):
         assert not [key for key in sorted(own) if f"`{key}" not in text and f"{key}=" not in text]
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in OWN])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in OWN + LATER])
 def test_a_method_that_is_compared_with_has_at_most_250_lines(name):
     file = inspect.getsourcefile(METHODS[name].build)
     assert file is not None and len(Path(file).read_text(encoding="utf-8").splitlines()) <= 250
