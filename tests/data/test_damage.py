@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from promptad.data import damage
-from promptad.data.damage import check_kinds, damaged, object_region, varied, write_damaged
-from promptad.data.damage_kinds import KINDS, VISIBLE
+from promptad.data.damage import check_kinds, damaged, varied, write_damaged
+from promptad.data.damage_drawing import VISIBLE
+from promptad.data.damage_kinds import KINDS
 from promptad.data.damage_shapes import blob, fractal, path, soft, stroke
 from promptad.data.datasets.mvtec import load
 from promptad.data.files import sha256_file
+from promptad.data.harmless import relit
+from promptad.data.object_region import object_region
 from promptad.data.photos import read_mask, read_photo
 from promptad.data.pixels import Rgb
 from promptad.errors import ConfigError, DataError, PhotoError
@@ -85,7 +89,7 @@ def test_damage_lies_on_the_object() -> None:
     rows, columns = np.indices((120, 120))
     inside = np.hypot(rows - 60, columns - 60) < 35
     assert (region & inside).sum() / (region | inside).sum() > 0.9
-    for kind in set(KINDS) - {"thread", "debris", "misplaced"}:  # these lie on top and may hang over
+    for kind in set(KINDS) - {"thread", "debris", "misplaced", "foreign_body"}:  # these lie on top and may hang over
         shares = [inside[damaged(photo, kind, seed=seed, name="")[1]].mean() for seed in range(4)]
         assert np.mean(shares) > 0.8, kind
 
@@ -236,6 +240,53 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     other = files(write_damaged(photos, tmp_path / "c", seed=2, **options))  # type: ignore[arg-type]
     assert other.keys() == first.keys()
     assert all(other[name] != first[name] for name in first)
+
+
+def test_light_donors_and_size_change_what_is_drawn(tmp_path: Path) -> None:
+    photos = save(tmp_path / "in", 2)
+    blue = tmp_path / "blue.png"
+    Image.new("RGB", (64, 64), (0, 0, 255)).save(blue)
+    options = dict(count=8, kinds=["pasted"], seed=1, class_name="x")
+
+    def drawn(name: str, **more: object) -> tuple[list[Rgb], float]:
+        folder = write_damaged(photos, tmp_path / name, **options | more)  # type: ignore[arg-type]
+        masks = [read_mask(path_).mean() for path_ in sorted((folder / "ground_truth/pasted").iterdir())]
+        return [read_photo(path_) for path_ in sorted((folder / "test/good").iterdir())], max(masks)
+
+    plain, small = drawn("plain")
+    assert json.loads((tmp_path / "plain/x/source.json").read_text()).keys().isdisjoint({"largest", "light", "donors"})
+    lit, _ = drawn("lit", light=True)
+    assert all((one != other).any() for one, other in zip(plain, lit, strict=True))
+    _, large = drawn("large", largest=0.4)
+    assert large > 1.5 * small
+    with pytest.raises(DataError, match="another largest"):
+        drawn("plain", largest=0.4)
+    with pytest.raises(ConfigError, match=r"largest is 0\.5; expected 0\.001 to 0\.4"):
+        drawn("none", largest=0.5)
+    drawn("blue", donors=[blue])
+    blues = [read_photo(path_).astype(int) for path_ in (tmp_path / "blue/x/test/pasted").iterdir()]
+    assert any((photo[..., 2] - photo[..., 0] > 100).mean() > 0.001 for photo in blues)
+
+
+@pytest.mark.parametrize("level", [12, 60, 128, 200, 244])
+def test_what_moves_things_is_seen_on_a_plain_surface_too(level: int) -> None:
+    plain = np.random.default_rng(0).normal(level, 1.5, (80, 80, 3)).clip(0, 255).astype(np.uint8)
+    for kind in list(KINDS)[12:]:
+        assert damaged(plain, kind, seed=0, name="plain")[1].any(), kind
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (50, 120)])
+def test_other_light_changes_no_form(shape: tuple[int, int]) -> None:
+    photo = texture(0, shape)
+    for seed in range(8):
+        lit = relit(photo, np.random.default_rng(seed))
+        assert lit.shape == photo.shape and lit.dtype == np.uint8 and (lit != photo).any()
+        assert np.corrcoef(_fine(lit), _fine(photo))[0, 1] > 0.6
+
+
+def _fine(photo: Rgb) -> np.ndarray:
+    grey = photo.mean(2)
+    return (grey - ndimage.gaussian_filter(grey, 6)).ravel()
 
 
 def test_an_interrupted_run_goes_on_and_a_larger_count_adds(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from promptad import __version__
 from promptad.data.damage_kinds import KINDS
 from promptad.data.files import one_line, sha256_file, shown, write_atomic
+from promptad.data.harmless import relit
+from promptad.data.object_region import object_region
 from promptad.data.photos import read_photo
 from promptad.data.pixels import Mask, Rgb
 from promptad.errors import ConfigError, DataError, PhotoError
@@ -32,6 +33,9 @@ from promptad.steps import Progress, Steps
 
 SMALLEST, LARGEST = 0.001, 0.1
 """Shares of the photo that damage covers; between them every order of magnitude is equally likely."""
+
+MOST = 0.4
+"""The most of a photo that damage can be asked to cover: of more, nobody could say what is damaged and what is good."""
 
 MIN_SIDE = 48
 """Photos with a shorter side hold no damage that one could see, in pixels."""
@@ -52,34 +56,6 @@ def check_kinds(kinds: Sequence[str]) -> list[str]:
         if kind not in KINDS:
             raise ConfigError(f"kind {shown(kind)!r} is not known; expected some of {', '.join(KINDS)}")
     return list(dict.fromkeys(kinds)) or list(KINDS)
-
-
-def object_region(photo: Rgb) -> Mask:
-    """Where the object is, (H, W) bool, by its difference from the colour of the photo's border.
-
-    All True where the border does not look like a background: on a texture, or an object that fills the photo.
-    """
-    small = ndimage.gaussian_filter(photo.astype(np.float32), (max(1.0, min(photo.shape[:2]) / 150),) * 2 + (0,))
-    width = max(2, min(photo.shape[:2]) // 40)
-    border = np.ones(photo.shape[:2], bool)
-    border[width:-width, width:-width] = False
-    # Clipped, so that the object's bright parts do not make its dark ones look like background.
-    distance = np.minimum(np.abs(small - np.median(small[border], 0)).max(2), 128)
-    level, separation = _otsu(distance)
-    region = distance > level
-    # Measured separations: 0.83 to 0.98 for cookies, bottles and small parts on their grounds, 0.57 to 0.76 for tiles,
-    # cork, bricks and cloth. A border free of the object is a sign of its own, and thin parts need it.
-    touching = region[border].mean()
-    if touching > 0.2 or separation < (0.65 if touching < 0.02 else 0.8):
-        return np.ones(photo.shape[:2], bool)
-    region = ndimage.binary_closing(region, iterations=2)
-    labels, sizes = _parts(region)
-    region = np.isin(labels, 1 + np.flatnonzero(sizes >= 0.1 * sizes.max(initial=0)))
-    labels, sizes = _parts(~region)  # dark spots are filled, the hole of a nut is not
-    region |= np.isin(labels, 1 + np.flatnonzero(sizes < 0.01 * region.size))
-    if not 0.03 < region.mean() < 0.97:
-        return np.ones(photo.shape[:2], bool)
-    return np.asarray(region)
 
 
 def varied(photo: Rgb, generator: np.random.Generator) -> Rgb:
@@ -106,7 +82,14 @@ def varied(photo: Rgb, generator: np.random.Generator) -> Rgb:
 
 
 def damaged(
-    photo: Rgb, kind: str, *, seed: int, name: str, donor: Rgb | None = None, area: float | None = None
+    photo: Rgb,
+    kind: str,
+    *,
+    seed: int,
+    name: str,
+    donor: Rgb | None = None,
+    area: float | None = None,
+    largest: float = LARGEST,
 ) -> tuple[Rgb, Mask]:
     """A photo with one damage painted in, and its mask.
 
@@ -118,23 +101,25 @@ def damaged(
         seed: 0 or larger.
         name: what the photo is called; only tells the photos of one seed apart.
         donor: another photo, from which foreign texture is taken; its own upside down if None.
-        area: share of the photo that is damaged, about; drawn between SMALLEST and LARGEST if None.
+        area: share of the photo that is damaged, about; drawn between SMALLEST and `largest` if None.
+        largest: SMALLEST..0.4; on a small object it is at most about a third of the object.
 
     Returns:
         ``(damaged, mask)``: (H, W, 3) uint8 RGB and (H, W) bool; outside the mask both photos are equal.
 
     Raises:
-        ConfigError: an unknown kind, or a negative seed.
+        ConfigError: an unknown kind, a negative seed, or `largest` out of range.
         PhotoError: the photo is too small, or a damage of this kind cannot be seen on it.
     """
     check_kinds([kind])
     _require_seed(seed)
+    _require_largest(largest)
     _require_side(photo, name)
     generator = _generator(seed, name, kind)
     region = object_region(photo)
     donor = np.ascontiguousarray(photo[::-1]) if donor is None else donor
     # On a small object the damage is small as well, or it would hide the object instead of damaging it.
-    largest = max(SMALLEST, min(LARGEST, 0.35 * float(region.mean())))
+    largest = max(SMALLEST, min(largest, 0.35 * float(region.mean())))
     for _ in range(_ATTEMPTS):
         share = float(np.exp(generator.uniform(np.log(SMALLEST), np.log(largest)))) if area is None else area
         result, mask = KINDS[kind](photo, generator, share, region, donor)
@@ -165,6 +150,9 @@ def write_damaged(
     seed: int = 0,
     class_name: str,
     input_range: float | None = None,
+    largest: float = LARGEST,
+    light: bool = False,
+    donors: Sequence[Path] = (),
     progress: Progress | None = None,
     failed: Callable[[str], None] | None = None,
 ) -> Path:
@@ -183,48 +171,82 @@ def write_damaged(
         seed: 0 or larger; the same seed and photos give the same files.
         class_name: what the photos show; its spaces become underscores in the folder's name.
         input_range: the value that is white in photos of more than 8 bits; None as their files say.
+        largest: share of the photo that the largest damage covers, SMALLEST..0.4.
+        light: every copy, good or damaged, also gets other light (:func:`~promptad.data.harmless.relit`).
+        donors: photos of other things, of which pieces and foreign bodies are taken; the good photos themselves if empty.
         progress: called with files done and files in all.
         failed: called with one line for each photo that cannot be used, and for each damage that cannot be made.
 
     Raises:
-        ConfigError: count, seed, kinds or class name are not valid.
+        ConfigError: count, seed, kinds, largest or class name are not valid.
         DataError: no photo can be used, the folder cannot be written or holds a set of another seed or photos.
     """
     kinds = check_kinds(kinds)
     if count < 1:
         raise ConfigError(f"count is {count}; expected 1 or more damaged photos")
     _require_seed(seed)
+    _require_largest(largest)
+    drawn = _Drawn(seed, largest, light)
     report = failed or (lambda _: None)
     folder = out / _folder_name(class_name)
     sources = _usable(good, report, input_range)
+    foreign = _usable(donors, report, input_range) if donors else []
     for_both = len(sources) < 4
     test = sources if for_both else sources[::2]
     train = sources if for_both else sources[1::2]
-    _claim(folder, class_name, count, kinds, seed, test, train, input_range)
+    _claim(folder, class_name, count, kinds, drawn, test, train, foreign, input_range)
+    plan = _Plan(folder, sources, test, train, foreign, kinds, count)
+    _write_all(plan, drawn, report, progress)
+    return folder
+
+
+class _Drawn(NamedTuple):
+    seed: int
+    largest: float
+    light: bool
+
+    def copy(self, source: _Source, name: str) -> Rgb:
+        """A good copy of a photo under this name."""
+        photo = varied(source.read(), _generator(self.seed, name, "good"))
+        return relit(photo, _generator(self.seed, name, "light")) if self.light else photo
+
+
+class _Plan(NamedTuple):
+    folder: Path
+    sources: list[_Source]
+    test: list[_Source]
+    train: list[_Source]
+    foreign: list[_Source]
+    kinds: list[str]
+    many: int
+
+
+def _write_all(plan: _Plan, drawn: _Drawn, report: Callable[[str], None], progress: Progress | None) -> None:
+    folder, sources, test, train, foreign, kinds, count = plan
     copies = [("train", train, max(len(train), 4)), ("test", test, max(len(test), count // 2))]
     steps = Steps(progress, sum(number for *_, number in copies) + count)
     for split, photos, number in copies:
         for index in range(number):
-            _write_good(folder, split, photos[index % len(photos)], index, seed)
+            _write_good(folder, split, photos[index % len(photos)], index, drawn)
             steps.tick()
     for index in range(count):
         # The extra turn keeps kinds and photos from meeting in the same pairs when their numbers share a factor.
         source = test[(index + index // len(test)) % len(test)]
         donor = sources[(sources.index(source) + 1 + index) % len(sources)]
-        _write_one(folder, source, donor, kinds[index % len(kinds)], index, seed, report)
+        if foreign:
+            donor = foreign[_generator(drawn.seed, f"{folder.name}/{index}", "donor").integers(len(foreign))]
+        _write_one(folder, source, donor, kinds[index % len(kinds)], index, drawn, report)
         steps.tick()
-    return folder
 
 
-def _write_good(folder: Path, split: str, source: _Source, index: int, seed: int) -> None:
+def _write_good(folder: Path, split: str, source: _Source, index: int, drawn: _Drawn) -> None:
     target = folder / split / "good" / f"{index:03d}.jpg"
     if not target.exists():
-        varying = _generator(seed, f"{folder.name}/{split}/{index}", "good")
-        write_atomic(target, _jpeg(varied(source.read(), varying)))
+        write_atomic(target, _jpeg(drawn.copy(source, f"{folder.name}/{split}/{index}")))
 
 
 def _write_one(
-    folder: Path, source: _Source, donor: _Source, kind: str, index: int, seed: int, report: Callable[[str], None]
+    folder: Path, source: _Source, donor: _Source, kind: str, index: int, drawn: _Drawn, report: Callable[[str], None]
 ) -> None:
     target = folder / "test" / kind / f"{index:03d}.jpg"
     mask_path = folder / "ground_truth" / kind / f"{index:03d}_mask.png"
@@ -232,9 +254,9 @@ def _write_one(
         return
     # With the object's name, or the data sets of one seed would show the same damages in the same places.
     name = f"{folder.name}/test/{kind}/{index}"
-    photo = varied(source.read(), _generator(seed, name, "good"))
+    photo = drawn.copy(source, name)
     try:
-        result, mask = damaged(photo, kind, seed=seed, name=name, donor=donor.read())
+        result, mask = damaged(photo, kind, seed=drawn.seed, name=name, donor=donor.read(), largest=drawn.largest)
     except PhotoError as error:
         report(f"{shown(source.path)}: {error}")
         return
@@ -266,9 +288,10 @@ def _claim(
     class_name: str,
     count: int,
     kinds: Sequence[str],
-    seed: int,
+    drawn: _Drawn,
     test: Sequence[_Source],
     train: Sequence[_Source],
+    foreign: Sequence[_Source],
     input_range: float | None,
 ) -> None:
     """Writes ``source.json``, or checks that the one there tells of the same set, so that files are never mixed."""
@@ -276,14 +299,16 @@ def _claim(
         "format": _FORMAT,
         "promptad": __version__,
         "class": class_name,
-        "seed": seed,
+        "seed": drawn.seed,
         "kinds": list(kinds),
         "count": count,
         "good photos for train": [{"name": source.path.name, "sha256": source.sha256} for source in train],
         "good photos for test": [{"name": source.path.name, "sha256": source.sha256} for source in test],
     }
-    if input_range is not None:
-        made["input_range"] = input_range
+    donors = sorted(source.sha256 for source in foreign)
+    later = {"input_range": input_range, "largest": drawn.largest, "light": drawn.light, "donors": donors}
+    usual: dict[str, Any] = {"input_range": None, "largest": LARGEST, "light": False, "donors": []}
+    made |= {key: value for key, value in later.items() if value != usual[key]}  # as sets were written before these
     path = folder / "source.json"
     if path.exists():
         try:
@@ -291,7 +316,7 @@ def _claim(
         except (OSError, ValueError) as error:
             raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); choose another folder") from error
         same = isinstance(before, dict)
-        keys = ("input_range", *(key for key in made if key not in ("count", "input_range")))
+        keys = (*later, *(key for key in made if key not in ("count", *later)))
         other = [key for key in keys if not same or before.get(key) != made.get(key)]
         if other:
             raise DataError(
@@ -321,26 +346,15 @@ def _require_seed(seed: int) -> None:
         raise ConfigError(f"seed is {seed}; expected 0 or larger; choose another")
 
 
+def _require_largest(largest: float) -> None:
+    if not SMALLEST <= largest <= MOST:
+        raise ConfigError(f"largest is {largest}; expected {SMALLEST} to {MOST}, a share of the photo; choose another")
+
+
 def _require_side(photo: Rgb, name: str) -> None:
     height, width = photo.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise PhotoError(f"{name}: is {width}x{height}; expected {MIN_SIDE} pixels a side or more; leave it out")
-
-
-def _parts(region: Mask) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The connected parts of a region: their labels from 1 on (H, W), and their sizes in pixels."""
-    labels, count = ndimage.label(region)
-    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
-
-
-def _otsu(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The value that parts a histogram into the two most compact halves (Otsu, 1979), and how well it does, 0..1."""
-    counts, edges = np.histogram(values, 128)
-    middle = (edges[:-1] + edges[1:]) / 2
-    share, mass = np.cumsum(counts) / counts.sum(), np.cumsum(counts * middle) / counts.sum()
-    between = (mass[-1] * share - mass) ** 2 / np.maximum(share * (1 - share), 1e-9)
-    best = int(np.argmax(between))
-    return float(middle[best]), float(between[best] / max(values.var(), 1e-9))
 
 
 def _jpeg(photo: Rgb) -> bytes:

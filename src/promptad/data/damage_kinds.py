@@ -22,14 +22,24 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from promptad.data.damage_drawing import finish, mix, on_object, paint, span_of
+from promptad.data.damage_moves import (
+    corrosion,
+    crease,
+    cut,
+    erased,
+    foreign_body,
+    pasted,
+    shifted,
+    smear,
+    specks,
+    twisted,
+)
 from promptad.data.damage_shapes import blob, edge_light, fractal, path, pick, soft, stroke
 from promptad.data.pixels import Mask, Rgb
 
 Plane = npt.NDArray[np.float32]  # (H, W), or (H, W, 3) where it says so
 Kind = Callable[[Rgb, np.random.Generator, float, Mask, Rgb], tuple[Rgb, Mask]]
-
-VISIBLE = 8
-"""A pixel counts as changed from this difference on, in levels of its most changed channel."""
 
 # Coffee, oil, rust, ink, lime, grease, mould: what spills on products, in RGB.
 _SPILLS = ((92, 58, 30), (28, 26, 30), (150, 72, 28), (30, 44, 110), (236, 236, 228), (190, 160, 60), (70, 98, 62))
@@ -38,7 +48,7 @@ _SPILLS = ((92, 58, 30), (28, 26, 30), (150, 72, 28), (30, 44, 110), (236, 236, 
 def scratch(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """One to three thin, slightly curved lines with a lit and a shaded flank."""
     shape, side = photo.shape[:2], min(photo.shape[:2])
-    span = min(generator.uniform(1.5, 3.5) * _span(photo, area), 0.9 * side)
+    span = min(generator.uniform(1.5, 3.5) * span_of(photo, area), 0.9 * side)
     width = max(1.2, side * generator.uniform(0.003, 0.008))
     centre, angle = pick(region, generator), generator.uniform(0, np.pi)
     line = np.zeros(shape, np.float32)
@@ -46,20 +56,20 @@ def scratch(photo: Rgb, generator: np.random.Generator, area: float, region: Mas
         start = centre + generator.normal(0, 2.5 * width, 2)
         points = path(generator, start, angle + generator.normal(0, 0.08), span * generator.uniform(0.6, 1), 0.02)
         line = np.maximum(line, stroke(shape, points, width, taper=True))
-    line *= _inside(region)
+    line *= on_object(region)
     # Real scratches skip: the tool did not press evenly.
     line *= np.clip(0.85 + 0.25 * fractal(shape, generator, max(6.0, span / 4)), 0.3, 1)
     sign = _contrast(photo, line, generator)
     change = generator.uniform(60, 120) * sign * line
     shift = (max(1.0, width * 0.7) * np.array([0.7, 0.7])).tolist()
     change -= 35 * sign * ndimage.shift(line, shift, order=1) * (1 - line)
-    return _finish(photo, photo + change[..., None])
+    return finish(photo, photo + change[..., None])
 
 
 def crack(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A jagged dark line that branches and thins out, with one lit edge."""
     shape, side = photo.shape[:2], min(photo.shape[:2])
-    span = min(generator.uniform(1.2, 2.5) * _span(photo, area), 0.9 * side)
+    span = min(generator.uniform(1.2, 2.5) * span_of(photo, area), 0.9 * side)
     width = max(1.5, span * generator.uniform(0.015, 0.035))
     line = np.zeros(shape, np.float32)
     branches = [(pick(region, generator), generator.uniform(0, 2 * np.pi), span, width)]
@@ -70,30 +80,30 @@ def crack(photo: Rgb, generator: np.random.Generator, area: float, region: Mask,
         for at in generator.integers(len(points) // 5, len(points), 2):
             turn = generator.choice([-1, 1]) * generator.uniform(0.4, 1.1)
             branches.append((points[at], angle + turn, length * generator.uniform(0.3, 0.6), max(1.0, thick * 0.65)))
-    line *= _inside(region)
+    line *= on_object(region)
     lit = np.clip(ndimage.shift(line, (1.2, 1.2), order=1) - line, 0, 1)
     depth = generator.uniform(0.7, 0.92)
-    return _finish(photo, photo * (1 - depth * line[..., None]) + generator.uniform(20, 50) * lit[..., None])
+    return finish(photo, photo * (1 - depth * line[..., None]) + generator.uniform(20, 50) * lit[..., None])
 
 
 def hole(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A pit: dark irregular blob, deeper on the side away from the light, with a broken rim."""
     area = min(area, 0.04)
     depth = blob(region.shape, generator, pick(region, generator), area, 0.25)
-    radius = _span(photo, area) / 2
-    inside = soft(depth, 1.0) * _inside(region)
+    radius = span_of(photo, area) / 2
+    inside = soft(depth, 1.0) * on_object(region)
     light = edge_light(depth, max(1.5, radius / 3), generator)
     floor = generator.uniform(0.1, 0.45) + 0.06 * fractal(region.shape, generator, max(4.0, radius / 2))
     pit = photo * np.clip(floor - 0.25 * light, 0.03, 0.75)[..., None] * generator.uniform(0.85, 1, 3)
-    rim = np.exp(-((depth / max(1.2, radius * 0.12)) ** 2)) * (depth < 0) * _inside(region)
-    result = _mix(photo + (generator.uniform(25, 60) * light * rim)[..., None], pit, inside)
-    return _finish(photo, result, fill=True)
+    rim = np.exp(-((depth / max(1.2, radius * 0.12)) ** 2)) * (depth < 0) * on_object(region)
+    result = mix(photo + (generator.uniform(25, 60) * light * rim)[..., None], pit, inside)
+    return finish(photo, result, fill=True)
 
 
 def dent(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A pushed-in or bulged place: the pattern is displaced and the slopes catch light and shade."""
     area = max(area, 0.004)
-    radius = _span(photo, area) / 2
+    radius = span_of(photo, area) / 2
     depth = blob(region.shape, generator, pick(region, generator), area, 0.15)
     height = ndimage.gaussian_filter(np.clip(depth, 0, 0.6 * radius), radius / 5) / radius
     slope_y, slope_x = (s * radius for s in np.gradient(height))
@@ -103,12 +113,12 @@ def dent(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, 
     warped = np.stack([ndimage.map_coordinates(photo[..., c], where, np.float32, 1, "reflect") for c in range(3)], -1)
     angle = generator.uniform(0, 2 * np.pi)
     shade = generator.uniform(70, 130) * (np.sin(angle) * slope_y + np.cos(angle) * slope_x)
-    return _finish(photo, _mix(photo, warped + shade[..., None], _inside(region) * soft(depth + 2, 2.0)), fill=True)
+    return finish(photo, mix(photo, warped + shade[..., None], on_object(region) * soft(depth + 2, 2.0)), fill=True)
 
 
 def stain(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A translucent spill with a darker rim, sometimes with drops beside it."""
-    centre, span = pick(region, generator), _span(photo, area)
+    centre, span = pick(region, generator), span_of(photo, area)
     depth = blob(region.shape, generator, centre, area, 0.3)
     for _ in range(generator.choice([0, 0, 1, 3])):
         drop = centre + generator.normal(0, 0.7 * span, 2)
@@ -116,25 +126,25 @@ def stain(photo: Rgb, generator: np.random.Generator, area: float, region: Mask,
     rim = np.exp(-(((depth - 0.06 * span) / max(1.5, 0.06 * span)) ** 2))
     cloud = 1 + 0.15 * fractal(region.shape, generator, max(8.0, span / 2))
     alpha = soft(depth, max(1.0, 0.02 * span)) * np.clip(cloud + generator.uniform(0, 0.5) * rim, 0, 1.6)
-    alpha *= generator.uniform(0.35, 0.65) * _inside(region)
+    alpha *= generator.uniform(0.35, 0.65) * on_object(region)
     colour = np.array(_SPILLS[generator.integers(len(_SPILLS))]) + generator.normal(0, 12, 3)
     # Half filter, half paint: a spill tints what shines through it.
     layer = 0.5 * colour + 0.5 * photo * (colour / max(colour.max(), 1.0))
-    return _finish(photo, _mix(photo, layer, np.clip(alpha * 1.3, 0, 0.95)), fill=True)
+    return finish(photo, mix(photo, layer, np.clip(alpha * 1.3, 0, 0.95)), fill=True)
 
 
 def missing_piece(
     photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb
 ) -> tuple[Rgb, Mask]:
     """A bite out of the object's edge, filled with what lies behind; in a texture a torn-out patch."""
-    radius = _span(photo, area) / 2
+    radius = span_of(photo, area) / 2
     ground = ~ndimage.binary_dilation(region, iterations=max(2, min(photo.shape[:2]) // 100))
     if ground.mean() > 0.02:
         edge = region & ~ndimage.binary_erosion(region, iterations=2)
         depth = blob(region.shape, generator, pick(edge, generator), area, 0.3)
         behind = _ground(photo, ground, generator)
         # A little beyond the object too, or a thin line of its old edge would stay behind.
-        keep = _inside(ndimage.binary_dilation(region, iterations=max(3, min(photo.shape[:2]) // 60)), 2)
+        keep = on_object(ndimage.binary_dilation(region, iterations=max(3, min(photo.shape[:2]) // 60)), 2)
     else:
         depth = blob(region.shape, generator, pick(region, generator), area, 0.3)
         tone = np.median(photo[depth > 0], 0) * generator.choice([0.15, 0.3, 1.5]) + generator.uniform(0, 25, 3)
@@ -143,8 +153,8 @@ def missing_piece(
         keep = np.ones(region.shape, np.float32)
     band = max(1.5, radius * generator.uniform(0.08, 0.25))
     torn = np.exp(-((depth / band) ** 2)) * (1 + 0.4 * fractal(region.shape, generator, max(3.0, band * 2)))
-    broken = photo * (1 + generator.choice([-0.45, 0.35]) * np.clip(torn, 0, 1) * _inside(region))[..., None]
-    return _finish(photo, _mix(broken, behind, soft(depth, 1.0) * keep), fill=True)
+    broken = photo * (1 + generator.choice([-0.45, 0.35]) * np.clip(torn, 0, 1) * on_object(region))[..., None]
+    return finish(photo, mix(broken, behind, soft(depth, 1.0) * keep), fill=True)
 
 
 def foreign_texture(
@@ -152,9 +162,9 @@ def foreign_texture(
 ) -> tuple[Rgb, Mask]:
     """A patch under an irregular noise mask that shows another material, more or less opaque."""
     depth = blob(region.shape, generator, pick(region, generator), area, 0.7)
-    layer = _texture(region.shape, generator, donor, _span(photo, area))
+    layer = _texture(region.shape, generator, donor, span_of(photo, area))
     opacity = generator.uniform(0.55, 1.0)
-    return _finish(photo, _mix(photo, layer, soft(depth, 1.2) * opacity * _inside(region)), fill=True)
+    return finish(photo, mix(photo, layer, soft(depth, 1.2) * opacity * on_object(region)), fill=True)
 
 
 def misplaced(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
@@ -169,50 +179,50 @@ def misplaced(photo: Rgb, generator: np.random.Generator, area: float, region: M
     piece = np.stack([ndimage.map_coordinates(photo[..., c], where, np.float32, 1, "mirror") for c in range(3)], -1)
     piece *= generator.uniform(0.75, 1.25) * generator.uniform(0.94, 1.06, 3)
     shadow = np.clip(ndimage.shift(soft(depth, 3.0), (2, 2), order=1) - soft(depth, 0.8), 0, 1)
-    return _finish(photo, _mix(photo * (1 - 0.4 * shadow[..., None]), piece, soft(depth, 0.8)), fill=True)
+    return finish(photo, mix(photo * (1 - 0.4 * shadow[..., None]), piece, soft(depth, 0.8)), fill=True)
 
 
 def rough(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A place that was rubbed smooth, or one with a grainy, sanded surface."""
-    span = _span(photo, area)
+    span = span_of(photo, area)
     depth = blob(region.shape, generator, pick(region, generator), area, 0.4)
-    alpha = soft(depth, max(1.5, 0.05 * span)) * _inside(region)
+    alpha = soft(depth, max(1.5, 0.05 * span)) * on_object(region)
     smooth = ndimage.gaussian_filter(photo.astype(np.float32), (*(max(2.5, 0.08 * span),) * 2, 0))
     if generator.random() < 0.4:
         layer = smooth * generator.uniform(0.9, 1.12)
     else:
         grain = fractal(region.shape, generator, generator.uniform(2.0, 6.0))
         layer = 0.4 * smooth + 0.6 * photo + generator.uniform(22, 45) * grain[..., None]
-    return _finish(photo, _mix(photo, layer, alpha), fill=True)
+    return finish(photo, mix(photo, layer, alpha), fill=True)
 
 
 def discolouration(
     photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb
 ) -> tuple[Rgb, Mask]:
     """A place of another colour with a soft edge: faded, burnt, or of another hue."""
-    span = _span(photo, area)
+    span = span_of(photo, area)
     depth = blob(region.shape, generator, pick(region, generator), area, 0.3)
-    alpha = soft(depth, max(2.0, 0.12 * span)) * _inside(region)
+    alpha = soft(depth, max(2.0, 0.12 * span)) * on_object(region)
     gain = generator.choice([0.55, 0.7, 1.4]) * generator.uniform(0.7, 1.3, 3)
     grey = photo.mean(2, keepdims=True)
     colourful = generator.uniform(0.3, 1.4)
-    return _finish(photo, _mix(photo, (grey + colourful * (photo - grey)) * gain, alpha), fill=True)
+    return finish(photo, mix(photo, (grey + colourful * (photo - grey)) * gain, alpha), fill=True)
 
 
 def thread(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
     """A hair or fibre that lies on the object, rounded by light, with its shadow."""
     shape, side = photo.shape[:2], min(photo.shape[:2])
-    span = min(generator.uniform(2.0, 4.0) * _span(photo, area), 1.5 * side)
+    span = min(generator.uniform(2.0, 4.0) * span_of(photo, area), 1.5 * side)
     width = max(1.4, side * generator.uniform(0.003, 0.009))
     points = path(generator, pick(region, generator), generator.uniform(0, np.pi), span, 0.05, curl=2.5)
     body = stroke(shape, points, width)
     shine = stroke(shape, points - 0.2 * width, 0.4 * width)
     shadow = ndimage.gaussian_filter(ndimage.shift(body, (width * 0.8, width * 0.8), order=1), 0.5 * width)
-    colour = _paint(generator)
+    colour = paint(generator)
     if np.abs(colour - photo[body > 0.5].mean(0) if (body > 0.5).any() else 255).max() < 60:
         colour = 255 - colour
-    result = _mix(photo * (1 - 0.35 * shadow[..., None]), np.broadcast_to(colour, photo.shape), body)
-    return _finish(photo, result + 45 * (shine * body)[..., None])
+    result = mix(photo * (1 - 0.35 * shadow[..., None]), np.broadcast_to(colour, photo.shape), body)
+    return finish(photo, result + 45 * (shine * body)[..., None])
 
 
 def debris(photo: Rgb, generator: np.random.Generator, area: float, region: Mask, donor: Rgb) -> tuple[Rgb, Mask]:
@@ -220,18 +230,18 @@ def debris(photo: Rgb, generator: np.random.Generator, area: float, region: Mask
     count = int(generator.choice([1, 1, 2, 5]))
     centre, area = pick(region, generator), min(area, 0.02)
     result = photo.astype(np.float32)
-    colour = _paint(generator) if generator.random() < 0.6 else photo.mean((0, 1)) * 0.5
+    colour = paint(generator) if generator.random() < 0.6 else photo.mean((0, 1)) * 0.5
     for _ in range(count):
         part = area / count * generator.uniform(0.5, 1.5)
-        radius = _span(photo, part) / 2
+        radius = span_of(photo, part) / 2
         place = centre + generator.normal(0, 2.5 * radius if count > 1 else 0, 2)
         depth = blob(region.shape, generator, place, part, 0.3)
         light = edge_light(depth, max(1.5, radius / 2), generator, fixed=True)
         grain = 0.08 * fractal(region.shape, generator, max(3.0, radius))
         shadow = ndimage.shift(soft(depth, max(1.0, radius / 4)), (radius * 0.35, radius * 0.35), order=1)
         lump = np.clip(0.85 + 0.5 * light + grain, 0.2, 1.5)[..., None] * colour
-        result = _mix(result * (1 - 0.5 * shadow[..., None]), lump, soft(depth, 0.8))
-    return _finish(photo, result, fill=True)
+        result = mix(result * (1 - 0.5 * shadow[..., None]), lump, soft(depth, 0.8))
+    return finish(photo, result, fill=True)
 
 
 KINDS: dict[str, Kind] = {
@@ -247,42 +257,17 @@ KINDS: dict[str, Kind] = {
     "discolouration": discolouration,
     "thread": thread,
     "debris": debris,
+    "cut": cut,
+    "smear": smear,
+    "shifted": shifted,
+    "erased": erased,
+    "pasted": pasted,
+    "foreign_body": foreign_body,
+    "corrosion": corrosion,
+    "specks": specks,
+    "crease": crease,
+    "twisted": twisted,
 }
-
-
-def _finish(photo: Rgb, result: npt.NDArray[np.floating], fill: bool = False) -> tuple[Rgb, Mask]:
-    """8-bit pixels and the mask of visible change; what is not in the mask is set back to the photo.
-
-    `fill` closes gaps and holes, for damage that is a place and not a line: a person would outline it whole.
-    """
-    damaged = np.rint(np.clip(result, 0, 255)).astype(np.uint8)
-    changed = np.abs(damaged.astype(np.int16) - photo).max(2) >= VISIBLE
-    mask = ndimage.binary_closing(np.pad(changed, 3), iterations=3 if fill else 1)[3:-3, 3:-3] | changed
-    if fill:
-        mask = ndimage.binary_fill_holes(mask)
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
-    if count > 1:  # single pixels that happen to differ are noise of the drawing, not damage
-        sizes = np.bincount(labels.ravel())[1:]
-        mask &= np.isin(labels, 1 + np.flatnonzero(sizes >= max(4, 0.03 * sizes.max())))
-    damaged[~mask] = photo[~mask]
-    return damaged, mask
-
-
-def _span(photo: Rgb, area: float) -> float:
-    """The diameter in pixels of a disc that covers the share `area` of the photo."""
-    return float(2 * np.sqrt(area * photo.shape[0] * photo.shape[1] / np.pi))
-
-
-def _mix(under: npt.NDArray[np.generic], over: npt.NDArray[np.generic], alpha: Plane) -> Plane:
-    """(H, W, 3) float: `over` where `alpha` (H, W) is 1, `under` where it is 0."""
-    return under + (over - under.astype(np.float32)) * alpha[..., None]  # type: ignore[operator, no-any-return]
-
-
-def _inside(region: Mask, blur: float = 1.0) -> Plane:
-    """The region with a soft edge; exactly 1 where there is no background."""
-    return (
-        np.ones(region.shape, np.float32) if region.all() else ndimage.gaussian_filter(region.astype(np.float32), blur)
-    )
 
 
 def _contrast(photo: Rgb, line: Plane, generator: np.random.Generator) -> int:
@@ -306,12 +291,6 @@ def _ground(photo: Rgb, ground: Mask, generator: np.random.Generator) -> Plane:
     return smooth + grain * ndimage.gaussian_filter(generator.standard_normal(ground.shape), 0.7)[..., None] * 1.5
 
 
-def _paint(generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A colour (3,), 5..250, mostly muted: few things that soil a product are neon."""
-    grey, pure = generator.uniform(10, 240), generator.uniform(5, 250, 3)
-    return np.asarray(pure + generator.uniform(0.3, 1) * (grey - pure))
-
-
 def _texture(shape: tuple[int, int], generator: np.random.Generator, donor: Rgb, span: float) -> Plane:
     """(H, W, 3) float: another material, from a donor photo with changed colours or from noise and stripes."""
     if generator.random() < 0.5:
@@ -320,7 +299,7 @@ def _texture(shape: tuple[int, int], generator: np.random.Generator, donor: Rgb,
         layer = np.asarray(turned.resize((width, height), Image.Resampling.BILINEAR), np.float32)
         layer = layer[..., generator.permutation(3)]
         return 255 - layer if generator.random() < 0.3 else layer * generator.uniform(0.6, 1.3)
-    first, second = _paint(generator), _paint(generator)
+    first, second = paint(generator), paint(generator)
     pattern = fractal(shape, generator, max(4.0, span / generator.uniform(2, 12)))
     if generator.random() < 0.4:
         rows, columns = np.indices(shape, np.float32)

@@ -22,6 +22,15 @@ class DamageRequest(Request):
     object: str = asked('What the photos show, in words: "metal nut".', "object")
     count: Positive = asked("How many damaged photos.", 24)
     kinds: tuple[str, ...] = asked("Kinds of damage, with commas: scratch,stain. Default: all.", (), commas=True)
+    largest: Above0 = asked("Share of the photo that the largest damage covers, 0.001 to 0.4.", 0.1)
+    light: bool = asked(
+        "Give every copy, good or damaged, its own light: from one side, in shade, softer, noisier.", False
+    )
+    donors: tuple[Path, ...] = asked(
+        "Photos of other things, or folders of them: what is pasted or lies on damaged copies is taken from them. "
+        "Default: the good photos themselves.",
+        (),
+    )
     seed: Seed = asked("Seed of everything that is drawn.", 0)
     input_range: Above0 | None = asked(INPUT_RANGE, None)
 
@@ -54,6 +63,9 @@ class DamageRequest(Request):
                 seed=self.seed,
                 class_name=self.object,
                 input_range=self.input_range,
+                largest=self.largest,
+                light=self.light,
+                donors=photo_files(self.donors, lines) if self.donors else (),
                 progress=progress,
                 failed=lines.fail,
             )
