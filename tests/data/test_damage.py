@@ -256,7 +256,7 @@ def test_light_donors_and_size_change_what_is_drawn(tmp_path: Path) -> None:
     plain, small = drawn("plain")
     assert json.loads((tmp_path / "plain/x/source.json").read_text()).keys().isdisjoint({"largest", "light", "donors"})
     lit, _ = drawn("lit", light=True)
-    assert all((one != other).any() for one, other in zip(plain, lit, strict=True))
+    assert all((before != after).any() for before, after in zip(plain, lit, strict=True))
     _, large = drawn("large", largest=0.4)
     assert large > 1.5 * small
     with pytest.raises(DataError, match="another largest"):
