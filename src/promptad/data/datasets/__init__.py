@@ -31,7 +31,7 @@ from promptad.data.datasets import (
 )
 from promptad.data.datasets.facts import SetFacts, facts_of, whole_of
 from promptad.data.datasets.layout import Layout, unpacked
-from promptad.data.datasets.names import squeezed
+from promptad.data.datasets.names import entries_of, squeezed
 from promptad.data.duplicates import say_copies
 from promptad.data.files import shown
 from promptad.data.records import Record
@@ -40,8 +40,8 @@ from promptad.inputs import argument
 from promptad.notices import notice, only_looking
 
 # In the order in which they are looked for: what only one set has comes first. A meta.json in a folder that is a known set is a
-# derived file, so it comes late.
-_ORDER: tuple[Layout, ...] = (
+# derived file, so it comes late. `_OWN` are the layouts of one set each.
+_OWN: tuple[Layout, ...] = (
     *(
         *loco.LAYOUTS,
         *ad2.LAYOUTS,
@@ -55,10 +55,14 @@ _ORDER: tuple[Layout, ...] = (
         *elpv.LAYOUTS,
     ),
     *(*textile.LAYOUTS, *medical.LAYOUTS, *segmented.LAYOUTS, *vad.LAYOUTS),
+)
+_ORDER: tuple[Layout, ...] = (
+    *_OWN,
     # Files that say so come before folders that only look so.
     *(*manifest.LAYOUTS, *coco.LAYOUTS, *outlined.LAYOUTS, *mvtec.LAYOUTS, *meta_json.LAYOUTS, *paired.LAYOUTS),
 )
 _BY_NAME = {layout.name: layout for layout in _ORDER}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".7z", ".rar")
 LAYOUTS = ("auto", *_BY_NAME)
 """Names that ``layout`` may have."""
 
@@ -120,6 +124,8 @@ def open_dataset(
         notice(
             f"{shown(folder)}: read as it lies ({chosen.name}); its {meta_json.FILE_NAME} is not used: give that file to use it"
         )
+    if evidence:
+        _say_others(folder, chosen)
     records = _loaded(chosen, folder, tuple(normal), asked=layout != "auto")
     _say_unused_names(folder, records, normal)
     say_copies(records, folder)
@@ -130,11 +136,25 @@ def open_dataset(
 
 def _loaded(layout: Layout, folder: Path, normal: tuple[str, ...], *, asked: bool) -> list[Record]:
     try:
-        return layout.load(folder, normal)
+        records = layout.load(folder, normal)
+        if not records:
+            raise DataError(f"{shown(folder)}: holds no photo that {layout.expected} speaks of; fetch the set again")
+        return records
     except DataError as error:
         if not asked:
             raise
         raise DataError(f"{error} (read as {argument('layout', layout.name)} asks)") from error
+
+
+def _say_others(folder: Path, chosen: Layout) -> None:
+    """A line where a folder also looks like another set, or like the same one packed otherwise."""
+    for other in _OWN if chosen in _OWN else ():
+        evidence = other.evidence(folder) if other.evidence is not None and other is not chosen else None
+        if evidence is not None:
+            notice(
+                f"{shown(folder)}: read as {chosen.name}; {evidence} in it looks like {other.name} and is not read: "
+                f"{argument('layout', other.name)} reads that"
+            )
 
 
 def identify(path: str | os.PathLike[str]) -> SetFacts | None:
@@ -157,7 +177,10 @@ def recognise(folder: Path) -> tuple[Layout, str]:
     """
     if not os.path.exists(folder):
         raise DataError(f"{shown(folder)}: there is no such data set; check the path")
+    archives = _archives(folder)
     if folder.is_file():
+        if archives:
+            raise DataError(f"{shown(folder)}: is an archive; unpack it and name the folder")
         for layout in (*manifest.LAYOUTS, *coco.LAYOUTS):
             evidence = layout.evidence(folder) if layout.evidence is not None else None
             if evidence is not None:
@@ -168,11 +191,23 @@ def recognise(folder: Path) -> tuple[Layout, str]:
         evidence = layout.evidence(folder) if layout.evidence is not None else None
         if evidence is not None:
             return layout, evidence
+    if archives:
+        some = ", ".join(shown(archive.name) for archive in archives[:3])
+        raise DataError(
+            f"{shown(folder)}: no known data set layout, but {len(archives)} {'archive' if len(archives) == 1 else 'archives'} ({some}); "
+            "unpack and try again"
+        )
     looked_for = "; ".join(layout.expected for layout in _ORDER if layout.evidence is not None)
     raise DataError(
         f"{shown(folder)}: no known data set layout; looked for {looked_for}; give the data set's own folder, or say how it lies "
         f"({argument('layout')})"
     )
+
+
+def _archives(place: Path) -> list[Path]:
+    """A file, or the files in a folder, whose names are those of archives."""
+    files = [place] if place.is_file() else [entry for entry in entries_of(place) if entry.is_file()]
+    return [file for file in files if file.name.lower().endswith(_ARCHIVES)]
 
 
 def _say_counts(folder: Path, layout: str, records: Sequence[Record]) -> None:

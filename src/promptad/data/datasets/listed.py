@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -49,7 +50,44 @@ def path_inside(root: Path, entry: str, where: str, absolute: bool = False) -> P
             f"{where}: path {shown(entry)} leads out of {shown(root)}; expected a path inside it; "
             "correct the table, and do not use it if you did not write it"
         )
-    return root.joinpath(*parts)
+    return as_it_lies(root.joinpath(*parts))
+
+
+def as_it_lies(path: Path) -> Path:
+    """The path of a file, its name in the capitals that it has on the disk: `000.png` is listed, `000.PNG` lies there.
+
+    A path without such a file, or with several, comes back as it is.
+    """
+    if os.path.exists(path):
+        return path
+    try:
+        changed = path.parent.stat().st_mtime_ns
+    except OSError:
+        return path
+    name = _names_in(path.parent, changed).get(path.name.casefold())
+    return path if name is None else path.with_name(name)
+
+
+@lru_cache(maxsize=256)
+def _names_in(folder: Path, changed: int) -> dict[str, str]:
+    """Name without capitals -> the name of the one file that has it; `changed`: when the folder last was, for the cache."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        names.setdefault(name.casefold(), []).append(name)
+    return {key: own[0] for key, own in names.items() if len(own) == 1}
+
+
+def without_absent_classes(records: Sequence[Record], source: Path) -> list[Record]:
+    """The records of classes of which a photo is there; a line names the others. All of them where no class is there."""
+    there: dict[str, bool] = {}
+    for record in records:
+        if not there.get(record.class_name, False):
+            there[record.class_name] = os.path.isfile(record.path)
+    absent = [name for name, found in there.items() if not found]
+    if not absent or len(absent) == len(there):
+        return list(records)
+    notice(f"{shown(source)}: none of the listed photos of {', '.join(map(shown, absent))} is there; left out")
+    return [record for record in records if there[record.class_name]]
 
 
 def require_files(paths: Iterable[FileRef], source: Path) -> None:
@@ -135,10 +173,11 @@ class PhotoFinder:
             )
         for start in range(len(parts)):
             for base in self.bases:
-                if os.path.isfile(base.joinpath(*parts[start:])):
+                place = as_it_lies(base.joinpath(*parts[start:]))
+                if os.path.isfile(place):
                     if start and not entry.startswith("/"):
                         self._elsewhere.append(entry)
-                    return base.joinpath(*parts[start:])
+                    return place
         alone = self._named(parts[-1])
         if alone is None:
             self._missing.append(entry)
@@ -150,8 +189,8 @@ class PhotoFinder:
         if self._by_name is None:
             self._by_name = {}
             for photo in photos_below(self.source.parent, masks=True):
-                self._by_name.setdefault(photo.name, []).append(photo)
-        files = self._by_name.get(name, [])
+                self._by_name.setdefault(photo.name.casefold(), []).append(photo)
+        files = self._by_name.get(name.casefold(), [])
         return files[0] if len(files) == 1 else None
 
     def say(self) -> None:

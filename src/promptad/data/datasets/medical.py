@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from promptad.data.datasets.layout import Layout, child, held_out
-from promptad.data.datasets.listed import read_text, require_files
+from promptad.data.datasets.listed import as_it_lies, read_text, require_files
 from promptad.data.datasets.names import folders_in, photos_in
 from promptad.data.files import shown
 from promptad.data.records import Record
@@ -74,7 +74,7 @@ def load_head_ct(root: Path, normal: Sequence[str] = ()) -> list[Record]:
         if label not in (0, 1):
             raise DataError(f"{shown(table)}: hemorrhage of {number} is {label}; expected 0 or 1; fetch it again")
         kind = "hemorrhage" if label else "good"
-        records.append(Record(folder / f"{number:03}.png", label, None, BRAIN, kind))
+        records.append(Record(as_it_lies(folder / f"{number:03}.png"), label, None, BRAIN, kind))
     require_files((record.path for record in records), table)
     return records
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from promptad.data.datasets.layout import Layout, child, unpacked
-from promptad.data.datasets.listed import each_once, path_inside, read_json, require_files
+from promptad.data.datasets.listed import each_once, path_inside, read_json, require_files, without_absent_classes
 from promptad.data.datasets.names import entries_of
 from promptad.data.files import shown
 from promptad.data.records import Record, Split
@@ -70,6 +70,7 @@ def load_lists(root: Path, kind: str = "") -> list[Record]:
         notice(
             f"{shown(lists[0].parent)}: every training photo counts as good, though a share of them is anomalous by design"
         )
+    records = without_absent_classes(records, lists[0].parent)
     require_files((path for record in records for path in (record.path, *record.masks)), lists[0].parent)
     return each_once(records, lists[0].parent)
 

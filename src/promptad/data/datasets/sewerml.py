@@ -42,18 +42,18 @@ def load(root: Path, normal: Sequence[str] = ()) -> list[Record]:
     if "Filename" not in columns or "Defect" not in columns:
         raise DataError(f"{shown(table)}: columns {', '.join(columns)}; expected Filename and Defect; fetch it again")
     codes = [name for name in columns if len(name) == 2 and name.isupper() and name not in ("VA", "ND")]
-    places = {photo.name: photo for photo in photos_below(root, masks=True)}
+    places = {photo.name.casefold(): photo for photo in photos_below(root, masks=True)}
     records, missing = [], []
     for row in reader:
         name, defect = (row["Filename"] or "").strip(), (row["Defect"] or "").strip()
         if defect not in ("0", "1"):
             raise DataError(f"{shown(table)} line {reader.line_num}: Defect is {defect!r}; expected 0 or 1")
-        if name not in places:
+        if name.casefold() not in places:
             missing.append(name)
             continue
         kinds = "+".join(code for code in codes if (row[code] or "").strip() == "1")
         kind = (kinds or "defect") if defect == "1" else "good"
-        records.append(Record(places[name], int(defect), None, CLASS_NAME, kind))
+        records.append(Record(places[name.casefold()], int(defect), None, CLASS_NAME, kind))
     if not records:
         raise DataError(
             f"{shown(table)}: none of its {len(missing)} photos is below {shown(root)}; unpack the archives"

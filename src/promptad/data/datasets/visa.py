@@ -17,7 +17,14 @@ from pathlib import Path
 
 from promptad.data.datasets import mvtec
 from promptad.data.datasets.layout import Layout
-from promptad.data.datasets.listed import each_once, path_inside, read_text, require_files, say_unlisted
+from promptad.data.datasets.listed import (
+    each_once,
+    path_inside,
+    read_text,
+    require_files,
+    say_unlisted,
+    without_absent_classes,
+)
 from promptad.data.files import shown
 from promptad.data.records import Record, Split
 from promptad.errors import DataError
@@ -87,6 +94,7 @@ def _load_table(root: Path, table: Path) -> list[Record]:
         raise DataError(f"{shown(table)}: line {reader.line_num} is not CSV ({error}); fetch it again") from error
     if not records:
         raise DataError(f"{shown(table)}: has no rows; expected one for each photo; fetch the original table")
+    records = without_absent_classes(records, table)
     require_files((path for record in records for path in (record.path, *record.masks)), table)
     records = each_once(records, table)
     say_unlisted(records, root, table)
