@@ -23,8 +23,9 @@ from promptad.learning.features import FeatureStore
 from promptad.suite.dry import dry_lines
 from promptad.suite.files import write_suite
 from promptad.suite.overview import overview_tables
-from promptad.suite.plan import Plan, read_plan
+from promptad.suite.plan import Plan, RowPlan, TrainPlan, read_plan
 from promptad.suite.run import Options, SuiteResult, run_suite
+from promptad.suite.variants import check_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -187,7 +188,7 @@ def test_killed_at_random_moments_the_tables_are_those_of_one_run(
         return {path.name: path.read_bytes() for path in files if ".training." not in path.name}
 
     done: dict[str, bytes] = {}
-    for seed in range(6):
+    for seed in range(10):
         running = subprocess.run(
             [*python, "-c", KILLED, str(seed), *command], env=environment, capture_output=True, text=True
         )
@@ -227,6 +228,19 @@ def test_the_files_of_a_benchmark(result: SuiteResult, out: Path):
     assert not re.search(r"(src|href)=.https?:", page) and "promptad bench drawn.toml" in page
     latex = (out / "tables.tex").read_text(encoding="utf-8")
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") > 6 and r"95 \%" in latex
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (RowPlan("clip", train=TrainPlan(on=("garden",))), "train: clip is not trained beforehand"),
+        (RowPlan("padim", weights=(Path("a"),)), "weights: padim is not trained beforehand"),
+        (RowPlan("anomalyclip", train=TrainPlan(on=("garden",)), weights=(Path("a"),)), "leave one of them out"),
+    ],
+)
+def test_trainings_and_files_that_nothing_uses_are_refused(row: RowPlan, words: str, plan_file: Path):
+    with pytest.raises(ConfigError, match=words):
+        check_rows(replace(read_plan(plan_file), rows=(row,)))
 
 
 def test_rows_are_refused_before_anything_is_loaded(plan_file: Path, tmp_path: Path):

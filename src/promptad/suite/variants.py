@@ -21,6 +21,7 @@ def check_rows(plan: Plan) -> None:
     for row in plan.rows:
         try:
             find_method(row.method).make_config(row.preset, **row.settings)
+            _check_learned(row)
             [variant, *_] = make_variants([row.method], [row.preset], row.settings, row.parts) or [None]
             if variant is not None:
                 Protocol(
@@ -32,6 +33,16 @@ def check_rows(plan: Plan) -> None:
                 )
         except ConfigError as error:
             raise ConfigError(f"{plan.source}: {row_label(row)}: {error}") from error
+
+
+def _check_learned(row: RowPlan) -> None:
+    """Refuses trainings and files of trained prompts where nothing would use them. Raises ConfigError."""
+    if not find_method(row.method).trained:
+        idle = [name for name in ("train", "weights") if getattr(row, name)]
+        if idle:
+            raise ConfigError(f"{' and '.join(idle)}: {row.method} is not trained beforehand; leave it out")
+    elif row.train is not None and row.weights:
+        raise ConfigError("prompts come from train or from weights; leave one of them out")
 
 
 def draws(plan: Plan) -> dict[str, Any]:
