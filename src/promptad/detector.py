@@ -20,6 +20,7 @@ from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.device import Precision
+from promptad.clip.memory_tower import MemoryTower
 from promptad.data.files import one_line, shown, write_atomic
 from promptad.data.folder import each_photo
 from promptad.data.lock import only_writer, prepared_folder
@@ -27,7 +28,7 @@ from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, TextError, WeightsError
 from promptad.judging import Judge, PhotoLike, judge_good
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
-from promptad.methods.catalogue import require_anomalies
+from promptad.methods.catalogue import require_anomalies, require_memory
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, layout, words_digest
@@ -41,6 +42,7 @@ _ARGUMENTS: dict[str, Any] = {
     "object": str,
     "preset": str | None,
     "backbone": str | Path | Backbone,
+    "memory_backbone": str | Path | MemoryTower | None,
     "precision": Precision | None,
     "device": str | None,
     "activation": Activation | None,
@@ -65,6 +67,9 @@ class Detector(Judge):
         defects: a person's own defect words ("with scratch", "bent [c]").
         preset: "clean" (recommended), "paper" or "release"; see the method's page.
         backbone: zoo name, weights file, model folder, or a loaded :class:`Backbone`.
+        memory_backbone: a DINOv2 whose tokens the memory is made of, instead of CLIP's: zoo name ("dinov2-vits14", with "@672" behind it
+            photos at that side), file, folder, or loaded (`clip.memory_tower`); for promptad, patchcore, padim, spade, fastrecon and
+            simplenet. Words and prompts stay CLIP's.
         precision: "fp32", "bf16" or "fp16" of the towers. device: "cpu", "cuda", ...
         activation: "quick_gelu" or "gelu", for weights files of which neither the zoo nor a config says.
         cache: keeps features of photo files on disk; None encodes every time.
@@ -85,6 +90,7 @@ class Detector(Judge):
         defects: Sequence[str] = (),
         preset: str | None = None,
         backbone: str | Path | Backbone = "starter",
+        memory_backbone: str | Path | MemoryTower | None = None,
         precision: Precision | None = None,
         device: str | None = None,
         activation: Activation | None = None,
@@ -94,7 +100,7 @@ class Detector(Judge):
     ) -> None:
         given: dict[str, Any] = {"method": method, "object": object, "preset": preset, "backbone": backbone}
         given |= {"device": device, "precision": precision, "activation": activation}
-        given |= {"cache": cache, "weights": weights}
+        given |= {"cache": cache, "weights": weights, "memory_backbone": memory_backbone}
         check_arguments(_ARGUMENTS, given)
         if isinstance(defects, str):
             raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
@@ -111,14 +117,15 @@ class Detector(Judge):
         elif not find_method(method or "promptad").trained:
             find_method(method or "promptad").make_config(preset or "clean", **settings)
         if isinstance(backbone, Backbone):
-            clip = backbone
-            clip.require_same(precision=precision, device=device, activation=activation)
+            backbone.require_same(precision=precision, device=device, activation=activation)
+            clip = backbone.with_memory(memory_backbone)
         else:
             clip = load_backbone(
                 backbone,
                 precision="fp32" if precision is None else precision,
                 device="cpu" if device is None else device,
                 activation=activation,
+                memory=memory_backbone,
             )
         learned = choose_learned(method, preset, weights, clip)
         name = learned.method if learned else method or "promptad"
@@ -130,6 +137,8 @@ class Detector(Judge):
         self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None, learned: Learned | None = None
     ) -> None:
         self.entry, self.config, self.backbone = find_method(method), config, backbone
+        if backbone.memory is not None:
+            require_memory(method)
         self.method = self.entry.build(backbone, config, self.object)
         if learned is not None:
             learned.load_into(cast(Trained, self.method), backbone)
@@ -250,7 +259,7 @@ class Detector(Judge):
 
             kind = self.entry.kind_of(self.config)
             clean = config_dict(self.entry.make_config("clean"))
-            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.name)
+            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.title)
             whose = {"method": self.method.name, "unlike": unlike}
             self.calibration = calibrate_by(judge, evidence, kind=kind, **whose, rate=false_alarms, defective=defective)
         return self
@@ -343,22 +352,25 @@ class Detector(Judge):
         path: str | Path,
         *,
         backbone: str | Path | Backbone | None = None,
+        memory_backbone: str | Path | MemoryTower | None = None,
         device: str = "cpu",
         cache: FeatureStore | None = None,
     ) -> Detector:
         """Reads a saved detector.
 
         Args:
-            backbone: where its CLIP weights lie now, if not where the detector was made.
+            backbone: where its CLIP weights lie now, if not where the detector was made. memory_backbone: the same of its second
+                image tower.
 
         Raises:
             WeightsError: the file is no saved detector, or the backbone is absent or not the one it was made with.
         """
-        kinds = {name: _ARGUMENTS[name] for name in ("backbone", "cache")}
+        kinds = {name: _ARGUMENTS[name] for name in ("backbone", "memory_backbone", "cache")}
         given: dict[str, Any] = {"path": path, "backbone": backbone, "device": device, "cache": cache}
+        given |= {"memory_backbone": memory_backbone}
         check_arguments({**kinds, "backbone": kinds["backbone"] | None, "path": str | Path, "device": str}, given)
         saved = read_detector(Path(path))
-        return cls._from_saved(saved, saved.backbone(backbone, device), cache)
+        return cls._from_saved(saved, saved.backbone(backbone, device, memory_backbone), cache)
 
     @classmethod
     def _from_saved(cls, saved: SavedDetector, backbone: Backbone, cache: FeatureStore | None) -> Detector:
@@ -389,7 +401,7 @@ class Detector(Judge):
         learned = f", {len(self.good)} good photos" if self.good else "" if self._fitted else ", not fitted yet"
         level = f", threshold {self.calibration.threshold:.4g}" if self.calibration else ""
         named = f"{self.method.name}, preset {self.preset}, object {self.object!r}"
-        return f"<Detector: {named}{learned}{level}, backbone {self.backbone.name}>"
+        return f"<Detector: {named}{learned}{level}, backbone {self.backbone.title}>"
 
 
 def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> Detector:

@@ -84,8 +84,7 @@ class JudgedViews:
         ranked = method.words(self.photo.features[self._deciding])
         if ranked is None:
             return ()
-        values = self.deciding.map
-        hottest = 0 if values is None else int(values[0].flatten().argmax())
+        hottest = self._hottest_patch()
         region = None if ranked.patches is None else ranked.patches[0, hottest].tolist()
         # A source may list the same words twice: their probabilities belong together.
         shares: dict[str, list[float]] = {}
@@ -95,6 +94,17 @@ class JudgedViews:
             share[1] += region[number] if region else 0.0
         ordered = sorted(shares.items(), key=lambda entry: sum(entry[1]), reverse=True)
         return tuple(DefectWord(words, whole, part if region else None) for words, (whole, part) in ordered)
+
+    def _hottest_patch(self) -> int:
+        """Index of the patch of the deciding view, on the grid of CLIP's tower, in which its map is largest; 0 without map."""
+        values = self.deciding.map
+        if values is None:
+            return 0
+        row, column = divmod(int(values[0].argmax()), values.shape[2])
+        height, width = self.photo.features[self._deciding].grid
+        # The middle of a value of the map, which may be finer than the grid, or that of another tower.
+        row, column = int((row + 0.5) * height / values.shape[1]), int((column + 0.5) * width / values.shape[2])
+        return row * width + column
 
 
 def judge_good(

@@ -37,12 +37,12 @@ def backbone():
     [(12, (3, 8)), (24, (6, 12, 18, 24)), (32, (8, 16, 24, 32)), (4, (1, 3)), (6, (2, 4)), (1, (1,))],
 )
 def test_a_vit_has_the_layers_of_its_depth(depth, layers):
-    tower = SimpleNamespace(sizes=replace(SIZES, vision=replace(SIZES.vision, layers=depth)))
+    tower = SimpleNamespace(memory=None, sizes=replace(SIZES, vision=replace(SIZES.vision, layers=depth)))
     assert usual_layers(tower) == layers
 
 
 def test_a_resnet_has_stages_2_and_3():
-    tower = SimpleNamespace(sizes=replace(SIZES, vision=ResNetSizes(64, (3, 4, 6, 3), 32, 224)))
+    tower = SimpleNamespace(memory=None, sizes=replace(SIZES, vision=ResNetSizes(64, (3, 4, 6, 3), 32, 224)))
     assert usual_layers(tower) == (2, 3)
 
 

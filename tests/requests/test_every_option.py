@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import miniature_sets
@@ -40,10 +41,10 @@ from promptad.bench.draw import LIST_FORMAT
 from promptad.clip.backbone import Backbone
 from promptad.data.tensor_file import read_saved
 from promptad.errors import PromptadError
-from promptad.requests.asked import BackboneRequest, Request
+from promptad.requests.asked import BackboneRequest, Request, TowersRequest
 from promptad.saved.detectors import SavedDetector
 from promptad.training import train_prompts
-from tiny import tiny_backbone
+from tiny import dino_official, tiny_backbone, tiny_dino
 
 QUICK: dict[str, dict[str, Any]] = {
     "promptad": {"epochs": 1, "input_size": 48, "memory_layers": "1,3"},
@@ -93,6 +94,7 @@ def template(tmp_path_factory) -> Path:
     (root / "shipped").mkdir()
     for seed, name in ((1, "shipped/rwda.safetensors"), (2, "mine.safetensors")):
         train_prompts("rwda", [], clip, root / name, settings={**QUICK["rwda"], "seed": seed})
+    torch.save(dino_official(tiny_dino()), root / "tower.pth")
     detector = Detector(object="nut", backbone=clip, **QUICK["promptad"])
     detector.fit([root / "good/0.png", root / "good/1.png"]).save(root / "model.safetensors")
     return root
@@ -107,13 +109,15 @@ def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     def load(name: object = "starter", **options: object) -> Backbone:
         with (root / "loaded.txt").open("a") as file:
             file.write(f"{name} {sorted(options.items(), key=str)}\n")
-        return clip
+        return clip.with_memory(options.get("memory"))
 
     for module in ("promptad.clip.backbone", "promptad.detector", "promptad.suite.run"):
         monkeypatch.setattr(f"{module}.load_backbone", load)
     monkeypatch.setattr("promptad.clip.device.usable_device", lambda device: None)
-    monkeypatch.setattr(SavedDetector, "backbone", lambda self, name, device: load(name, device=device))
+    again = lambda self, name, device, memory: load(name, device=device, memory=memory)  # noqa: E731
+    monkeypatch.setattr(SavedDetector, "backbone", again)
     monkeypatch.setattr(BackboneRequest, "require_backbone", lambda self: None)
+    monkeypatch.setattr(TowersRequest, "require_backbone", lambda self: None)
     monkeypatch.setattr("promptad.saved.prompts.SHIPPED", root / "shipped")
     monkeypatch.setenv("PROMPTAD_HOME", str(root / "home"))
     monkeypatch.chdir(root)
@@ -238,8 +242,9 @@ def _given(request: Request) -> dict[str, Any]:
 # The options --------------------------------------------------------------------------------------------------------
 
 ABOUT_WEIGHTS = {"backbone": "other", "activation": "gelu", "precision": "bf16", "device": "meta"}
+ABOUT_TOWERS = {**ABOUT_WEIGHTS, "memory_backbone": "tower.pth@84"}
 ABOUT_DETECTORS: dict[str, Any] = {
-    **ABOUT_WEIGHTS,
+    **ABOUT_TOWERS,
     "good": ["good", "more"],
     "held_out": ["more"],
     "defective": ["bad"],
@@ -293,7 +298,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
     },
     EvaluateRequest: {
         "input_range": 4095,
-        **ABOUT_WEIGHTS,
+        **ABOUT_TOWERS,
         **ABOUT_FEATURES,
         "dataset": "other",
         "method": "clip",
@@ -318,7 +323,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "fresh": True,
     },
     BenchRequest: {
-        **ABOUT_WEIGHTS,
+        **ABOUT_TOWERS,
         **ABOUT_FEATURES,
         "plan": "plan.toml",
         "on": ["other"],
@@ -445,6 +450,8 @@ OTHERWISE = {
 }
 # The pairs that are refused. What they need, or what brings their input already, is in the line.
 REFUSALS = {
+    *((name, "memory_backbone") for name in ("fit clip", "inspect clip", "inspect rwda", "bench rwda")),
+    *((name, "memory_backbone") for name in ("evaluate clip", "evaluate rwda")),
     *(("fit promptad", option) for option in ("only_defects",)),
     *(("fit clip", option) for option in ("only_defects", "weights", "seed")),
     *(("inspect promptad", option) for option in ("only_defects", "model")),

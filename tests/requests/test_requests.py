@@ -80,7 +80,7 @@ def test_every_option_of_a_saved_detector_is_tried_here():
     others = {entry.name for entry in fields(InspectRequest)} - set(VALUES)
     assert others == {
         *("photos", "model", "output", "threshold", "heatmaps", "maps", "max_pictures", "fresh", "command"),
-        *("false_alarms", "object", "backbone", "device"),  # which a saved detector can be asked for
+        *("false_alarms", "object", "backbone", "memory_backbone", "device"),  # which a saved detector can be asked for
     }
 
 
@@ -238,6 +238,9 @@ MISSING = {
     "photos beside a model": ("inspect", "photos=['no/such'], model='no/such.safetensors'"),
     "backbone": ("inspect", "photos=['photos'], method='clip', backbone='no/such'"),
     "backbone of training": ("train", "method='rwda', backbone='no/such'"),
+    "memory backbone": ("fit", "good=['photos'], memory_backbone='no/such@448'"),
+    "memory backbone beside a model": ("inspect", "photos=['photos'], model='photos', memory_backbone='no/such'"),
+    "memory backbone to evaluate": ("evaluate", "dataset='photos', memory_backbone='no/such'"),
     "data set to train on": ("train", "method='faprompt', on=['no/such']"),
     "data set to evaluate": ("evaluate", "dataset='no/such'"),
     "backbone to evaluate": ("evaluate", "dataset='photos', backbone='no/such'"),

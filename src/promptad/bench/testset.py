@@ -347,8 +347,8 @@ def evaluated_map(
     if len(known) < len(maps):
         return None
     size = None if conventions.eval_size == "photo" else (conventions.eval_size, conventions.eval_size)
-    square, config = detector.preprocess.size // detector.backbone.sizes.vision.stride, detector.config
-    square *= values_a_patch(known[0], photo.features[0].grid)
+    config, side = detector.config, detector.preprocess.size // detector.backbone.sizes.vision.stride
+    square = side * values_a_patch(known[0], photo.features[0].grid)
     box = evaluated_box(photo.views, photo.size, conventions)
     if box is not None:
         (top, bottom), (left, right) = pixel_spans(box)

@@ -302,9 +302,10 @@ class ClassWork:
     def _made_with(self) -> dict[str, Any]:
         return {
             "backbone": {
-                "name": self.backbone.name,
+                "name": self.backbone.title,
                 "sha256": self.backbone.sha256,
                 "precision": self.backbone.precision,
+                **({} if self.backbone.memory is None else {"memory": self.backbone.memory.named}),
             },
             "versions": {
                 "promptad": __version__,
@@ -338,10 +339,18 @@ def shared_layouts(detectors: Sequence[Detector]) -> list[Layout]:
     ask for them, so that a row that is added later does not have them made again.
     """
     taps: dict[Layout, set[int]] = {}
+    second: dict[Layout, set[int]] = {}
     alike = []
     for detector in detectors:
         request = detector.encoder.request
-        layout = (detector.preprocess, replace(request, taps=()))
+        memory = None if request.memory is None else replace(request.memory, taps=())
+        layout = (detector.preprocess, replace(request, taps=(), memory=memory))
         alike.append(layout)
         taps.setdefault(layout, set()).update(request.taps)
-    return [(layout[0], replace(layout[1], taps=tuple(sorted(taps[layout])))) for layout in alike]
+        second.setdefault(layout, set()).update(() if request.memory is None else request.memory.taps)
+    return [(layout[0], _with_taps(layout[1], taps[layout], second[layout])) for layout in alike]
+
+
+def _with_taps(request: FeatureRequest, taps: set[int], second: set[int]) -> FeatureRequest:
+    memory = None if request.memory is None else replace(request.memory, taps=tuple(sorted(second)))
+    return replace(request, taps=tuple(sorted(taps)), memory=memory)

@@ -21,10 +21,9 @@ from promptad.clip.resnet import ResNetTower
 from promptad.clip.text import PrefixTree, TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer, say_unread
 from promptad.clip.vision import FeatureRequest, PositionResize, VisionTower
-from promptad.clip.zoo import Checkpoint, Located, locate, verify, weights_sha256
+from promptad.clip.zoo import Checkpoint, locate, require_family, verify, weights_sha256
 from promptad.dino.tower import DinoSizes
 from promptad.errors import ConfigError, WeightsError
-from promptad.inputs import argument
 from promptad.notices import notice
 
 
@@ -65,13 +64,20 @@ class Backbone:
         """Sizes of the image tower whose layers memories tap: the second one where there is one, else CLIP's."""
         return self.sizes.vision if self.memory is None else self.memory.sizes
 
+    def memory_square(self, input_size: int) -> int:
+        """Patches of that tower along the side of a square view, which has `input_size` pixels for CLIP."""
+        if self.memory is None:
+            return input_size // self.sizes.vision.stride
+        return self.memory.input_size // self.memory.sizes.stride
+
     def memory_request(self, request: FeatureRequest) -> FeatureRequest:
         """A request whose taps are those of the memory, asked of the tower that those come from."""
         if self.memory is None:
             return request
         inner = replace(request, local=None, windows=(), inputs=False)
         inner = replace(inner, turns=1, mirrored=False)  # `learning.features.Encoder` turns photos for both towers
-        return replace(request, taps=(), tap_point="block", tap_class=False, tap_pool=1, memory=inner)
+        none: dict[str, Any] = {"taps": (), "tap_class": False, "tap_pool": 1}
+        return replace(request, **none, tap_point="block", tap_space="block", tap_stream="original", memory=inner)
 
     @property
     def device(self) -> torch.device:
@@ -83,6 +89,11 @@ class Backbone:
         if isinstance(self.vision, ResNetTower) or isinstance(self.sizes.vision, ResNetSizes):
             raise ConfigError(f"{why} needs a ViT image tower, and {self.name} is a ResNet; take another backbone")
         return self.vision, self.sizes.vision
+
+    @property
+    def title(self) -> str:
+        """Its name, with that of the memory's tower behind it: "starter with dinov2-vits14"."""
+        return self.name if self.memory is None else f"{self.name} with {self.memory.name}"
 
     @property
     def identity(self) -> str:
@@ -100,6 +111,11 @@ class Backbone:
         path = str(self.path.resolve()) if self.path else None
         second = {} if self.memory is None else {"memory": self.memory.source}
         return {"name": self.name, "path": path, "device": str(self.device), **self.decides(), **second}
+
+    @property
+    def in_files(self) -> bool:
+        """Whether all its weights lie in files, so that :attr:`source` says where."""
+        return self.path is not None and (self.memory is None or self.memory.path is not None)
 
     def decides(self) -> dict[str, Any]:
         """JSON-ready: everything that decides a feature, and nothing else."""
@@ -122,6 +138,7 @@ class Backbone:
         """
         here = self.decides()
         changed = [what for what, value in then.items() if what != "precision" and here.get(what) != value]
+        changed += ["memory"] if then and "memory" in here and "memory" not in then else []
         sizes = then.get("sizes")
         if "sizes" in changed and isinstance(sizes, Mapping):
             was, now = sizes.get("activation"), self.sizes.activation
@@ -136,9 +153,7 @@ class Backbone:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Weights in a file are not copied into a pickle; those in no file (random ones) are."""
-        if self.path is None or (self.memory is not None and self.memory.path is None):
-            return super().__reduce_ex__(protocol)
-        return reopen, (self.source,)
+        return (reopen, (self.source,)) if self.in_files else super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, _: Any) -> Backbone:
         """Itself: it is frozen, and its weights would be read again."""
@@ -147,6 +162,14 @@ class Backbone:
     def say_unread(self, texts: Iterable[str]) -> None:
         """A notice for every word of the texts that the tokenizer cannot read."""
         say_unread(self.tokenizer, texts, self.name)
+
+    def with_memory(self, tower: str | Path | MemoryTower | None) -> Backbone:
+        """The same CLIP with a second image tower, loaded in its precision on its device where it is not; None changes nothing."""
+        if tower is None:
+            return self
+        if not isinstance(tower, MemoryTower):
+            tower = load_memory_tower(tower, precision=self.precision, device=self.device)
+        return replace(self, memory=tower)
 
     def require_same(self, **asked: str | None) -> None:
         """Raises ConfigError where this backbone, which is loaded, is asked to be of another precision, device or
@@ -246,7 +269,7 @@ def load_backbone(
             raise ConfigError(f"{what} {value!r} is unknown; expected {' or '.join(map(repr, get_args(allowed)))}")
     claims = [Claim("given", activation, mean=_given_rgb("mean", mean), std=_given_rgb("std", std))]
     place = usable_device(device)
-    located = locate_clip(name)
+    located = require_family(locate(name), "clip", name)
     entry = located.checkpoint
     if entry is not None:
         _say_unlike(located.weights, entry)
@@ -286,17 +309,6 @@ def _filled_towers(
             raise WeightsError(f"{where}: {str(error).splitlines()[-1].strip()}") from error
         tower.to(device=device).requires_grad_(False)
     return vision, text
-
-
-def locate_clip(name: str | Path) -> Located:
-    """Where the weights of a CLIP lie, without loading them. Raises WeightsError: nowhere, or no CLIP by the zoo."""
-    located = locate(name)
-    if located.checkpoint is not None and located.checkpoint.family != "clip":
-        raise WeightsError(
-            f"{name}: is an image tower without words, so it cannot be the backbone; give it for the memory "
-            f"({argument('memory_backbone', str(name))}) beside a CLIP"
-        )
-    return located
 
 
 def reopen(source: Mapping[str, Any], given: str | Path | None = None, device: str | None = None) -> Backbone:

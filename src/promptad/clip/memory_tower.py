@@ -6,7 +6,6 @@ normalisation; what the second saw stands in `Features.memory`, on a grid of its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from promptad.clip.device import DTYPES, Precision, usable_device
 from promptad.clip.facts import RGB
 from promptad.clip.preprocess import View
 from promptad.clip.vision import FeatureRequest, Features, pooled_rows
-from promptad.clip.zoo import Located, locate, weights_sha256
+from promptad.clip.zoo import Located, locate_memory, split_size, weights_sha256
 from promptad.dino.checkpoints import LoadedDino, load_dino
 from promptad.dino.tower import DinoSizes, DinoTower, PositionInterpolation, TokenNorm, build_tower
 from promptad.errors import ConfigError, WeightsError
@@ -80,6 +79,11 @@ class MemoryTower:
         return f"{self.name} (sha256 {self.sha256[:8]}, {self.input_size} pixels)"
 
     @property
+    def named(self) -> dict[str, Any]:
+        """JSON-ready, for results: name, sha256, side of the input."""
+        return {"name": self.name, "sha256": self.sha256, "input_size": self.input_size}
+
+    @property
     def source(self) -> dict[str, Any]:
         """JSON-ready: where the weights are, and what decides a feature; :func:`reopen_memory` takes it."""
         path = str(self.path.resolve()) if self.path else None
@@ -127,6 +131,11 @@ class MemoryTower:
             raise ConfigError(
                 "a second image tower gives the tokens of tapped blocks, and nothing else; name blocks alone"
             )
+        if request.tap_space != "block" or request.tap_stream != "original":
+            raise ConfigError(
+                f"{self.name} has neither a space shared with words nor a second stream of tokens; leave tap_space at block and "
+                "tap_stream at original"
+            )
         if request.tap_point not in _NORMS:
             raise ConfigError(
                 f"tap_point={request.tap_point} is a slip of a released code on CLIP, which {self.name} does not repeat; expected one "
@@ -147,7 +156,7 @@ class MemoryTower:
             request: its `taps`, `tap_point`, `tap_pool` and `tap_class`.
 
         Returns:
-            `taps` (B, T, D), float32, on the grid of this tower, and as `image` (B, D) the class token of the last tap.
+            `taps` (B, T, D), float32, on the grid of this tower; `image` (B, 0), since it has no joint space with words.
 
         Raises:
             ConfigError: what this tower cannot give.
@@ -158,7 +167,7 @@ class MemoryTower:
         taps = {layer: pooled_rows(tokens.patches, grid, request.tap_pool) for layer, tokens in tokens_of.items()}
         if request.tap_class:
             taps = {layer: torch.cat([tokens_of[layer].cls[:, None], rows], dim=1) for layer, rows in taps.items()}
-        return Features(tokens_of[max(tokens_of)].cls, None, taps, grid)
+        return Features(images.new_empty(len(images), 0, dtype=torch.float32), None, taps, grid)
 
 
 def usual_layers(sizes: DinoSizes) -> tuple[int, ...]:
@@ -214,25 +223,6 @@ def load_memory_tower(
         precision=precision,
         path=located.weights,
     )
-
-
-def split_size(name: str | Path) -> tuple[str | Path, int | None]:
-    """ "dinov2-vits14@672" -> the name and 672; None where there is no size behind it, or a file is called so."""
-    match = re.fullmatch(r"(.+)@(\d{1,5})", str(name))
-    if match is None or Path(name).expanduser().exists():
-        return name, None
-    return type(name)(match[1]), int(match[2])
-
-
-def locate_memory(name: str | Path) -> Located:
-    """Where its weights lie, without loading them. Raises WeightsError: nowhere, or weights of a CLIP by the zoo."""
-    located = locate(split_size(name)[0])
-    if located.checkpoint is not None and located.checkpoint.family != "dinov2":
-        raise WeightsError(
-            f"{name}: is a CLIP and no DINOv2; a second image tower is one of those, such as "
-            f"{argument('memory_backbone', 'dinov2-vits14')}; leave it out for a memory of CLIP's own tokens"
-        )
-    return located
 
 
 def reopen_memory(source: Mapping[str, Any], given: str | Path | None = None, device: str = "cpu") -> MemoryTower:

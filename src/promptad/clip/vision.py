@@ -110,8 +110,8 @@ class Features:
         windows: side in patches -> (B, n, E) class-token features of the windows of `window_patches`, not normalised.
         inputs: (B, 3, H, W) what the tower was given: RGB, normalised with CLIP's mean and std; None if not asked for.
         turned: layer -> (B, n, T, D) the same taps of n turned copies of the photo, of one that is learned from alone.
-        memory: what a second image tower saw in the same rectangles of the same photos, on a grid of its own: `taps`, and as
-            `image` the class token of the last of them; None without such a tower.
+        memory: what a second image tower saw in the same rectangles of the same photos: `taps`, on a grid of its own, and an empty
+            `image`; None without such a tower.
     """
 
     image: Tensor

@@ -8,6 +8,7 @@ weights by name or by path, and compares files with what is known of them. It ne
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -231,6 +232,38 @@ def locate(name_or_path: str | Path = "starter") -> Located:
     extras = ("config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json")
     folder = weights.parent if any((weights.parent / name).is_file() for name in extras) else None
     return Located(checkpoint, weights, folder)
+
+
+def require_family(located: Located, family: Literal["clip", "dinov2"], name: str | Path) -> Located:
+    """What was located, unless the zoo knows it as a model of another kind, which is a WeightsError; `name` is what was asked for."""
+    if located.checkpoint is None or located.checkpoint.family == family:
+        return located
+    if family == "clip":
+        raise WeightsError(
+            f"{name}: is an image tower without words, so it cannot be the backbone; give it for the memory "
+            f"({argument('memory_backbone', str(name))}) beside a CLIP"
+        )
+    raise WeightsError(
+        f"{name}: is a CLIP and no DINOv2; a second image tower is one of those, such as "
+        f"{argument('memory_backbone', 'dinov2-vits14')}; leave it out for a memory of CLIP's own tokens"
+    )
+
+
+def split_size(name: str | Path) -> tuple[str | Path, int | None]:
+    """ "dinov2-vits14@672" -> the name and 672, the side of its input; None where there is none, or a file is called so."""
+    match = re.fullmatch(r"(.+)@(\d{1,5})", str(name))
+    if match is None or Path(name).expanduser().exists():
+        return name, None
+    return type(name)(match[1]), int(match[2])
+
+
+def locate_memory(name: str | Path) -> Located:
+    """Where the weights of a second image tower lie, see :func:`locate`; a size behind the name is left to whoever loads it.
+
+    Raises:
+        WeightsError: nowhere, or weights of a CLIP by the zoo.
+    """
+    return require_family(locate(split_size(name)[0]), "dinov2", name)
 
 
 def missing(checkpoint: Checkpoint, because: str = "") -> WeightsError:

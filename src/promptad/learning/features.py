@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.memory_tower import MemoryTower
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.copies import turned_copies
@@ -29,7 +30,7 @@ from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import PhotoRef
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
-from promptad.errors import PhotoError, PromptadError
+from promptad.errors import ConfigError, PhotoError, PromptadError
 from promptad.inputs import argument
 from promptad.notices import notice
 from promptad.parsing import parsed_json
@@ -107,6 +108,12 @@ class Encoder:
         cache: FeatureStore | None = None,
     ) -> None:
         backbone.vision.require(request)  # here, and not at every photo
+        if request.memory is not None:
+            if backbone.memory is None:
+                raise ConfigError(
+                    f"{backbone.name} has no second image tower, and this detector's memory is made of one's tokens"
+                )
+            backbone.memory.require(request.memory)
         self.backbone, self.preprocess, self.request = backbone, preprocess, request
         self.batch_size, self.cache = batch_size, cache
 
@@ -140,9 +147,7 @@ class Encoder:
             for start in range(0, len(members), self.batch_size):
                 batch = members[start : start + self.batch_size]
                 began = time.perf_counter()
-                features = self._encoded(
-                    [self.preprocess.pixels(photos[i], plans[i][n], reference=reference) for i, n in batch]
-                )
+                features = self._encoded([(photos[i], plans[i][n]) for i, n in batch], reference)
                 share = (time.perf_counter() - began) / len(batch)
                 for row, key in enumerate(batch):
                     views[key] = features[row : row + 1]
@@ -157,23 +162,17 @@ class Encoder:
         request = replace(self.request, local=None, windows=(), inputs=False, turns=1, mirrored=False)
         encoder = Encoder(self.backbone, self.preprocess, request, batch_size=self.batch_size)
         copies = encoder.encode(turned_copies(photo, self.request.turns, self.request.mirrored), reference=True)
-        views = [
-            replace(
-                view,
-                turned={layer: torch.stack([c.features[n].taps[layer] for c in copies], dim=1) for layer in view.taps},
-            )
-            for n, view in enumerate(encoded.features)
-        ]
+        views = [_turned(view, [copy.features[n] for copy in copies]) for n, view in enumerate(encoded.features)]
         return replace(encoded, features=views, seconds=encoded.seconds + sum(copy.seconds for copy in copies))
 
     def encode_view(self, photo: Photo, view: View) -> Features:
         """Features of one view of an (H, W, 3) uint8 RGB photo, a batch of 1; nothing is cached."""
-        return self._encoded([self.preprocess.pixels(photo, view)])
+        return self._encoded([(photo, view)])
 
     def encode_pixels(self, pixels: Photo) -> Features:
         """Features, a batch of 1, of (h, w, 3) uint8 RGB at input size, a picture of no file; through the cache if there is one."""
         if self.cache is None:
-            return self._encoded([pixels])
+            return self._of_pixels([pixels])
         described = [_FORMAT, self.backbone.fingerprint, self.request.decides(), list(pixels.shape)]
         text = json.dumps(described, sort_keys=True).encode()
         key = hashlib.sha256(text + np.ascontiguousarray(pixels).tobytes()).hexdigest()
@@ -182,17 +181,30 @@ class Encoder:
             return kept.to(self.backbone.device).features[0]
         size = pixels.shape[0], pixels.shape[1]
         whole = View((0.0, 0.0, float(size[1]), float(size[0])), size, (0, 0, *size))
-        features = self._encoded([pixels])
+        features = self._of_pixels([pixels])
         self.cache.put(key, PhotoFeatures(size, [whole], [features]))
         return features
 
+    def _encoded(self, batch: Sequence[tuple[Photo, View]], reference: bool = False) -> Features:
+        """One batch of views of one size, of (H, W, 3) uint8 RGB photos; a second tower sees them in its own size."""
+        pixels = functools.partial(self.preprocess.pixels, reference=reference)
+        features = self._of_pixels([pixels(photo, view) for photo, view in batch])
+        tower = self.backbone.memory
+        if self.request.memory is None or tower is None:
+            return features
+        own = [pixels(photo, tower.view(view, self.preprocess.size)) for photo, view in batch]
+        return replace(features, memory=tower(self._normalised(own, tower), self.request.memory))
+
     @torch.no_grad()
-    def _encoded(self, pixels: Sequence[Photo]) -> Features:
-        """One batch of views of one size, (h, w, 3) uint8 RGB each."""
-        arrays = [normalise(view, self.backbone.mean, self.backbone.std) for view in pixels]
-        images = torch.from_numpy(np.stack(arrays)).to(self.backbone.device)
-        features: Features = self.backbone.vision(images, self.request)
+    def _of_pixels(self, pixels: Sequence[Photo]) -> Features:
+        """What CLIP's tower gives of views of one size, (h, w, 3) uint8 RGB each."""
+        features: Features = self.backbone.vision(self._normalised(pixels, self.backbone), self.request)
         return features
+
+    def _normalised(self, pixels: Sequence[Photo], tower: Backbone | MemoryTower) -> torch.Tensor:
+        """(B, 3, h, w) float32, as that tower takes them."""
+        arrays = [normalise(view, tower.mean, tower.std) for view in pixels]
+        return torch.from_numpy(np.stack(arrays)).to(self.backbone.device)
 
     def read(self, item: object) -> Photo:
         """A photo in any form, see `data.photos.as_photo`, as (H, W, 3) uint8 RGB with the layout's range of values.
@@ -255,6 +267,14 @@ class Encoder:
             swapped,
         ]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _turned(view: Features, copies: Sequence[Features]) -> Features:
+    """The features of a view with the taps of its turned copies, of both towers."""
+    turned = {layer: torch.stack([copy.taps[layer] for copy in copies], dim=1) for layer in view.taps}
+    memories = [copy.memory for copy in copies if copy.memory is not None]
+    memory = None if view.memory is None else _turned(view.memory, memories)
+    return replace(view, turned=turned, memory=memory)
 
 
 class FeatureStore:

@@ -28,6 +28,7 @@ class Facts:
         maps: whether it gives anomaly maps. seed: whether anything in it is drawn.
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         anomalies: the same as `good_photos` of labelled defective photos: whether the method learns from them.
+        memory: whether it keeps tapped tokens of good photos, which may then be those of a second image tower.
     """
 
     title: str
@@ -37,21 +38,22 @@ class Facts:
     seed: bool = True
     parts: tuple[str, ...] = ()
     anomalies: Role = "unused"
+    memory: bool = False
 
 
 FACTS: dict[str, Facts] = {
-    "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused")),
+    "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused"), memory=True),
     "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
     "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
     "aprilgan": Facts("APRIL-GAN (VAND 2023)", "optional", "masks"),
     "uniadet": Facts("UniADet (2026)", "optional", "masks"),
     "mrad": Facts("MRAD (ICLR 2026)", "unused", "masks"),
     "winclip": Facts("WinCLIP (CVPR 2023)", "optional", seed=False),
-    "patchcore": Facts("PatchCore (CVPR 2022) on CLIP", "needed"),
-    "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed"),
-    "spade": Facts("SPADE (2020) on CLIP", "needed", seed=False),
-    "fastrecon": Facts("FastRecon (ICCV 2023) on CLIP", "needed"),
-    "simplenet": Facts("SimpleNet (CVPR 2023) on CLIP", "needed"),
+    "patchcore": Facts("PatchCore (CVPR 2022) on CLIP", "needed", memory=True),
+    "padim": Facts("PaDiM (ICPR 2021) on CLIP", "needed", memory=True),
+    "spade": Facts("SPADE (2020) on CLIP", "needed", seed=False, memory=True),
+    "fastrecon": Facts("FastRecon (ICCV 2023) on CLIP", "needed", memory=True),
+    "simplenet": Facts("SimpleNet (CVPR 2023) on CLIP", "needed", memory=True),
     "devnet": Facts("DevNet (KDD 2019) on CLIP", "needed", anomalies="needed"),
     "dra": Facts("DRA (CVPR 2022) on CLIP", "needed", anomalies="needed"),
     "mlep-proxy": Facts("stand-in for MLEP (IJCAI 2019) on CLIP", "needed", maps=False, anomalies="needed"),
@@ -99,6 +101,21 @@ def require_anomalies(name: str, photos: int, where: str = "defective") -> None:
     if facts.anomalies == "needed" and not photos:
         raise ConfigError(
             f"{facts.title} learns from labelled defective photos beside good ones; give at least one ({argument(where)})"
+        )
+
+
+def names_with_memory() -> str:
+    """The methods whose memory may be of a second image tower's tokens, in words."""
+    return ", ".join(name for name, facts in FACTS.items() if facts.memory)
+
+
+def require_memory(name: str) -> None:
+    """Raises ConfigError where a second image tower is given to a method that has no memory of tapped tokens."""
+    facts = method_facts(name)
+    if not facts.memory:
+        raise ConfigError(
+            f"{facts.title} has no memory that a second image tower could make ({argument('memory_backbone')}); methods that "
+            f"have one are {names_with_memory()}"
         )
 
 

@@ -11,6 +11,7 @@ from promptad.annotations import Weight, checked_value, field_types
 from promptad.data.files import shown
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
+from promptad.methods.catalogue import names_with_memory
 from promptad.notices import notice
 
 if TYPE_CHECKING:
@@ -174,9 +175,9 @@ class BackboneRequest(Request):
         Raises:
             WeightsError: they are not, or are damaged.
         """
-        from promptad.clip.zoo import locate
+        from promptad.clip.zoo import locate, require_family
 
-        locate(self.backbone or "starter")
+        require_family(locate(self.backbone or "starter"), "clip", self.backbone or "starter")
 
     def open_backbone(self) -> Backbone:
         """Loads it.
@@ -194,6 +195,29 @@ class BackboneRequest(Request):
             device=self.device,
             activation=self.activation,
         )
+
+
+@dataclass(frozen=True)
+class TowersRequest(BackboneRequest):
+    """Which CLIP, and which second image tower for the memory of good photos."""
+
+    memory_backbone: str | None = asked(
+        f"A DINOv2 whose tokens the memory is made of, instead of CLIP's ({names_with_memory()}): a name from `promptad models`, "
+        "with @672 behind it photos at that side; a file or a folder. Default: none.",
+        None,
+    )
+
+    def require_backbone(self) -> None:
+        """Asks for both. Raises WeightsError: one is not there, damaged, or the other kind."""
+        super().require_backbone()
+        if self.memory_backbone is not None:
+            from promptad.clip.zoo import locate_memory
+
+            locate_memory(self.memory_backbone)
+
+    def open_backbone(self) -> Backbone:
+        """Loads both."""
+        return super().open_backbone().with_memory(self.memory_backbone)
 
 
 @dataclass(frozen=True)

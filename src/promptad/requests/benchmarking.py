@@ -106,6 +106,7 @@ class BenchRequest(MeasuringRequest):
     def _weights_of(self, plan: Plan) -> dict[str, str]:
         """`weights_by_name`, each of which is a backbone of the plan. Raises ConfigError for others."""
         weights, used = self.weights_by_name(), {plan.backbone, *(plan.backbone_of(row) for row in plan.rows)}
+        used |= set(filter(None, map(plan.memory_backbone_of, plan.rows)))
         for name in weights:
             if name not in ("*", *used):
                 raise ConfigError(
@@ -124,7 +125,8 @@ class BenchRequest(MeasuringRequest):
             common = {name: getattr(self, name) for name in _OF_FLAGS[3:]}
             title = ", ".join(Path(os.path.realpath(path)).name for path in self.on)
             plan = plan_of_flags(title, self.on, self.method, self.preset or ("clean",), **common)
-        return replace(plan, backbone=self.backbone) if self.backbone is not None else plan
+        given = {name: getattr(self, name) for name in ("backbone", "memory_backbone")}
+        return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
     @property
     def out(self) -> Path:
@@ -212,6 +214,8 @@ class BenchRequest(MeasuringRequest):
         if self.backbone is not None:
             rows = tuple(replace(row, backbone="") for row in made.plan.rows)
             made = replace(made, plan=replace(made.plan, backbone=self.backbone, rows=rows))
+        if self.memory_backbone is not None:
+            made = replace(made, plan=replace(made.plan, memory_backbone=self.memory_backbone))
         return made, places.sets
 
     def _run_paper(

@@ -11,13 +11,13 @@ from promptad.annotations import Above0, Positive, Seed
 from promptad.data.files import shown
 from promptad.errors import ConfigError
 from promptad.inputs import argument
-from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies
+from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies, require_memory
 from promptad.notices import notice
 from promptad.requests.asked import (
     INPUT_RANGE,
-    BackboneRequest,
     Lines,
     Said,
+    TowersRequest,
     add_once,
     asked,
     require_file,
@@ -37,7 +37,7 @@ _BROUGHT = (
 
 
 @dataclass(frozen=True)
-class DetectorRequest(BackboneRequest):
+class DetectorRequest(TowersRequest):
     """How a detector comes about."""
 
     good: tuple[Path, ...] = asked(
@@ -94,6 +94,8 @@ class DetectorRequest(BackboneRequest):
             raise ConfigError(f"{shown(self.words)}: the word file must be a .toml file")
         if self.method is not None or self.weights is None:
             facts = method_facts(self.method or "promptad")
+            if self.memory_backbone is not None:
+                require_memory(self.method or "promptad")
             if self.good:
                 require_anomalies(self.method or "promptad", len(self.defective))
             if facts.trained_on is None and self.weights is not None:
@@ -163,6 +165,7 @@ class DetectorRequest(BackboneRequest):
             object=self.object,
             preset=self.preset,
             backbone=self.backbone or "starter",
+            memory_backbone=self.memory_backbone,
             precision=self.precision,
             device=self.device,
             activation=self.activation,
@@ -335,7 +338,7 @@ class InspectRequest(DetectorRequest):
         files = find_photos(self.photos)
         if self.model is not None:
             require_file(self.model, "saved detector")
-            if self.backbone is not None:
+            if self.backbone is not None or self.memory_backbone is not None:
                 self.require_backbone()
             detector = self._loaded(self.model)
         else:
@@ -374,7 +377,9 @@ class InspectRequest(DetectorRequest):
     def _loaded(self, model: Path) -> Detector:
         from promptad.detector import Detector
 
-        detector = Detector.load(model, backbone=self.backbone, device=self.device)
+        detector = Detector.load(
+            model, backbone=self.backbone, memory_backbone=self.memory_backbone, device=self.device
+        )
         if self.object not in ("object", detector.object):
             raise ConfigError(
                 f"{shown(model)}: was made for {detector.object!r}; leave {argument('object')} out, or fit one for "

@@ -12,7 +12,7 @@ from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import FACTS as METHOD_FACTS
-from promptad.methods.catalogue import Facts, method_facts
+from promptad.methods.catalogue import Facts, method_facts, require_memory
 from promptad.notices import gathered_notices, notice
 from promptad.requests.asked import INPUT_RANGE, LAYOUT, add_once, asked, require_file
 from promptad.requests.data import chosen_classes
@@ -95,6 +95,8 @@ class EvaluateRequest(MeasuringRequest):
         if not self.method and not self.weights:  # with files, these say it when they are read
             object.__setattr__(self, "method", ("promptad",))
         facts = [method_facts(name) for name in self.method]
+        for name in self.method if self.memory_backbone is not None else ():
+            require_memory(name)
         if self.oracle_test and "selection" in self.convention:
             raise ConfigError(
                 f"selection is given twice, as {argument('oracle_test')} and among {argument('convention')}"
@@ -299,5 +301,5 @@ class Evaluated:
         from promptad.bench.files import write_report
         from promptad.bench.tables import make_report
 
-        report = make_report(self.title, self.protocol, (self.backbone.name, self.backbone.identity), self.outcome)
+        report = make_report(self.title, self.protocol, (self.backbone.title, self.backbone.identity), self.outcome)
         return report, list(write_report(report, self.out))

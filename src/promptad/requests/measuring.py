@@ -9,11 +9,11 @@ from typing import Literal
 from promptad.annotations import Count, Positive, Shots
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts, names_for_anomalies, require_anomalies
-from promptad.requests.asked import FeaturesRequest, asked
+from promptad.requests.asked import FeaturesRequest, TowersRequest, asked
 
 
 @dataclass(frozen=True)
-class MeasuringRequest(FeaturesRequest):
+class MeasuringRequest(FeaturesRequest, TowersRequest):
     """Draws of good photos and labelled anomalies, and the test photos."""
 
     shots: tuple[Shots, ...] = asked(

@@ -15,6 +15,7 @@ from promptad import __version__
 from promptad.annotations import Positive, check_fields, checked_value, shortened
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.memory_tower import MemoryTower, reopen_memory
 from promptad.clip.vision import PositionResize
 from promptad.data.files import one_line, shown
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
@@ -32,7 +33,7 @@ class SavedDetector:
 
     Attributes:
         path: the file. method, preset, object: names. config: of the method. calibration: None without a threshold.
-        good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone.
+        good: names, SHA-256 and (from 0.2 on) sizes of the good photos. made_with: name, sha256, precision and activation of the backbone, and the name of its memory's tower.
         trained: card of the trained prompts, for methods that are trained once. tensors: the method's state, none where
             it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
@@ -68,14 +69,17 @@ class SavedDetector:
         notice(f"{shown(self.path)}: the package's words for {self.object!r} have changed; those of the file are used")
         return replace(self.config, defects=states, only_defects=True, state_bank="none")
 
-    def backbone(self, given: str | Path | Backbone | None, device: str) -> Backbone:
-        """The backbone that the detector was made with, from where it was then or is now.
+    def backbone(
+        self, given: str | Path | Backbone | None, device: str, memory: str | Path | MemoryTower | None = None
+    ) -> Backbone:
+        """The backbone that the detector was made with, from where it was then or is now; `memory` is where its second image
+        tower lies now.
 
         Raises:
             WeightsError: absent, or another one.
         """
         if isinstance(given, Backbone):
-            loaded = given
+            loaded = given if memory is None else given.with_memory(memory)
         else:
             loaded = load_backbone(
                 given or self.made_with["name"],
@@ -87,6 +91,7 @@ class SavedDetector:
             )
             if self.decides.get("positions") in get_args(PositionResize):
                 loaded.vision.position_resize = self.decides["positions"]
+            loaded.memory = self._memory_tower(memory, device)
         if loaded.sha256 != self.made_with["sha256"]:
             raise WeightsError(
                 f"{self.path}: made with backbone {self.made_with['name']} (sha256 {self.made_with['sha256'][:8]}), but "
@@ -103,6 +108,24 @@ class SavedDetector:
             )
         return loaded
 
+    def _memory_tower(self, given: str | Path | MemoryTower | None, device: str) -> MemoryTower | None:
+        """The second image tower that the detector was made with; None where it had none."""
+        then = self.decides.get("memory")
+        if then is None:
+            if given is not None:
+                raise WeightsError(
+                    f"{shown(self.path)}: was made without a memory backbone; leave {argument('memory_backbone')} out, or fit again"
+                )
+            return None
+        if isinstance(given, MemoryTower):  # what differs is told with the rest of the backbone
+            return given
+        try:
+            return reopen_memory({"name": self.made_with["memory"], "path": None, **then}, given, device)
+        except (KeyError, TypeError) as error:
+            raise WeightsError(
+                f"{shown(self.path)}: its header does not say what the memory backbone was; fit it again"
+            ) from error
+
 
 def detector_bytes(header: Mapping[str, Any], backbone: Backbone, tensors: Mapping[str, Tensor]) -> bytes:
     """The content of a detector's file: what its header says, the backbone's identity and the versions that made it."""
@@ -112,6 +135,7 @@ def detector_bytes(header: Mapping[str, Any], backbone: Backbone, tensors: Mappi
         "precision": backbone.precision,
         "activation": backbone.sizes.activation,
         "decides": backbone.decides(),
+        **({} if backbone.memory is None else {"memory": backbone.memory.name}),
     }
     full = {"kind": "detector", "version": __version__, **header, "backbone": made_with, "torch": torch.__version__}
     return saved_bytes(full, tensors)
@@ -135,6 +159,9 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
     header = saved.header
     try:
         made_with = {key: checked_value(key, str, header["backbone"][key]) for key in _MADE_WITH}
+        decides = checked_value("backbone", dict, header["backbone"].get("decides", {}))
+        if "memory" in decides:
+            made_with["memory"] = checked_value("memory", str, header["backbone"]["memory"])
         method = checked_value("method", str, header["method"])
         calibration = checked_value("calibration", dict[str, Any] | None, header["calibration"])
         known = Calibration.from_dict(calibration) if calibration else None
@@ -155,7 +182,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             saved.tensors,
             checked_value("fitted", bool, header.get("fitted", True)),
             _words(header["words"]) if "words" in header else None,
-            checked_value("backbone", dict, header["backbone"].get("decides", {})),
+            decides,
             _photos("anomalies", header.get("anomalies", [])),
             *_kept(header.get("kept", {})),
         )

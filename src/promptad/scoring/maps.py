@@ -24,7 +24,18 @@ def aligned_upsample(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=True).squeeze(1)
 
 
-def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tensor:
+def onto_grid(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, h, w) -> (B, *grid), of the same views on the grid of another tower: bilinear, pixel centres aligned, with antialias where
+    that grid is coarser; the same values where it is the same."""
+    if tuple(values.shape[1:]) == grid:
+        return values
+    resized = F.interpolate(
+        values.unsqueeze(1).float(), size=grid, mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.squeeze(1)
+
+
+def smooth_map(values: Tensor, square: float, map_size: int, sigma: float) -> Tensor:
     """Patch map (h, w) -> a map on which the Gaussian is applied, at `map_size` pixels for a square of `square` patches.
 
     PromptAD (CVPR 2024): 15 x 15 -> 400 x 400, sigma 4. A grid that is not square keeps the same pixels per patch, so
@@ -36,7 +47,7 @@ def smooth_map(values: Tensor, square: int, map_size: int, sigma: float) -> Tens
     return torch.from_numpy(gaussian_filter(large.cpu().numpy(), sigma=sigma))
 
 
-def enlarged(values: Tensor, square: int, map_size: int) -> Tensor:
+def enlarged(values: Tensor, square: float, map_size: int) -> Tensor:
     """Patch maps (B, h, w) enlarged as for :func:`smooth_map`, without Gaussian: (B, H, W).
 
     Bilinear interpolation meets a patch's own value only where a pixel's centre falls on the patch's, so its maximum lies a
@@ -70,15 +81,16 @@ def top_of_smoothed(values: Tensor, size: tuple[int, int], sigma: float, share: 
     return large.flatten(1).topk(max(1, int(share * size[0] * size[1])), dim=1).values.mean(1)
 
 
-def _enlarged(grid: Sequence[int], square: int, map_size: int) -> tuple[int, int]:
+def _enlarged(grid: Sequence[int], square: float, map_size: int) -> tuple[int, int]:
     """(H, W) in pixels of a grid (h, w) at `map_size` pixels for a square of `square` patches."""
     height, width = (max(1, round(side * map_size / square)) for side in grid)
     return height, width
 
 
-def values_a_patch(values: Tensor, grid: tuple[int, int]) -> int:
-    """Values along the side of a patch in a map (h, w) of a view of `grid` patches: 1, or more where a method says more."""
-    return int(values.shape[-1]) // grid[1]
+def values_a_patch(values: Tensor, grid: tuple[int, int]) -> float:
+    """Values along the side of a patch in a map (h, w) of a view of `grid` patches: 1, more where a method says more, and any
+    number where the map is that of a second tower with patches of another size. The longer side says it more exactly."""
+    return max(values.shape[-2:]) / max(grid)
 
 
 def photo_map(
@@ -86,7 +98,7 @@ def photo_map(
     maps: Sequence[Tensor],
     photo_size: tuple[int, int],
     *,
-    square: int,
+    square: float,
     map_size: int = 400,
     sigma: float = 4.0,
     out_size: tuple[int, int] | None = None,

@@ -61,6 +61,7 @@ class PatchMemory:
             ConfigError: turned copies are asked for, and features are without them.
         """
         settings, self._subspaces = self.settings, {}
+        photos = [[view.tapped for view in views] for views in photos]
         for layer, window in self._keys:
             rows, turns = zip(*(_photo_rows(views, layer, window, settings.turns) for views in photos), strict=True)
             given = turns if settings.turns > 1 else None
@@ -68,12 +69,13 @@ class PatchMemory:
             self.banks[layer, window] = bank
 
     def distance(self, features: Features, *, leave_out: int | None = None) -> Tensor:
-        """(B, h * w) float32 in [0, 1], the mean over layers and windows; `leave_out` as in `MemoryBank.distance`.
+        """(B, h * w) float32 in [0, 1], the mean over layers and windows, on the grid of the tower that is tapped
+        (`Features.tapped`); `leave_out` as in `MemoryBank.distance`.
 
         Of the nearest row it is half the cosine distance, which is a quarter of the squared Euclidean one of unit vectors;
         of the subspace a quarter of the squared residual, so that both have one scale.
         """
-        settings = self.settings
+        settings, features = self.settings, features.tapped
         queries = [(key, pooled_rows(features.taps[key[0]], features.grid, key[1])) for key in self._keys]
         if settings.comparison == "subspace":
             parts = [self._outside(key, rows, leave_out) for key, rows in queries]

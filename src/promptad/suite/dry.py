@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from promptad.clip.zoo import locate
+from promptad.clip.zoo import locate, locate_memory
 from promptad.data.datasets import open_dataset
 from promptad.errors import PromptadError
 from promptad.methods.registry import find_method
@@ -30,6 +30,7 @@ def dry_lines(plan: Plan, weights: Mapping[str, str] | None = None) -> list[str]
     check_rows(plan)
     lines, classes = _sets(plan)
     lines += backbone_lines([plan.backbone_of(row) for row in plan.rows], weights)
+    lines += memory_lines([plan.memory_backbone_of(row) for row in plan.rows], weights)
     return [*lines, *row_lines(plan, classes), f"in all     {sums(plan, classes)}"]
 
 
@@ -61,6 +62,19 @@ def backbone_lines(names: Sequence[str], weights: Mapping[str, str] | None = Non
         try:
             locate(place)
             lines.append(f"backbone   {name}{f' from {place}' if place != name else ''}")
+        except PromptadError as error:
+            lines.append(f"missing    {error}")
+    return lines
+
+
+def memory_lines(names: Sequence[str], weights: Mapping[str, str] | None = None) -> list[str]:
+    """The same for each second image tower; "" is none."""
+    lines = []
+    for name in dict.fromkeys(filter(None, names)):
+        place = (weights or {}).get(name, name)
+        try:
+            locate_memory(place)
+            lines.append(f"memory     {name}{f' from {place}' if place != name else ''}")
         except PromptadError as error:
             lines.append(f"missing    {error}")
     return lines

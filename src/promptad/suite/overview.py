@@ -67,7 +67,7 @@ def set_report(result: SetResult) -> Report:
     protocols = [protocol for protocol, _ in result.protocols]
     merged = replace(protocols[0], variants=tuple(v for protocol in protocols for v in protocol.variants))
     backbones = list(dict.fromkeys(backbone.identity for _, backbone in result.protocols))
-    name = result.protocols[0][1].name if len(backbones) == 1 else ""
+    name = result.protocols[0][1].title if len(backbones) == 1 else ""
     return make_report(result.plan.title, merged, (name, "; ".join(backbones)), result.outcome)
 
 

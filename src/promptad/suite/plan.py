@@ -36,6 +36,7 @@ from promptad.bench.variants import DEFAULT_SEED
 from promptad.data.files import one_line, shown
 from promptad.errors import ConfigError
 from promptad.inputs import argument
+from promptad.methods.catalogue import method_facts, names_with_memory, require_memory
 from promptad.parsing import parsed_toml
 
 T = TypeVar("T")
@@ -103,6 +104,8 @@ class RowPlan:
     shots: tuple[Shots, ...] | None = None
     seeds: Positive | None = None
     backbone: str = ""
+    # A second image tower, whose tokens the memory is made of; of a method that has one.
+    memory_backbone: str = ""
     convention: Mapping[str, Any] = field(default_factory=dict)
     # Trained prompts instead of the package's; files that differ only in their seed are runs.
     weights: tuple[Path, ...] = ()
@@ -118,7 +121,7 @@ class Plan:
 
     Attributes:
         title: of its pages. sets, rows: what is measured on what. shots, seeds, seed, limit, anomalies, anomaly_draw, backbone: as `promptad evaluate`
-            has them. convention: how all rows are measured. source: the file that it is from, for messages.
+            has them. memory_backbone: the same, for the rows whose method has a memory. convention: how all rows are measured. source: the file that it is from, for messages.
     """
 
     title: str
@@ -131,6 +134,7 @@ class Plan:
     anomalies: tuple[Positive, ...] = ()
     anomaly_draw: AnomalyDraw = "general"
     backbone: str = "starter"
+    memory_backbone: str = ""
     convention: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     pictures: Count = 4
@@ -139,8 +143,15 @@ class Plan:
     def __post_init__(self) -> None:
         self._require_apart("data sets", [entry.title for entry in self.sets], "name")
         self._require_apart("rows", [row_label(row) for row in self.rows], "name")
+        if self.memory_backbone and self.rows and not any(map(self.memory_backbone_of, self.rows)):
+            raise ConfigError(
+                f"{self.source or self.title}: the memory backbone {self.memory_backbone} is for rows with a memory of good photos, "
+                f"and there is none; methods that have one are {names_with_memory()}"
+            )
         known = {entry.title for entry in self.sets}
         for row in self.rows:
+            if row.memory_backbone:
+                require_memory(row.method)
             named = [*row.sets, *self._trained_on(row)]
             for name in named:
                 if name not in known:
@@ -173,6 +184,11 @@ class Plan:
     def backbone_of(self, row: RowPlan) -> str:
         """The backbone of a row."""
         return row.backbone or self.backbone
+
+    def memory_backbone_of(self, row: RowPlan) -> str:
+        """The second image tower of a row, "" without one."""
+        shared = self.memory_backbone if method_facts(row.method).memory else ""
+        return row.memory_backbone or shared
 
 
 def taken_for(name: str, weights: Mapping[str, str]) -> str:

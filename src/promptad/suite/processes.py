@@ -68,7 +68,7 @@ class Context:
 
 
 def _light(given: Backbone | dict[str, Any], device: str) -> Backbone | dict[str, Any]:
-    if isinstance(given, dict) or given.path is None:
+    if isinstance(given, dict) or not given.in_files:
         return given
     return {**given.source, "device": device or given.source["device"]}
 

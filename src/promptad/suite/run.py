@@ -59,8 +59,9 @@ class Options:
     fresh: bool = False
     weights: Mapping[str, str] = field(default_factory=dict)
 
-    def open_backbone(self, name: str, activation: Activation | None = None) -> Backbone:
-        """What is taken for a backbone of a plan, on the first device; `activation`: instead of the one for all.
+    def open_backbone(self, name: str, activation: Activation | None = None, memory: str = "") -> Backbone:
+        """What is taken for a backbone of a plan, on the first device; `activation`: instead of the one for all; `memory`: its second
+        image tower.
 
         Raises:
             WeightsError: it is not there, or cannot be read.
@@ -70,6 +71,7 @@ class Options:
             precision=self.precision,
             device=self.devices[0] if self.devices else "cpu",
             activation=activation or self.activation,
+            memory=self.weights.get(memory, memory) or None,
         )
 
 
@@ -182,19 +184,22 @@ class _SuiteRun:
                 self._problem(f"{entry.title}: not measured: {error}")
         if not self.sets:
             raise DataError(f"no data set can be read; first: {self.result.problems[0]}")
-        for key, (name, activation) in {self._tower(row): self._named(row) for row in self.plan.rows}.items():
-            self.backbones[key] = self.options.open_backbone(name, activation)
+        for key, named in {self._tower(row): self._named(row) for row in self.plan.rows}.items():
+            self.backbones[key] = self.options.open_backbone(*named)
 
-    def _named(self, row: RowPlan) -> tuple[str, Activation | None]:
-        """The backbone of a row, and the activation that its settings ask for, or else the one that is given for all."""
+    def _named(self, row: RowPlan) -> tuple[str, Activation | None, str]:
+        """The backbone of a row, the activation that its settings ask for, or else the one that is given for all, and its memory's
+        tower."""
         config = find_method(row.method).make_config(row.preset, **row.settings)
         asked = config.asked_activation
-        return self.plan.backbone_of(row), self.options.activation if asked == "any" else asked
+        activation = self.options.activation if asked == "any" else asked
+        return self.plan.backbone_of(row), activation, self.plan.memory_backbone_of(row)
 
     def _tower(self, row: RowPlan) -> str:
         """Under which name the backbone of a row is kept."""
-        name, activation = self._named(row)
-        return name if activation == self.options.activation else f"{name} with {activation}"
+        name, activation, memory = self._named(row)
+        named = [*([] if activation == self.options.activation else [str(activation)]), *([memory] if memory else [])]
+        return " with ".join([name, *named])
 
     def _problem(self, line: str) -> None:
         if line not in self.result.problems:
@@ -268,8 +273,8 @@ class _SuiteRun:
                 continue
             try:
                 learned = self._learned(row, backbone, files.get((number, set_name)))
-                several = len({tower.name for tower in self.backbones.values()}) > 1
-                own = row_variants(row, learned, f"on {self.backbones[backbone].name}" if several else "")
+                several = len({tower.title for tower in self.backbones.values()}) > 1
+                own = row_variants(row, learned, f"on {self.backbones[backbone].title}" if several else "")
             except PromptadError as error:
                 self._problem(f"{set_name}: {row_label(row)} not measured: {error}")
                 continue

@@ -118,7 +118,7 @@ class FastRecon(TappedMemory):
         rebuilt = reconstruction(queries, mean, self._basis(leave_out), self.config.regularisation)
         values = (queries.double() - rebuilt).norm(dim=-1).float()
         image = values.amax(dim=1)
-        return Scores(image, values.view(len(features), *features.grid), {"memory": image})
+        return Scores(image, values.view(len(features), *features.tapped.grid), {"memory": image})
 
     def state(self) -> dict[str, Tensor]:
         """The patches of the good photos, and which of them are the coreset."""

@@ -95,7 +95,7 @@ class PaDiM(TappedMemory):
         require_learned(bool(len(self._rows)))
         values = mahalanobis(self.tokens(features), without(self._rows, leave_out), self._epsilon)
         image = values.amax(dim=1)
-        return Scores(image, values.view(len(features), *features.grid), {"memory": image})
+        return Scores(image, values.view(len(features), *features.tapped.grid), {"memory": image})
 
     def state(self) -> dict[str, Tensor]:
         """The features of the good photos."""

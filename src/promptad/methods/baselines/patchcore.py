@@ -8,7 +8,7 @@ is WideResNet-50-2; here patches are tokens of CLIP's layers, as in PromptAD's c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from promptad.annotations import Count, Positive, Range, Seed, Share
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features, TapPoint
+from promptad.clip.vision import FeatureRequest, Features, TapPoint
 from promptad.errors import ConfigError
 from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
@@ -93,8 +93,8 @@ class PatchCore(TappedMemory):
     name = "patchcore"
 
     def __init__(self, backbone: Backbone, config: PatchCoreConfig, object_name: str = "object") -> None:
-        super().__init__(backbone, config, object_name, pooling=config.pooling)
-        self.request = replace(self.request, tap_point=config.point, turns=config.turns, mirrored=config.mirrored)
+        also = FeatureRequest(tap_point=config.point, turns=config.turns, mirrored=config.mirrored)
+        super().__init__(backbone, config, object_name, pooling=config.pooling, also=also)
         self._rows = self._owners = torch.empty(0)
 
     def fit(
@@ -112,7 +112,7 @@ class PatchCore(TappedMemory):
         config = self.config
         rows, owners = [], []
         for number, views in enumerate(photos):
-            for copy in (copy for view in views for copy in view.orientations(config.turns, config.mirrored)):
+            for copy in (copy for view in views for copy in view.tapped.orientations(config.turns, config.mirrored)):
                 tokens = self.tokens(copy).flatten(0, 1)
                 rows.append(tokens)
                 owners.append(torch.full((len(tokens),), number, device=tokens.device))
@@ -145,7 +145,7 @@ class PatchCore(TappedMemory):
             first = nearest[:, 0].view(batch, -1)
             weights = [self._weight(tokens[row, worst[row]], rows, int(first[row, worst[row]])) for row in range(batch)]
             image = image * torch.stack(weights)
-        return Scores(image, values.view(batch, *features.grid), {"memory": image})
+        return Scores(image, values.view(batch, *features.tapped.grid), {"memory": image})
 
     def _weight(self, patch: Tensor, rows: Tensor, nearest: int) -> Tensor:
         """1 - softmax over the neighbours of the nearest row of the patch's distances to them, at that row (equation 7)."""

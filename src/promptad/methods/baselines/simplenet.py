@@ -149,7 +149,7 @@ class SimpleNet(TappedMemory):
             len(features), -1
         )
         image = values.amax(dim=1)
-        return Scores(image, values.view(len(features), *features.grid), {"memory": image})
+        return Scores(image, values.view(len(features), *features.tapped.grid), {"memory": image})
 
     def state(self) -> dict[str, Tensor]:
         """All values of both networks."""

@@ -7,7 +7,7 @@ those photos, whatever its place, averaged over layers: as an unofficial code ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Positive
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.vision import FeatureRequest, Features
 from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor
@@ -48,13 +48,23 @@ class SPADE(TappedMemory):
     name = "spade"
 
     def __init__(self, backbone: Backbone, config: SPADEConfig, object_name: str = "object") -> None:
-        super().__init__(backbone, config, object_name)
+        # A second tower has no feature of the whole photo but its class tokens.
+        also = FeatureRequest(tap_class=backbone.memory is not None)
+        super().__init__(backbone, config, object_name, also=also)
         # Of every view of a good photo: its vector, its photo, and its patches in the banks of the layers.
         self._images = self._owners = self._sizes = torch.empty(0)
         self._patches: dict[int, Tensor] = {}
 
     def _unit(self, rows: Tensor) -> Tensor:
         return F.normalize(rows, dim=-1) if self.config.normalise else rows
+
+    def _seen(self, features: Features) -> Features:
+        """Vectors (B, E) of views as `image`, and their patches: CLIP's, or the deepest class token of a second tower."""
+        own = features.memory
+        if own is None:
+            return features
+        patches = {layer: tokens[:, 1:] for layer, tokens in own.taps.items()}
+        return replace(own, image=own.taps[max(self.layers)][:, 0], taps=patches)
 
     def fit(
         self,
@@ -64,7 +74,7 @@ class SPADE(TappedMemory):
         after_epoch: EpochHook | None = None,
     ) -> None:
         """Keeps the vectors and patches of good photos."""
-        views = [(number, view) for number, own in enumerate(photos) for view in own]
+        views = [(number, self._seen(view)) for number, own in enumerate(photos) for view in own]
         device = self.backbone.device
         self._images = torch.cat([self._unit(view.image) for _, view in views])
         self._owners = torch.tensor([number for number, _ in views], device=device)
@@ -81,6 +91,7 @@ class SPADE(TappedMemory):
             ConfigError: nothing was learned or loaded yet.
         """
         require_learned(bool(len(self._images)))
+        features = self._seen(features)
         others = torch.arange(len(self._images), device=self._images.device)
         if leave_out is not None and bool((self._owners != leave_out).any()):
             others = others[self._owners != leave_out]
@@ -106,13 +117,16 @@ class SPADE(TappedMemory):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores :meth:`state`."""
-        sizes, device = self.backbone.sizes, self.backbone.device
-        images = saved_tensor(state, "images", (None, sizes.embed_dim), "SPADE")
+        backbone, device = self.backbone, self.backbone.device
+        width = backbone.sizes.embed_dim if backbone.memory is None else backbone.memory.sizes.width
+        images = saved_tensor(state, "images", (None, width), "SPADE")
         self._images = images.to(device)
         self._owners = saved_tensor(state, "owners", (len(images),), "SPADE").to(device)
         self._sizes = saved_tensor(state, "sizes", (len(images),), "SPADE").to(device)
         count = int(self._sizes.sum())
         self._patches = {
-            layer: saved_tensor(state, f"patches.{layer}", (count, sizes.vision.tap_width(layer)), "SPADE").to(device)
+            layer: saved_tensor(state, f"patches.{layer}", (count, backbone.tapped.tap_width(layer)), "SPADE").to(
+                device
+            )
             for layer in self.layers
         }

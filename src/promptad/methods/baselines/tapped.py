@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from promptad.annotations import Count
+from promptad.clip import memory_tower
 from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Fit
@@ -26,7 +27,7 @@ class TappedConfig(ScoringConfig):
     """Settings of a memory on tapped tokens besides those of every method; defect words do not change its scores."""
 
     # Tapped layers whose tokens are compared; empty takes 3 and 8 of 12 blocks, 6, 12, 18 and 24 of 24, stages 2 and 3 of a
-    # ResNet, and the same shares of any other depth.
+    # ResNet, and the same shares of any other depth; of a memory backbone the blocks at 7, 8 and 9 twelfths of its depth.
     layers: tuple[Count, ...] = ()
     # Whether each layer's tokens have length 1 before they are compared.
     normalise: bool = True
@@ -83,7 +84,9 @@ class EmbeddedConfig(PooledConfig):
 
 def usual_layers(backbone: Backbone) -> tuple[int, ...]:
     """Layers that these methods tap where none are named: blocks 3 and 8 of 12 (PromptAD's memory), four evenly spread ones of deeper
-    ViTs (6, 12, 18, 24 of 24), stages 2 and 3 of a ResNet (PatchCore's)."""
+    ViTs (6, 12, 18, 24 of 24), stages 2 and 3 of a ResNet (PatchCore's), of a memory's own tower `clip.memory_tower.usual_layers`."""
+    if backbone.memory is not None:
+        return memory_tower.usual_layers(backbone.memory.sizes)
     vision = backbone.sizes.vision
     if isinstance(vision, ResNetSizes):
         return 2, 3
@@ -109,28 +112,37 @@ class TappedMemory(Method):
     """Base of these methods: what they read, and CLIP's ranking of defect words.
 
     Args:
-        pooling: side of the windows of patches over which tokens are averaged first.
+        pooling: side of the windows of patches over which tokens are averaged first. also: what else is asked of the tower.
 
     Raises:
         ConfigError: words that do not exist. TextError: words that are too long.
     """
 
-    def __init__(self, backbone: Backbone, config: Any, object_name: str = "object", *, pooling: int = 1) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: Any,
+        object_name: str = "object",
+        *,
+        pooling: int = 1,
+        also: FeatureRequest = FeatureRequest(),
+    ) -> None:
         self.backbone, self.config = backbone, config
         self.layers = config.layers or usual_layers(backbone)
         self._embedding_width: int = config.values_a_patch
         # Adaptive pooling needs the windows' patches, not their means.
-        self.request = FeatureRequest(taps=self.layers, tap_pool=1 if self._embedding_width else pooling)
+        pool = 1 if self._embedding_width else pooling
+        self.request = backbone.memory_request(replace(also, taps=self.layers, tap_pool=pool))
         self._ranked = RankedWords(backbone, config, object_name)
 
     @property
     def token_width(self) -> int:
         """Values of a patch of :meth:`tokens`."""
-        return self._embedding_width or sum(self.backbone.sizes.vision.tap_width(layer) for layer in self.layers)
+        return self._embedding_width or sum(self.backbone.tapped.tap_width(layer) for layer in self.layers)
 
     def tokens(self, features: Features) -> Tensor:
         """(B, T, D) what is compared: the layers' tokens side by side, or their adaptive pooling."""
-        config = self.config
+        config, features = self.config, features.tapped
         zeros = config.zero_edges
         if self._embedding_width:
             width = self._embedding_width

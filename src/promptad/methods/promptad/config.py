@@ -122,6 +122,8 @@ class PromptADConfig(ScoringConfig):
     # Tapped layers whose patches the memory keeps; empty takes those at a quarter, a half and three quarters of the tower's depth:
     # 3, 6 and 9 of 12 blocks, 6, 12 and 18 of 24; of a ResNet stages 2 and 3.
     memory_layers: tuple[Count, ...] = (3, 8)
+    # The same of a memory backbone, where there is one, instead; empty takes the blocks at 7, 8 and 9 twelfths of its depth.
+    memory_backbone_layers: tuple[Count, ...] = ()
     # Side of the windows of patches over which tapped features are averaged first; 1 leaves them as they are, 3 is what
     # patch memories on ResNet towers do (PatchCore), where table 8 states nothing.
     memory_pool: Count = 1

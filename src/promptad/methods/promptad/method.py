@@ -19,7 +19,7 @@ There are two sets of prompts, one for image scores and one for pixel scores; bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,10 +34,11 @@ from promptad.methods.contract import TASKS, EpochHook, Method, Scores, WordScor
 from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.local import block_numbers, draw_linear, mapped, stacked_blocks
 from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
+from promptad.methods.promptad.towers import memory_settings
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.prompts.words import anomaly_states, defect_words, object_words
 from promptad.scoring.fusion import harmonic
-from promptad.scoring.maps import enlarged, top_mean
+from promptad.scoring.maps import enlarged, onto_grid, top_mean
 from promptad.scoring.patch_memory import PatchMemory
 from promptad.scoring.prototypes import anomalous_probability, state_probabilities
 
@@ -83,16 +84,19 @@ class PromptAD(Method):
             extra=config.defects,
             replace=config.only_defects,
         )
-        self._memory = PatchMemory(config.memory(backbone.sizes.vision))
+        self._memory = PatchMemory(memory_settings(config, backbone))
         self._blocks = block_numbers(backbone) if config.local == "linear" else ()
-        self.request = FeatureRequest(
-            taps=tuple(dict.fromkeys((*self._memory.settings.layers, *self._blocks))),
+        request = FeatureRequest(
+            taps=self._memory.settings.layers,
             local=None if config.local == "linear" else LocalStream(config.local_start, config.local),
             tap_point=config.memory_point,
             tap_pool=config.memory_pool,
             turns=config.memory_turns,
             mirrored=config.memory_mirrored,
         )
+        if request.taps:
+            request = backbone.memory_request(request)
+        self.request = replace(request, taps=tuple(dict.fromkeys((*request.taps, *self._blocks))))
         self._sets = self._start()
         self._prototypes: dict[str, _Prototypes] = {}
         self.history: list[float] = []
@@ -291,17 +295,19 @@ class PromptAD(Method):
             text_map = self._text("pixel", self._mapped(self._local(features))).mean(0)
         if config.parts != "text":
             memory_map = self._memory.distance(features, leave_out=leave_out)
-            memory = parts["memory"] = self._top(memory_map.view(batch, *features.grid))
+            memory = parts["memory"] = self._top(memory_map.view(batch, *features.tapped.grid))
         if config.parts == "fused":
+            text_map = onto_grid(text_map.view(batch, *features.grid), features.tapped.grid).flatten(1)
             image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
         else:
             image, patch_map = (text, text_map) if config.parts == "text" else (memory, memory_map)
-        return Scores(image, patch_map.view(batch, *features.grid), parts)
+        grid = features.grid if config.parts == "text" else features.tapped.grid
+        return Scores(image, patch_map.view(batch, *grid), parts)
 
     def _top(self, maps: Tensor) -> Tensor:
         """The largest value of memory maps (B, h, w), or the mean of the largest, (B,), where the config takes it."""
         if self.config.memory_maximum == "map":
-            square = (self.config.input_size or self.backbone.input_size) // self.backbone.sizes.vision.stride
+            square = self.backbone.memory_square(self.config.input_size or self.backbone.input_size)
             maps = enlarged(maps, square, self.config.map_size)
         return top_mean(maps, self.config.memory_top)
 
@@ -344,7 +350,7 @@ class PromptAD(Method):
         def take(name: str, *shape: int | None) -> Tensor:
             return saved_tensor(state, name, shape, "PromptAD").to(device)
 
-        vision, embed = self.backbone.sizes.vision, self.backbone.sizes.embed_dim
+        embed = self.backbone.sizes.embed_dim
         for task in TASKS:
             count = len(self.states) if self.prompt_counts(task)["manual"] else 0
             self._prototypes[task] = _Prototypes(
@@ -352,4 +358,4 @@ class PromptAD(Method):
             )
             for name, parameter in self._sets[task].parameters.items():
                 parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
-        self._memory.load(take, vision.tap_width)
+        self._memory.load(take, self.backbone.tapped.tap_width)
