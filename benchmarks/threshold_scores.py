@@ -18,7 +18,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from promptad.data.copies import altered_copies
 from promptad.data.photos import read_photo
 from promptad.detector import Detector
 from promptad.learning.features import PhotoFeatures
+from promptad.scoring.patch_memory import MemorySettings
 
 SHOTS = (1, 2, 4, 8, 12)
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -107,6 +108,14 @@ class MemoryScores:
 
     def __init__(self, detector: Detector, good: Sequence[PhotoFeatures]) -> None:
         self.method, self.layers = detector.method, detector.method.request.taps
+        config = detector.config
+        if config.memory(detector.backbone.sizes.vision) != replace(
+            MemorySettings(self.layers), precision=config.memory_precision
+        ):
+            raise SystemExit(
+                "only memories of the nearest patch, without windows, turns and budget, are put together here"
+            )
+        self.top = config.memory_top
         self.banks = [
             {layer: _unit(torch.cat([v.taps[layer].flatten(0, 1) for v in photo.features])) for layer in self.layers}
             for photo in good
@@ -126,10 +135,10 @@ class MemoryScores:
             out.append((((1 - torch.stack(nearest)) / 2).numpy(), text))
         return out
 
-    @staticmethod
-    def score(views: Sequence[tuple[NDArray[np.float32], float]], good: Sequence[int]) -> float:
-        """The image score with a memory of these good photos: mean over layers, largest patch, harmonic fusion."""
-        memory = [float(distance[list(good)].min(0).mean(0).max()) for distance, _ in views]
+    def score(self, views: Sequence[tuple[NDArray[np.float32], float]], good: Sequence[int]) -> float:
+        """The image score with a memory of these good photos: mean over layers, largest patches, harmonic fusion."""
+        maps = [np.sort(distance[list(good)].min(0).mean(0)) for distance, _ in views]
+        memory = [float(values[-max(1, int(self.top * len(values))) :].mean()) for values in maps]
         return max(m * text / (m + text) for m, (_, text) in zip(memory, views, strict=True))
 
 
