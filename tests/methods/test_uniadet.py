@@ -111,10 +111,12 @@ def two_class(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(0)
 
 
-def slow_logits(method: UniADet, view: Features, row: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """(L, 2) of the photo, (L, 2, H, W) of the pixels."""
+def slow_logits(
+    method: UniADet, view: Features, row: int, scale: float, detail: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """(L, 2) of the photo, (L, 2, H, W) of `detail` values along the side of each patch, of 8 pixels."""
     weights = {name: unit(value.detach().double().numpy()) for name, value in method.module.items()}
-    size = view.grid[0] * 8, view.grid[1] * 8
+    size = view.grid[0] * detail, view.grid[1] * detail
     photo_logits, pixels = [], []
     for number, layer in enumerate(method.layers):
         tokens = unit(view.taps[layer][row].double().numpy())
@@ -140,9 +142,11 @@ def slow_distance(method: UniADet, view: Features, good: list[Features]) -> np.n
     return enlarge(total / len(method.layers), (view.grid[0] * 8, view.grid[1] * 8))
 
 
-def slow_loss(method: UniADet, batch: Batch, *, fused: bool = False, weight: float = 1.0) -> float:
-    masks, labels = batch.masks.numpy(), batch.labels.tolist()
-    logits = [slow_logits(method, batch.features, row, 1 / 0.07) for row in range(len(labels))]
+def slow_loss(method: UniADet, batch: Batch, *, fused: bool = False, weight: float = 1.0, detail: int = 8) -> float:
+    labels, step = batch.labels.tolist(), 8 // detail
+    shape = (len(labels), batch.features.grid[0] * detail, step, batch.features.grid[1] * detail, step)
+    masks = batch.masks.numpy().reshape(shape).mean((2, 4))
+    logits = [slow_logits(method, batch.features, row, 1 / 0.07, detail) for row in range(len(labels))]
     if fused:
         logits = [(a.mean(0, keepdims=True), b.mean(0, keepdims=True)) for a, b in logits]
     entropy, focal, dice = [], [], {0: [], 1: []}
@@ -254,13 +258,18 @@ def test_a_remembered_photo_is_at_no_distance_unless_it_is_left_out(usual):
 # -- learning ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("blocks", "weight"), [("each", 1.0), ("each", 0.5), ("mean", 1.0)])
-def test_the_loss_is_that_of_the_slow_version(backbone, records, blocks, weight):
-    method = build(backbone, blocks=blocks, map_weight=weight)
+@pytest.mark.parametrize(
+    ("blocks", "weight", "detail"),
+    [("each", 1.0, 0), ("each", 0.5, 0), ("mean", 1.0, 0), ("each", 1.0, 4), ("mean", 1.0, 1)],
+)
+def test_the_loss_is_that_of_the_slow_version(backbone, records, blocks, weight, detail):
+    method = build(backbone, blocks=blocks, map_weight=weight, loss_detail=detail)
     data = auxiliary(method, records)
     for batch in (data.batch([1, 3]), data.batch([0, 2, 4])):
         loss = float(method.loss(batch).detach())
-        assert loss == pytest.approx(slow_loss(method, batch, fused=blocks == "mean", weight=weight), abs=1e-4)
+        assert loss == pytest.approx(
+            slow_loss(method, batch, fused=blocks == "mean", weight=weight, detail=detail or 8), abs=1e-4
+        )
 
 
 def test_gradients_reach_the_weights_alone(backbone, records):
@@ -309,6 +318,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "init": {"init": "xavier"},
     "init_std": {"init_std": 0.1},
     "blocks": {"blocks": "mean"},
+    "loss_detail": {"loss_detail": 0},
     "augment": {"augment": 0.0},
     "copies": {"copies": 3},
     "epochs": {"epochs": 3},

@@ -31,7 +31,9 @@ def map_loss(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    large = F.interpolate(maps.unsqueeze(1), size=masks.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
+    large = maps
+    if maps.shape[-2:] != masks.shape[-2:]:
+        large = F.interpolate(maps.unsqueeze(1), size=masks.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
     return focal(large, masks) + dice(large, masks) + dice(1 - large, 1 - masks)
 
 

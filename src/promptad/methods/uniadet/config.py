@@ -38,10 +38,13 @@ class UniADetConfig(ScoringConfig):
     # Weight of the maps' losses beside the photo's: 1, or 0.5 as U1. Both have weights of their own to move, and Adam's steps do not
     # depend on the size of a loss, so it counts beside `weight_decay` alone.
     map_weight: Weight = 1.0
+    # Values along the side of a patch at which losses compare map and mask, whose share of each value is then what counts; 0 takes the
+    # pixels of the input, as printed, at many times the cost.
+    loss_detail: Count = 4
     # Probability that a copy (mosaic or enlarged cell of its class) takes a training photo's place.
     augment: Part = 0.5
     # Copies of every training photo, each encoded once; the paper draws them anew in every epoch, which costs a tower each time.
-    copies: Positive = 2
+    copies: Positive = 1
     # Passes over all photos.
     epochs: Positive = 15
     # Photos of a batch.
@@ -80,6 +83,7 @@ _PRINTED: dict[str, Any] = {
     "fit": "squash",
     "map_size": 518,
     "smoothing": 0.0,
+    "loss_detail": 0,
     "memory_precision": "fp32",
 }
 _U1: dict[str, Any] = {"space": "normed", "map_weight": 0.5, "map_in_image": 0.5, "lr_end": 0.1}

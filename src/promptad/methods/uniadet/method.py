@@ -9,7 +9,7 @@ tapped block of the frozen image tower two pairs: one for its class token, one f
 * with good photos (equations 9 to 12): the mean over the blocks of 1 - the largest cosine with any of their tokens is mixed
   into the map, and a maximum into the photo's score. Nothing is trained for it.
 
-Equations are numbered as notes on the paper cite them, its text was not at hand; `config.py` marks our readings.
+Equations as notes on the paper number them, its text was not at hand; `config.py` marks our readings.
 """
 
 from __future__ import annotations
@@ -66,37 +66,38 @@ class UniADet(LearnedOnce):
         self.scale = config.scale or self.width**0.5
         local = LocalStream() if config.stream == "local" else None
         self.request = FeatureRequest(
-            taps=self.layers, local=local, tap_class=True, tap_space=config.space, tap_stream=config.stream
+            self.layers, local, tap_class=True, tap_space=config.space, tap_stream=config.stream
         )
         self._ranked = RankedWords(backbone, config, object_name)
         self.module, self._memory = self._start(), dict[int, MemoryBank]()
 
     def _start(self) -> nn.ParameterDict:
         """W_cls ("image") and W_seg ("patch"), (L, 2, D) each, normal first, as the seed draws them."""
-        generator = torch.Generator().manual_seed(self.config.seed)
-        shape, bound = (len(self.layers), 2, self.width), (6 / (self.width + 2)) ** 0.5
+        own, shape = torch.Generator().manual_seed(self.config.seed), (len(self.layers), 2, self.width)
 
         def draw() -> nn.Parameter:
             if self.config.init == "xavier":
-                return nn.Parameter((2 * torch.rand(*shape, generator=generator) - 1) * bound)
-            return nn.Parameter(torch.randn(*shape, generator=generator) * self.config.init_std)
+                return nn.Parameter((2 * torch.rand(*shape, generator=own) - 1) * (6 / (self.width + 2)) ** 0.5)
+            return nn.Parameter(torch.randn(*shape, generator=own) * self.config.init_std)
 
         return nn.ParameterDict({"image": draw(), "patch": draw()}).to(self.backbone.device)
 
     def _logits(self, features: Features) -> tuple[Tensor, Tensor]:
-        """s (cos with anomalous - cos with normal), whose sigmoid is the softmax: (B, L) of views, (B, L, H, W) of pixels of the
-        input. Interpolation is linear, so the difference alone is enlarged, before the softmax as U1 and U2 do."""
-        tokens = F.normalize(torch.stack([features.taps[layer] for layer in self.layers], dim=1), dim=-1)
+        """s (cos with anomalous - cos with normal), whose sigmoid is the softmax: (B, L) of views, (B, L, h, w) of patches."""
         sides = {task: F.normalize(weights, dim=-1) for task, weights in self.module.items()}
-        image, patch = (self.scale * (sides[task][:, 1] - sides[task][:, 0]) for task in ("image", "patch"))
-        views = torch.einsum("bld,ld->bl", tokens[:, :, 0], image)
-        patches = torch.einsum("bltd,ld->blt", tokens[:, :, 1:], patch).unflatten(2, features.grid)
-        return views, self._enlarged(patches, features)
+        views, patches = [], []
+        for number, layer in enumerate(self.layers):
+            tokens = features.taps[layer]
+            lengths = tokens.norm(dim=-1).clamp(min=1e-12) / self.scale  # cheaper than to divide the tokens
+            image, patch = (own[number, 1] - own[number, 0] for own in (sides["image"], sides["patch"]))
+            views.append(tokens[:, 0] @ image / lengths[:, 0])
+            patches.append(tokens[:, 1:] @ patch / lengths[:, 1:])
+        return torch.stack(views, 1), torch.stack(patches, 1).unflatten(2, features.grid)
 
-    def _enlarged(self, planes: Tensor, features: Features) -> Tensor:
-        """(B, n, h, w) -> (B, n, H, W) at the size of the input."""
-        stride = self.backbone.sizes.vision.stride
-        size = features.grid[0] * stride, features.grid[1] * stride
+    def _enlarged(self, planes: Tensor, detail: int = 0) -> Tensor:
+        """(B, n, h, w) -> so many values along the side of a patch, 0 as many as it has pixels. Interpolation is linear, so the
+        difference of logits alone is enlarged, before the softmax as U1 and U2 do."""
+        size = [side * (detail or self.backbone.sizes.vision.stride) for side in planes.shape[2:]]
         return F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -104,13 +105,15 @@ class UniADet(LearnedOnce):
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the photo + weight * (focal + dice + dice of the complement) of the map."""
         assert batch.masks is not None  # `train` asks for them
-        views, pixels = self._logits(batch.features)
+        views, patches = self._logits(batch.features)
+        pixels = self._enlarged(patches, self.config.loss_detail)
         if self.config.blocks == "mean":
             views, pixels = views.mean(1, keepdim=True), pixels.mean(1, keepdim=True)
         labels = batch.labels.to(views.dtype).unsqueeze(1).expand_as(views)
         # With two classes the softmax cross-entropy is the binary one of the logits' difference.
         of_photo = F.binary_cross_entropy_with_logits(views, labels)
-        of_map = torch.stack([map_loss(layer_map.sigmoid(), batch.masks) for layer_map in pixels.unbind(1)]).mean()
+        masks = F.adaptive_avg_pool2d(batch.masks, pixels.shape[2:]).repeat_interleave(pixels.shape[1], 0)
+        of_map = map_loss(pixels.sigmoid().flatten(0, 1), masks)
         return of_photo + self.config.map_weight * of_map
 
     def train(
@@ -159,14 +162,14 @@ class UniADet(LearnedOnce):
             ConfigError: nothing was trained or loaded yet.
         """
         self._require()
-        config, (views, pixels) = self.config, self._logits(features)
-        image, maps = views.sigmoid().mean(1), pixels.sigmoid().mean(1)
+        config, (views, patches) = self.config, self._logits(features)
+        image, maps = views.sigmoid().mean(1), self._enlarged(patches).sigmoid().mean(1)
         if not self._memory:
             share = config.map_in_image
             return Scores((1 - share) * image + share * maps.amax((1, 2)), maps, {"class": image})
         own = {n: features.taps[n][:, 1:] for n in self._memory}
         near = [2 * bank.distance(own[n], leave_out=leave_out) for n, bank in self._memory.items()]
-        distance = self._enlarged(torch.stack(near, 1).unflatten(2, features.grid), features).mean(1)
+        distance = self._enlarged(torch.stack(near, 1).unflatten(2, features.grid)).mean(1)
         fused = (1 - config.memory_in_map) * maps + config.memory_in_map * distance
         peak = (fused if config.peak == "fused" else distance).amax((1, 2))
         share = config.memory_in_image
