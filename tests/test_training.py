@@ -50,7 +50,6 @@ UNSHIPPED = {
     "cocoop",
     "tcp",
     "mrad",
-    "uniadet",
     *SEEN_HEADS,
 }  # trained by a person alone: what the papers compare with
 SHIPPED_NAMES = sorted(set(METHOD_NAMES) - UNSHIPPED)

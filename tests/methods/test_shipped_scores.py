@@ -36,4 +36,6 @@ def test_shipped_prompts_load_and_score_as_they_did(starter, method):
         assert {key: float(value[0]) for key, value in values.items()} == pytest.approx(expected, rel=1e-4, abs=1e-4)
         assert (scores.map is None) == ("map" not in stored)
         if scores.map is not None:
-            np.testing.assert_allclose(scores.map[0].flatten()[::16].numpy(), stored["map"], rtol=1e-3, atol=1e-4)
+            values = scores.map[0].flatten()
+            chosen = values[:: max(16, len(values) // 15)]  # some fifteen, of maps of patches and of pixels
+            np.testing.assert_allclose(chosen.numpy(), stored["map"], rtol=1e-3, atol=1e-4)

@@ -32,7 +32,15 @@ from promptad.methods.uniadet.method import UniADet, upper_layers
 from promptad.saved.prompts import read_learned, write_learned
 from tiny import SIZES
 
-BASE = {"epochs": 2, "batch_size": 3, "lr": 0.02, "copies": 1, "memory_precision": "fp32", "init_std": 0.5}
+BASE = {
+    "augment": 0.5,
+    "epochs": 2,
+    "batch_size": 3,
+    "lr": 0.02,
+    "copies": 1,
+    "memory_precision": "fp32",
+    "init_std": 0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +197,8 @@ def test_presets_hold_the_readings():
     entry = find_method("uniadet")
     assert set(PRESETS) == set(entry.presets) == {"clean", "paper", "release", "u1", "u2"}
     clean, paper, u1, u2 = (entry.make_config(name) for name in ("clean", "paper", "u1", "u2"))
-    assert (clean.epochs, clean.lr, clean.batch_size, clean.augment, clean.betas) == (15, 1e-3, 8, 0.5, (0.5, 0.999))
+    assert (clean.epochs, clean.lr, clean.batch_size, clean.betas) == (15, 1e-3, 8, (0.5, 0.999))
+    assert (clean.augment, clean.loss_detail, paper.augment, paper.loss_detail) == (0.0, 4, 0.5, 0)
     assert (paper.space, paper.scale, paper.smoothing, paper.optimiser) == ("joint", 1 / 0.07, 0.0, "adam")
     assert paper == entry.make_config("release") and paper.map_in_image == 0.0
     assert (u1.space, u1.map_weight, u1.map_in_image, u1.lr_end, u1.weight_decay) == ("normed", 0.5, 0.5, 0.1, 0.01)

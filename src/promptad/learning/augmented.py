@@ -101,10 +101,10 @@ class AugmentedSet:
         example = self.data.examples[copy.example]
         view, side = self._view(example.photo, example.view), GRIDS[draw(len(GRIDS))]
         if draw(2):
-            cells = [_cell(view, side, place) for place in range(side * side)]
-            damaged = [cell for cell in cells if self._seen(example.photo, cell)[1].any()] if example.label else []
+            cells, whole = [_cell(view, side, place) for place in range(side * side)], self._read(example.photo)
+            damaged = [cell for cell in cells if view_mask(whole[1], cell).any()] if example.label else []
             chosen = damaged or cells
-            return self._seen(example.photo, chosen[draw(len(chosen))])
+            return self._seen(whole, chosen[draw(len(chosen))])
         name = self.data.records[example.photo].class_name
         pool = (self._all if example.label else self._good).get(name, [example.photo])
         photos = [pool[draw(len(pool))] for _ in range(side * side)]
@@ -120,18 +120,21 @@ class AugmentedSet:
             height, width = rows[y + 1] - rows[y], columns[x + 1] - columns[x]
             whole = self._view(photo, number).region
             inside = slice(rows[y], rows[y + 1]), slice(columns[x], columns[x + 1])
-            pixels[inside], mask[inside] = self._seen(photo, View(whole, (height, width), (0, 0, height, width)))
+            small = View(whole, (height, width), (0, 0, height, width))
+            pixels[inside], mask[inside] = self._seen(self._read(photo), small)
         return pixels, mask
 
     def _view(self, photo: int, number: int) -> View:
         views = self.data.encoder.preprocess.views(*self.data.sizes[photo])
         return views[number % len(views)]
 
-    def _seen(self, photo: int, view: View) -> Picture:
-        record, encoder = self.data.records[photo], self.data.encoder
-        pixels = encoder.read(record.photo)
-        seen = encoder.preprocess.pixels(pixels, view)
-        return seen, view_mask(whole_mask(record, pixels.shape[:2]), view)
+    def _read(self, photo: int) -> Picture:
+        record = self.data.records[photo]
+        pixels = self.data.encoder.read(record.photo)
+        return pixels, whole_mask(record, pixels.shape[:2])
+
+    def _seen(self, picture: Picture, view: View) -> Picture:
+        return self.data.encoder.preprocess.pixels(picture[0], view), view_mask(picture[1], view)
 
 
 def _cell(view: View, side: int, place: int) -> View:
