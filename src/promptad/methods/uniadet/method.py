@@ -112,7 +112,8 @@ class UniADet(LearnedOnce):
         labels = batch.labels.to(views.dtype).unsqueeze(1).expand_as(views)
         # With two classes the softmax cross-entropy is the binary one of the logits' difference.
         of_photo = F.binary_cross_entropy_with_logits(views, labels)
-        masks = F.adaptive_avg_pool2d(batch.masks, pixels.shape[2:]).repeat_interleave(pixels.shape[1], 0)
+        count, height, width = pixels.shape[1:]
+        masks = F.adaptive_avg_pool2d(batch.masks, (height, width)).repeat_interleave(count, 0)
         of_map = map_loss(pixels.sigmoid().flatten(0, 1), masks)
         return of_photo + self.config.map_weight * of_map
 
