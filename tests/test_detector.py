@@ -207,11 +207,24 @@ def test_a_layer_that_the_tower_has_not_is_refused_before_any_photo(backbone, me
         Detector(method, object="nut", backbone=backbone, **settings)
 
 
-@pytest.mark.parametrize("method", ["promptad", "patchcore", "clip", "coop-oneclass", "devnet"])
+@pytest.mark.parametrize("name", ["metal\nnut", "nut\r", "nut\u2028"])
+def test_an_object_is_named_on_one_line(backbone, name):
+    with pytest.raises(ConfigError, match="on one line") as caught:
+        Detector("clip", object=name, backbone=backbone)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["promptad", "patchcore", "clip", "coop-oneclass", "devnet", "simplenet"])
 @pytest.mark.parametrize(("good", "held_out", "faulty"), [(1, 0, 0), (3, 0, 2), (2, 2, 1)])
 def test_progress_of_fit_goes_through_training_and_threshold_to_its_end(backbone, method, good, held_out, faulty):
     """Every step is told once; "all done" is the last thing that is said, not what stands there through half of the work."""
-    settings = {"promptad": QUICK, "patchcore": {"layers": (1, 3)}, "clip": {}}.get(method, {"epochs": 3})
+    of_methods = {
+        "promptad": QUICK,
+        "patchcore": {"layers": (1, 3)},
+        "clip": {},
+        "simplenet": {"layers": (1, 3), "steps": 4},
+    }
+    settings = of_methods.get(method, {"epochs": 3})
     photos = [photo(seed) for seed in range(good + held_out + max(faulty, 1))]
     if method == "devnet":
         faulty = max(faulty, 1)

@@ -123,6 +123,7 @@ def test_a_detector_judges_a_product_of_which_it_has_seen_no_photo(trained, tmp_
     # Good photos set a threshold, for all of them; the detector is then one file.
     detector.fit([photo(seed, size=size) for seed in range(4)])
     assert detector.calibration is not None and detector.calibration.good == 4
+    assert "trained prompts that are not the package's" in detector.calibration.unlike
     again = load(detector.save(tmp_path / "cup.safetensors"), backbone=BACKBONE)
     assert again.predict(photo(9)).score == pytest.approx(detector.predict(photo(9)).score, abs=1e-5)
     assert read_saved(tmp_path / "cup.safetensors").header["trained"]["command"] == "promptad train ..."

@@ -32,8 +32,9 @@ from promptad.methods.catalogue import require_anomalies, require_memory
 from promptad.methods.contract import EpochHook, Trained
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_dict, layout, words_digest
+from promptad.prompts.words import check_object
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
-from promptad.saved.prompts import Learned, choose_learned, read_learned
+from promptad.saved.prompts import Learned, choose_learned, is_shipped, read_learned
 from promptad.steps import Progress, Steps
 
 # What `Detector` may be given besides defects and settings, which are held to their own types.
@@ -102,6 +103,7 @@ class Detector(Judge):
         given |= {"device": device, "precision": precision, "activation": activation}
         given |= {"cache": cache, "weights": weights, "memory_backbone": memory_backbone}
         check_arguments(_ARGUMENTS, given)
+        check_object(object)
         if isinstance(defects, str):
             raise ConfigError(f"defects must be a list of texts such as [{defects!r}]; got the text {defects!r}")
         if defects:
@@ -259,7 +261,8 @@ class Detector(Judge):
 
             kind = self.entry.kind_of(self.config)
             clean = config_dict(self.entry.make_config("clean"))
-            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.title)
+            own = self.trained is not None and not is_shipped(self.method.name, self.trained["sha256"])
+            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.title, own_prompts=own)
             whose = {"method": self.method.name, "unlike": unlike}
             self.calibration = calibrate_by(judge, evidence, kind=kind, **whose, rate=false_alarms, defective=defective)
         return self

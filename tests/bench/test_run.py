@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -262,6 +263,27 @@ def test_a_test_photo_that_is_learned_from_is_left_out_of_that_test_and_named(
         make_report("cup", protocol(), ("random", BACKBONE.identity), evaluate(cup, out, protocol(shots=(1, 2))))
     )
     assert f"test/good/{copy.name} was learned from" in shown
+
+
+@pytest.mark.parametrize("way", ["jpg", "smaller", "turned"])
+def test_a_near_copy_of_a_learned_photo_is_named_and_stays_in_the_test(cup: Path, out: Path, way: str) -> None:
+    shots, chosen = draw_shots(load_dataset(cup), 2, 111), protocol(shots=(1, 2))
+    copy = cup / f"test/good/copy.{'jpg' if way == 'jpg' else 'png'}"
+    for shot in shots:  # larger photos with some structure: of few pixels nobody can tell
+        noise = np.random.default_rng(len(shot.path.name) + ord(shot.path.stem[-1])).integers(0, 256, (24, 32, 3))
+        Image.fromarray(noise.astype(np.uint8)).resize((320, 240), Image.Resampling.BICUBIC).save(shot.path)
+    image = Image.open(shots[1].path)
+    if way == "smaller":
+        image = image.resize((160, 120))
+    elif way == "turned":
+        image = image.transpose(Image.Transpose.ROTATE_180)
+    image.save(copy, **({"quality": 90} if way == "jpg" else {}))
+    first, two = evaluate(cup, out, chosen).units
+    assert first["near_copies"] == [] and first["learned_from"] == two["learned_from"] == []
+    assert two["near_copies"] == [[f"test/good/{copy.name}", f"train/good/{shots[1].path.name}"]]
+    assert len(two["test"]) == len(first["test"]) == 7
+    shown = text(make_report("cup", protocol(), ("random", BACKBONE.identity), evaluate(cup, out, chosen)))
+    assert f"test/good/{copy.name} shows the same as train/good/{shots[1].path.name}" in shown
 
 
 def test_a_limit_takes_so_many_photos_of_each_kind(cup: Path, out: Path) -> None:

@@ -10,8 +10,10 @@ from promptad.calibration.measured import LEARNS_NOTHING, MEASURED, is_measured,
 from promptad.calibration.scales import BY_KIND, MEASURED_METHODS, usual_spread
 from promptad.calibration.threshold import Calibration, calibrate
 from promptad.calibration.words import missed_words, threshold_words
+from promptad.data.files import sha256_file
 from promptad.methods.registry import METHODS, find_method
 from promptad.methods.settings import config_dict
+from promptad.saved.prompts import SHIPPED, is_shipped
 
 LEARNED = ("promptad", "distance", "leave-one-out")
 
@@ -73,6 +75,24 @@ def test_what_differs_from_the_measured_detectors_is_told(preset, settings, back
     calibration = calibrate([0.1, 0.2], [], [], "leave-one-out", kind="distance", method="promptad", unlike=unlike)
     assert (f"This detector differs from those ({unlike})" in calibration.note) == bool(says)
     assert calibration.at_rate(0.2).unlike == unlike and Calibration.from_dict(calibration.to_dict()) == calibration
+
+
+def test_prompts_that_are_not_the_packages_are_told():
+    clean = config_dict(find_method("faprompt").make_config("clean"))
+    unlike = unlike_measured("clean", clean, clean, "starter", own_prompts=True)
+    note = calibrate([0.1, 0.2], [], [], "held-out", kind="probability", method="faprompt", unlike=unlike).note
+    assert "This detector differs from those (trained prompts that are not the package's)" in note
+    assert unlike_measured("clean", clean, clean, "starter") == ""
+
+
+@pytest.mark.parametrize("method", [name for name in LEARNS_NOTHING if (SHIPPED / f"{name}.safetensors").is_file()])
+def test_prompts_are_the_packages_by_their_content(method, tmp_path):
+    path = SHIPPED / f"{method}.safetensors"
+    same, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
+    same.write_bytes(path.read_bytes())
+    other.write_bytes(path.read_bytes() + b" ")
+    assert is_shipped(method, sha256_file(same)) and not is_shipped(method, sha256_file(other))
+    assert not is_shipped("clip", sha256_file(path))
 
 
 def test_methods_whose_thresholds_were_not_measured_say_so():

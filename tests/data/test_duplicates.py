@@ -13,6 +13,7 @@ from PIL import Image
 from promptad.data.duplicates import NEAR, Copy, CopyFinder, find_copies, fine_structure, pixel_digest, same_files
 from promptad.data.folder import find_photos
 from promptad.data.photos import read_photo
+from promptad.data.repeats import Repeat, find_repeats
 
 
 def texture(seed: int, size: int = 480) -> np.ndarray:
@@ -172,3 +173,12 @@ def test_the_copies_in_the_cases(shared: Path) -> None:
     paths = find_photos(shared / "cases" / "good_duplicates").photos
     copies = find_copies(read_photo(path) for path in paths)
     assert len(paths) - len(copies.repeated) == 2
+
+
+def test_a_look_keeps_nothing_and_names_every_known_copy() -> None:
+    noise = [np.random.default_rng(seed).integers(0, 256, (24, 32, 3)).astype(np.uint8) for seed in range(3)]
+    first, second, other = (np.asarray(Image.fromarray(small).resize((320, 240))) for small in noise)
+    brighter = np.minimum(first.astype(int) + 3, 255).astype(np.uint8)
+    repeats = find_repeats([first, second, brighter], [other, other, second, first[::-1, ::-1]])
+    assert repeats == [Repeat(2, (1,), exact=True), Repeat(3, (0, 2), exact=False)]
+    assert find_repeats([], [first, first]) == [] == find_repeats([first], [])

@@ -173,6 +173,9 @@ def test_a_detector_that_was_not_fitted_is_pickled_as_such(backbone):
         (("trained",), {"data": 5}),
         (("config", "input_size"), 1_000_000),
         (("config", "map_size"), 1_000_000),
+        (("object",), "metal\nnut"),
+        (("object",), "nut\u2028"),
+        (("object",), "nut\x1b[2J"),
     ],
 )
 def test_values_of_the_right_kind_that_cannot_be_are_refused(path, tmp_path, backbone, place, value):

@@ -33,7 +33,8 @@ AUPRO_200_NOTE = (
 )
 INTERVAL_NOTE = (
     "95 %: where the image AUROC lies when the test photos are drawn again, 1,000 times, within class and label; good photos and "
-    "trained prompts stay (their part is the ±)"
+    "trained prompts stay (their part is the ±). The other image metrics can be drawn again from scores.csv; pixel "
+    "metrics have no interval, because maps are not kept"
 )
 
 
@@ -163,6 +164,20 @@ def contaminated_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
             same = "" if test == shot else f" (the same photo as {shot})"
             out[f"{row}: {test} was learned from{same}, so it is left out of the test"] = None
     return list(out)
+
+
+def near_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Test photos that are near copies of a learned one, which stay in the test; units of earlier versions name none."""
+    rows: dict[tuple[str, str], dict[str, None]] = {}
+    for unit in units:
+        for test, shot in unit.get("near_copies", ()):
+            row = f"{unit['method']} {unit['preset']}, {shots_words(unit['shots'])}, run {unit['run'] + 1}"
+            rows.setdefault((test, shot), {})[row] = None
+    return [
+        f"{test} shows the same as {shot}, saved again, resized, mirrored or turned, which was learned from ({'; '.join(of)}): "
+        "it stays in the test, and is judged too well; leave it out of the set"
+        for (test, shot), of in rows.items()
+    ]
 
 
 def anomaly_notes(units: Sequence[Mapping[str, Any]]) -> list[str]:

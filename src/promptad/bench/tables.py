@@ -90,6 +90,7 @@ def make_report(title: str, protocol: Protocol, backbone: tuple[str, str], outco
         *notes.unused_notes(lines),
         *notes.trained_notes(units),
         *notes.contaminated_notes(units),
+        *notes.near_notes(units),
         *notes.anomaly_notes(units),
         *notes.skipped_notes(units),
         *notes.partial_notes(lines),

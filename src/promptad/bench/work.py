@@ -22,6 +22,7 @@ from promptad import __version__
 from promptad.bench.anomalies import DrawnAnomalies
 from promptad.bench.hardware import hardware
 from promptad.bench.masks import Masks
+from promptad.bench.near import near_copies
 from promptad.bench.plan import ClassPlan, PhotoFiles, PlannedUnit
 from promptad.bench.protocol import Protocol, Unit
 from promptad.bench.testset import KEEP_BYTES, TestSet, Tick, no_tick
@@ -163,6 +164,7 @@ class ClassWork:
         """
         masks: Masks = {}
         encoded: _Encoded | None = None
+        near: list[tuple[PhotoRef, PhotoRef]] | None = None
         scored, problems = 0, []
         for planned in sorted(plan.pending, key=lambda planned: self.layouts.index(self.layout(planned.unit))):
             layout, variant = self.layout(planned.unit), planned.unit.variant
@@ -189,6 +191,8 @@ class ClassWork:
                     learned_from |= {
                         test: shot.photo for test in encoded.copies(shot.photo) if test not in learned_from
                     }
+                if near is None:
+                    near = near_copies([shot.photo for other in plan.pending for shot in other.shots], plan.tests)
                 faulty, removed = encoded.anomalies(planned.anomalies)
                 left = encoded.tests.under(conventions).without({**learned_from, **removed})
                 content = measure_unit(
@@ -204,6 +208,10 @@ class ClassWork:
             except PromptadError as error:
                 problems.append(str(error) if str(error).startswith(f"{plan.name}:") else f"{plan.name}: {error}")
                 continue
+            shown = {shot.photo for shot in planned.shots}
+            content["near_copies"] = [
+                pair for pair in near if pair[1] in shown and pair[0] not in {**learned_from, **removed}
+            ]
             plan.finished[planned.key] = self._write(plan, planned, content, left, learned_from)
             scored += 1
         return scored, problems
@@ -248,6 +256,7 @@ class ClassWork:
             "limit": self.protocol.limit,
             "test": [{"file": photo_name(record.photo, root), "label": record.label} for record in tests.records],
             **content,
+            "near_copies": [[photo_name(photo, root) for photo in pair] for pair in content["near_copies"]],
             "problems": [*planned.problems, *tests.problems],
             **({"anomalies": planned.anomalies.described(lambda p: photo_name(p, root))} if planned.anomalies else {}),
             "learned_from": [[photo_name(test, root), photo_name(shot, root)] for test, shot in learned_from.items()],

@@ -218,26 +218,35 @@ class CopyFinder:
         Returns:
             None where it repeats none, else the first that it repeats; copies are counted in the places too.
         """
-        place, digest = self._count, pixel_digest(photo)
+        copy = self._seen(photo, keep=True)
         self._count += 1
+        return copy
+
+    def look(self, photo: NDArray[np.uint8]) -> Copy | None:
+        """The same of a photo that is not kept: no later one is compared with it."""
+        return self._seen(photo, keep=False)
+
+    def _seen(self, photo: NDArray[np.uint8], *, keep: bool) -> Copy | None:
+        place, digest = self._count, pixel_digest(photo)
         if digest in self._digests:
             return Copy(self._digests[digest], exact=True)
         row, small = _unit_rows(fine_structure(photo).reshape(1, -1)), thumbnail(photo)
-        known, kept = self._shapes.setdefault(small.shape, ([], []))
+        known, kept = self._shapes.get(small.shape, ([], []))
         alike = [self._places[index] for index in np.flatnonzero(self._rows[: len(self._places)] @ row[0] > NEAR)]
         alike += [known[index] for index in np.flatnonzero(_nearly_equal(small.reshape(1, -1), kept)[0])]
         if not alike:
             alike = [self._places[index] for index in self._plain.matches(photo)]
-            if alike:
+            if alike or not keep:
                 self._plain.forget_last()
         if alike:
-            self._digests[digest] = min(alike)
+            if keep:
+                self._digests[digest] = min(alike)
             return Copy(min(alike), exact=False)
-        self._digests[digest] = place
-        known.append(place)
-        kept.append(small.ravel())
-        self._rows = _with_row(self._rows, len(self._places), row[0])
-        self._places.append(place)
+        if keep:
+            self._digests[digest] = place
+            self._shapes[small.shape] = [*known, place], [*kept, small.ravel()]
+            self._rows = _with_row(self._rows, len(self._places), row[0])
+            self._places.append(place)
         return None
 
 

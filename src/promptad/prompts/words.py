@@ -49,6 +49,18 @@ def bank(name: str) -> dict[str, Any]:
     return tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
+def check_object(name: str) -> str:
+    """The object's name, if it stands on one line, as it does in tables, lines and file headers.
+
+    Raises:
+        ConfigError: it holds line breaks, or characters that are no text.
+    """
+    check_text(name, "the object's name")
+    if name.splitlines() not in ([], [name]):
+        raise ConfigError(f"the object's name {name!a} has line breaks; give it on one line")
+    return name
+
+
 def object_words(name: str) -> str:
     """The words for an object: the data sets' own for their classes, in whatever case and with whatever separators they are
     written, otherwise what was given, with spaces for underscores.

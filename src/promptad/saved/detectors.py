@@ -24,6 +24,7 @@ from promptad.inputs import argument
 from promptad.methods.registry import find_method
 from promptad.methods.settings import config_words
 from promptad.notices import notice
+from promptad.prompts.words import check_object
 from promptad.saved.prompts import checked_card
 
 
@@ -173,7 +174,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             path,
             method,
             checked_value("preset", str, header["preset"]),
-            checked_value("object", str, header["object"]),
+            check_object(checked_value("object", str, header["object"])),
             find_method(method).read_config(checked_value("config", dict, header["config"])),
             known,
             _photos("good_photos", header["good_photos"]),

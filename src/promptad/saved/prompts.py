@@ -244,6 +244,12 @@ def find_learned(method: str, backbone: Backbone) -> Learned:
     )
 
 
+def is_shipped(method: str, sha256: str) -> bool:
+    """Whether trained prompts with that SHA-256 are those of the package."""
+    path = SHIPPED / f"{method}.safetensors"
+    return path.is_file() and sha256_file(path) == sha256
+
+
 def choose_learned(
     method: str | None, preset: str | None, weights: str | Path | Learned | None, backbone: Backbone
 ) -> Learned | None:

@@ -47,6 +47,11 @@ class SimpleNetConfig(EmbeddedConfig):
     # Seed of the first values, of the draw of patches and of the noise.
     seed: Seed = 0
 
+    @property
+    def fit_epochs(self) -> int:
+        """Its steps, which take the place of epochs."""
+        return self.steps
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {},
@@ -133,6 +138,8 @@ class SimpleNet(TappedMemory):
                 raise ConfigError(f"training diverged in step {step}; use a smaller lr than {config.lr}")
             adaptor.step()
             discriminator.step()
+            if after_epoch is not None:
+                after_epoch(step, self)
         networks.eval()
         self._learned = True
 
