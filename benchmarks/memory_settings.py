@@ -35,9 +35,13 @@ from promptad.learning.features import GIB, Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import TASKS
 
 BEFORE = "memory_layers=3,8 memory_point=block memory_top=0"
+QUARTERS = "memory_layers=3,6,9 memory_point=block memory_top=0.01"
 NORMED = "memory_layers=3,7,9 memory_point=next_norm"
 SETTINGS = {
     "layers 3, 8": BEFORE,
+    "layers 3, 6, 9": "memory_layers=3,6,9 memory_point=block memory_top=0",
+    "3, 6, 9, top 1 %": QUARTERS,
+    "3, 6, 9, top 1 %, best 2 of 4": f"{QUARTERS} memory_turns=4 memory_best_turns=2",
     "layers 3, 7, 9": "memory_layers=3,7,9 memory_point=block memory_top=0",
     "next norm": f"{NORMED} memory_top=0",
     "top 1 %": f"{NORMED} memory_top=0.01",
@@ -64,19 +68,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, nargs="+", metavar="SET")
     parser.add_argument("--set", action="append", default=[], metavar="NAME:SETTINGS", help="a row; may be repeated")
-    parser.add_argument("--only", default="", help="names of SETTINGS with commas, instead of all")
+    parser.add_argument("--only", default="", help="names of SETTINGS with semicolons, instead of all")
     parser.add_argument("--shots", default="1,2,4")
     parser.add_argument("--draws", default="1001,1002,1003")
     parser.add_argument("--limit", type=int, default=30, help="test photos of either kind; 0 takes all")
     parser.add_argument("--parts", choices=("memory", "fused"), default="memory")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the towers")
     parser.add_argument("--eval-size", type=int, default=400)
     parser.add_argument("--cache", type=Path, help="folder that keeps features between runs")
     arguments = parser.parse_args()
-    named = [pair for pair in SETTINGS.items() if not arguments.only or pair[0] in arguments.only.split(",")]
+    named = [pair for pair in SETTINGS.items() if not arguments.only or pair[0] in arguments.only.split(";")]
     if arguments.set:
         named = [(text.partition(":")[0], text.partition(":")[2].replace(";", " ")) for text in arguments.set]
     settings = {name: parse_settings(words.split()) for name, words in named}
-    backbone = load_backbone()
+    backbone = load_backbone(precision=arguments.precision)
     store = FeatureStore(arguments.cache, 30 * GIB) if arguments.cache else None
     for folder in arguments.sets:
         records = load_dataset(folder)
