@@ -129,7 +129,7 @@ memory_backbone = "{tower}"
     gone = replace(plan, rows=(replace(plan.rows[1], memory_backbone="dinov2-vitb14"),))
     assert any(line.startswith("missing") and "models pull dinov2-vitb14" in line for line in dry_lines(gone))
     with pytest.raises(
-        ConfigError, match="the memory backbone x is for rows with a memory of good photos, and there is none"
+        ConfigError, match="memory_backbone='x' is for rows with a memory of good photos, and there is none"
     ):
         Plan("x", plan.sets, (RowPlan("clip"),), memory_backbone="x")
     with pytest.raises(ConfigError, match="has no memory that a second image tower could make"):

@@ -186,7 +186,18 @@ def check_keys(cls: type[Any], values: Mapping[str, Any], title: str = "", *, sa
 
 
 # Arguments of `Detector` and options of the commands that are no settings, and may be mistyped for one.
-ARGUMENTS = ("method", "object", "preset", "backbone", "precision", "device", "activation", "cache", "weights")
+ARGUMENTS = (
+    "method",
+    "object",
+    "preset",
+    "backbone",
+    "memory_backbone",
+    "precision",
+    "device",
+    "activation",
+    "cache",
+    "weights",
+)
 
 
 def _instead_of(key: str, known: Mapping[str, Any]) -> str:

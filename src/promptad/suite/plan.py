@@ -145,8 +145,8 @@ class Plan:
         self._require_apart("rows", [row_label(row) for row in self.rows], "name")
         if self.memory_backbone and self.rows and not any(map(self.memory_backbone_of, self.rows)):
             raise ConfigError(
-                f"{self.source or self.title}: the memory backbone {self.memory_backbone} is for rows with a memory of good photos, "
-                f"and there is none; methods that have one are {names_with_memory()}"
+                f"{self.source or self.title}: {argument('memory_backbone', self.memory_backbone)} is for rows with a memory of good "
+                f"photos, and there is none; methods that have one are {names_with_memory()}"
             )
         known = {entry.title for entry in self.sets}
         for row in self.rows:
