@@ -114,8 +114,7 @@ class UniADet(LearnedOnce):
         of_photo = F.binary_cross_entropy_with_logits(views, labels)
         count, height, width = pixels.shape[1:]
         masks = F.adaptive_avg_pool2d(batch.masks, (height, width)).repeat_interleave(count, 0)
-        of_map = map_loss(pixels.sigmoid().flatten(0, 1), masks)
-        return of_photo + self.config.map_weight * of_map
+        return of_photo + self.config.map_weight * map_loss(pixels.sigmoid().flatten(0, 1), masks)
 
     def train(
         self, data: AuxiliarySet | None, *, checkpoint: Checkpoint | None = None, progress: Progress | None = None
