@@ -196,7 +196,8 @@ class Detector(Judge):
             path = Path(item) if isinstance(item, str | Path) else None
             return self.encoder.encode_read(photo, path, reference=True, learned=learned)
 
-        read = read_good_photos(good, extra, self.encoder.read, encode, self.entry.good_photos, steps.tick, unreadable)
+        role, near, reader = self.entry.good_photos, not self.entry.facts.unlabelled, self.encoder.read
+        read = read_good_photos(good, extra, reader, encode, role, steps.tick, unreadable, near=near)
         learns = self.entry.learns_anomalies
         known_bad, entries = encode_defective(faulty, partial(self.encode, reference=learns), unreadable)
         say_learned(self.entry.title, len(known_bad) if learns else 0)
@@ -205,7 +206,7 @@ class Detector(Judge):
         self.fit_features(
             read.learned,
             held_out=read.held_out,
-            copies=self.encoder.encode(read.altered(self.entry.good_photos), reference=True),
+            copies=self.encoder.encode(read.altered(role), reference=True),
             anomalies=known_bad if learns else (),
             defective=() if learns else known_bad,
             false_alarms=false_alarms,
@@ -250,7 +251,9 @@ class Detector(Judge):
         )
         self._fitted = True
         self.calibration = None
-        evidence = choose_evidence(photos, held_out, copies, self.entry.good_photos) if set_threshold else None
+        # Photos that may be defective set no threshold; good ones that are held out do.
+        setting = ((), ()) if self.entry.facts.unlabelled else (photos, copies)
+        evidence = choose_evidence(setting[0], held_out, setting[1], self.entry.good_photos) if set_threshold else None
         if evidence is not None:
 
             def judge(photo: PhotoFeatures, leave_out: int | None) -> Judged:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/methods").glob("*.md")}
 OWN = ("promptad", "faprompt", "rwda", "promptad-zs")
 """The methods of the four papers themselves."""
-LATER = ("uniadet", "mrad")
+LATER = ("uniadet", "mrad", "musc")
 """Those that no table of the papers has."""
 
 

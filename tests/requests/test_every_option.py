@@ -269,6 +269,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "photos": ["photos/0.png"],
         "model": "model.safetensors",
         "output": "another",
+        "unlabelled": True,
         "threshold": 0.01,
         "heatmaps": "png",
         "maps": "npy",
@@ -395,6 +396,7 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         "inspect promptad": (InspectRequest, {"photos": ["photos"], "good": ["good"], **learning}),
         "inspect clip": (InspectRequest, {"photos": ["photos"], "method": "clip", "object": "nut"}),
         "inspect rwda": (InspectRequest, {"photos": ["photos"], "method": "rwda", "object": "nut"}),
+        "inspect unlabelled": (InspectRequest, {"photos": ["photos"], "unlabelled": True, "object": "nut"}),
         "train rwda": (TrainRequest, {"method": "rwda", "settings": QUICK["rwda"]}),
         "train anomalyclip": (
             TrainRequest,
@@ -434,9 +436,13 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
     }
 
 
-# Nothing is to be seen of how many processes work: the same numbers, as `tests/suite/test_suite.py` shows.
+# Nothing is to be seen of how many processes work: the same numbers, as `tests/suite/test_suite.py` shows. A switch that is on
+# already has no other value.
 CASES = [
-    (name, option) for name, (kind, _) in beginnings().items() for option in OPTIONS[kind] if option != "processes"
+    (name, option)
+    for name, (kind, _) in beginnings().items()
+    for option in OPTIONS[kind]
+    if option != "processes" and (name, option) != ("inspect unlabelled", "unlabelled")
 ]
 # Where another value than the one above is needed.
 OTHERWISE = {
@@ -446,6 +452,7 @@ OTHERWISE = {
     ("bench paper", "limit"): 2,
     ("fit clip", "method"): "rwda",
     ("inspect clip", "method"): "rwda",
+    ("inspect unlabelled", "photos"): ["photos/0.png", "photos/1.png"],
     ("evaluate clip", "method"): "rwda",
 }
 # The pairs that are refused. What they need, or what brings their input already, is in the line.
@@ -460,6 +467,11 @@ REFUSALS = {
         for option in ("held_out", "defective", "false_alarms", "only_defects", "weights", "seed")
     ),
     ("inspect clip", "model"),
+    *((f"inspect {name}", "unlabelled") for name in ("promptad", "clip", "rwda")),
+    *(
+        ("inspect unlabelled", option)
+        for option in ("good", "held_out", "defective", "false_alarms", "only_defects", "weights", "method", "model")
+    ),
     *(
         ("inspect rwda", option)
         for option in ("held_out", "defective", "false_alarms", "only_defects", "preset", "seed")

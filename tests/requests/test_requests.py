@@ -79,7 +79,18 @@ def test_every_option_of_a_saved_detector_is_tried_here():
     assert set(_BROUGHT) == set(VALUES)
     others = {entry.name for entry in fields(InspectRequest)} - set(VALUES)
     assert others == {
-        *("photos", "model", "output", "threshold", "heatmaps", "maps", "max_pictures", "fresh", "command"),
+        *(
+            "photos",
+            "model",
+            "output",
+            "threshold",
+            "heatmaps",
+            "maps",
+            "max_pictures",
+            "fresh",
+            "command",
+            "unlabelled",
+        ),
         *("false_alarms", "object", "backbone", "memory_backbone", "device"),  # which a saved detector can be asked for
     }
 

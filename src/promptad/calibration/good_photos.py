@@ -56,6 +56,8 @@ def read_good_photos(
     role: Role,
     done: Callable[[], None] | None = None,
     unreadable: Callable[[str], None] | None = None,
+    *,
+    near: bool = True,
 ) -> GoodPhotos:
     """Reads and encodes good photos. Copies of earlier ones are left out, in what is learned and in what is proved.
 
@@ -66,12 +68,13 @@ def read_good_photos(
         good, held_out: paths, Pillow images or arrays. read: decodes one. encode: gives its features.
         role: what good photos are for the method. done: called after each photo.
         unreadable: called with a line for each photo that cannot be read, which is then left out; None raises instead.
+        near: whether copies are left out too that were saved again, resized or turned, and not those of equal pixels alone.
 
     Raises:
         PhotoError: a photo cannot be read. DataError: none of those to learn from, or none of the held out, can be read.
         ConfigError: held-out photos are learned from too; all of them are read before, and named.
     """
-    reading = _Reading(list(good), list(held_out), encode, role)
+    reading = _Reading(list(good), list(held_out), encode, role, near)
     for number, item in enumerate(reading.items):
         if done is not None and number:
             done()
@@ -92,20 +95,22 @@ def read_good_photos(
 class _Reading:
     """The photos that were read so far, and how they relate to each other."""
 
-    def __init__(self, good: Sequence[Any], held_out: Sequence[Any], encode: Encode, role: Role) -> None:
+    def __init__(self, good: Sequence[Any], held_out: Sequence[Any], encode: Encode, role: Role, near: bool) -> None:
         self.good, self.items = good, [*good, *held_out]
         self.names = [_name(item, number) for number, item in enumerate(self.items)]
         self.out, self.overlap = GoodPhotos(), list[str]()
         self.copies: list[tuple[str, str, bool]] = []
         # The finder counts what it was given, which unreadable photos are not; `used` are those that features came of.
         self.numbers, self.used = list[int](), list[int]()
-        self._finder, self._encode, self._role = CopyFinder(), encode, role
+        self._finder, self._encode, self._role, self._near = CopyFinder(), encode, role, near
 
     def add(self, number: int, photo: Photo) -> None:
         """One more photo. Raises PhotoError where it cannot be encoded."""
         learned, item = number < len(self.good), self.items[number]
         self.numbers.append(number)
         copy = self._finder.add(photo)
+        if copy is not None and not (copy.exact or self._near):
+            copy = None
         original = self.numbers[copy.of] if copy is not None else number
         if copy is not None:
             if copy.exact and not learned and original < len(self.good) and self._role != "unused":

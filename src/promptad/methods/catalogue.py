@@ -29,6 +29,7 @@ class Facts:
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         anomalies: the same as `good_photos` of labelled defective photos: whether the method learns from them.
         memory: whether it keeps tapped tokens of good photos, which may then be those of a second image tower.
+        unlabelled: whether what it learns from may be good or defective, so that it sets no threshold.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Facts:
     parts: tuple[str, ...] = ()
     anomalies: Role = "unused"
     memory: bool = False
+    unlabelled: bool = False
 
 
 FACTS: dict[str, Facts] = {
@@ -66,6 +68,7 @@ FACTS: dict[str, Facts] = {
     "coop-oneclass": Facts("CoOp (IJCV 2022), one-class", "needed"),
     "cocoop-oneclass": Facts("CoCoOp (CVPR 2022), one-class", "needed"),
     "maple": Facts("MaPLe (CVPR 2023), one-class", "needed"),
+    "musc": Facts("MuSc (ICLR 2024)", "needed", unlabelled=True),
     "promptad-zs": Facts("PromptAD zero-shot (WACV 2024)", "optional", "labels"),
     "devnet-zs": Facts("DevNet (KDD 2019) on CLIP, zero-shot", "unused", "labels"),
     "dra-zs": Facts("DRA (CVPR 2022) on CLIP, zero-shot", "optional", "labels"),
@@ -77,6 +80,11 @@ FACTS: dict[str, Facts] = {
 def names(*roles: GoodPhotos) -> str:
     """The methods for which good photos are that, in words for help texts."""
     return ", ".join(name for name, facts in FACTS.items() if facts.good_photos in roles)
+
+
+def names_for_unlabelled() -> str:
+    """The methods that learn from photos that may be good or defective, in words for help texts."""
+    return ", ".join(name for name, facts in FACTS.items() if facts.unlabelled)
 
 
 def names_for_anomalies() -> str:

@@ -41,6 +41,7 @@ from promptad.methods.faprompt import config as faprompt
 from promptad.methods.faprompt.method import FAPrompt
 from promptad.methods.mrad import config as mrad
 from promptad.methods.mrad.method import MRAD
+from promptad.methods.musc import method as musc
 from promptad.methods.promptad import config as promptad
 from promptad.methods.promptad.method import PromptAD
 from promptad.methods.promptad_zs import config as promptad_zs
@@ -314,6 +315,15 @@ METHODS: dict[str, Entry] = {
         one_class.PRESETS,
         FACTS["maple"],
         score_kind="probability",
+    ),
+    "musc": Entry(
+        musc.MuSc,
+        musc.MuScConfig,
+        musc.PRESETS,
+        FACTS["musc"],
+        score_kind="distance",
+        map_range=(0.0, 0.5),
+        map_bounds=(0.0, 2.0),  # Euclidean distances of unit vectors
     ),
     "promptad-zs": Entry(
         PromptADZeroShot,

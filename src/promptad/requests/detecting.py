@@ -23,6 +23,8 @@ from promptad.requests.asked import (
     require_file,
     tensors_file,
 )
+from promptad.requests.unlabelled import METHODS as UNLABELLED
+from promptad.requests.unlabelled import fit_to_all, say_ranking
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -93,11 +95,11 @@ class DetectorRequest(TowersRequest):
         if self.words is not None and self.words.suffix != ".toml":
             raise ConfigError(f"{shown(self.words)}: the word file must be a .toml file")
         if self.method is not None or self.weights is None:
-            facts = method_facts(self.method or "promptad")
+            facts = method_facts(self.method_name)
             if self.memory_backbone is not None:
-                require_memory(self.method or "promptad")
+                require_memory(self.method_name)
             if self.good:
-                require_anomalies(self.method or "promptad", len(self.defective))
+                require_anomalies(self.method_name, len(self.defective))
             if facts.trained_on is None and self.weights is not None:
                 raise ConfigError(
                     f"{argument('weights')}: {self.method} is not trained once, so it takes no trained prompts; leave "
@@ -106,6 +108,11 @@ class DetectorRequest(TowersRequest):
             if self.seed is not None and not facts.seed:
                 self.refuse(["seed"], f"nothing in {facts.title} is drawn; leave it out")
         self.method_settings()
+
+    @property
+    def method_name(self) -> str:
+        """The method in use where no file of trained prompts names it."""
+        return self.method or "promptad"
 
     def method_settings(self) -> dict[str, Any]:
         """All settings of the method, those among them that are inputs of their own.
@@ -161,7 +168,7 @@ class DetectorRequest(TowersRequest):
                 f"({argument('object', 'metal nut')})"
             )
         return Detector(
-            self.method,
+            self.method if self.weights is not None else self.method_name,
             object=self.object,
             preset=self.preset,
             backbone=self.backbone or "starter",
@@ -280,6 +287,11 @@ class InspectRequest(DetectorRequest):
     photos: tuple[Path, ...] = asked("Photos, or folders of them (searched to the bottom).", (), place="argument")
     model: Path | None = asked("A detector saved by `promptad fit`.", None)
     output: Path = asked("Folder for table, heat maps and page.", Path("out"), option="-o --output")
+    unlabelled: bool = asked(
+        "The photos are good and defective ones of one product, nobody knows which: each is compared with the others. Gives a "
+        "ranking without verdicts, and says whether it can be trusted.",
+        False,
+    )
     threshold: float | None = asked("Your own threshold, instead of the learned one.", None)
     heatmaps: Literal["jpg", "png", "none"] = asked("jpg, png or none.", "jpg")
     maps: Literal["npy", "png", "none"] = asked(
@@ -296,17 +308,37 @@ class InspectRequest(DetectorRequest):
         if self.threshold is not None:
             self.refuse(["false_alarms"], f"the threshold is given ({argument('threshold')}); leave one of the two out")
         if self.model is not None:
-            self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
+            self.refuse(
+                (*_BROUGHT, "unlabelled"),
+                f"the saved detector ({argument('model')}) brings its own; leave out one of the two",
+            )
             return
+        if self.unlabelled:
+            self._check_unlabelled()
         super().check()
         if self.good:
             return
         self.refuse(["false_alarms"], f"is about the threshold from good photos; give some ({argument('good')})")
-        facts = method_facts(self.method or "promptad")
-        if self.weights is None and facts.good_photos == "needed":
+        facts = method_facts(self.method_name)
+        if self.weights is None and facts.good_photos == "needed" and not self.unlabelled:
             raise ConfigError(
                 f"{facts.title} learns from good photos: give some ({argument('good')}), a saved detector "
                 f"({argument('model')}), or a method that needs neither ({argument('method', 'faprompt')})"
+            )
+
+    @property
+    def method_name(self) -> str:
+        """The method in use: one for unlabelled photos where they are that."""
+        return self.method or (UNLABELLED[0] if self.unlabelled else "promptad")
+
+    def _check_unlabelled(self) -> None:
+        """What unlabelled photos exclude."""
+        what = f"the photos are unlabelled ({argument('unlabelled', 'True')})"
+        self.refuse(["good", "held_out", "defective", "weights"], f"{what}; leave one of the two out")
+        if self.method_name not in UNLABELLED:
+            raise ConfigError(
+                f"{what}, of which {method_facts(self.method_name).title} learns nothing; take {', '.join(UNLABELLED)} "
+                f"or leave the method out ({argument('method', UNLABELLED[0])})"
             )
 
     def run(
@@ -341,6 +373,10 @@ class InspectRequest(DetectorRequest):
             if self.backbone is not None or self.memory_backbone is not None:
                 self.require_backbone()
             detector = self._loaded(self.model)
+        elif self.unlabelled:
+            self.require_files()
+            detector = self.new_detector()
+            fit_to_all(detector, files.photos, learning, lines)
         else:
             detector = self.fitted_detector(learning, lines, self.output, fresh=self.fresh)
         from promptad.run.inspection import Output, inspect
@@ -360,6 +396,7 @@ class InspectRequest(DetectorRequest):
             unreadable=files.failed,
             progress=judging,
             failed=lines.fail,
+            concluded=say_ranking if self.unlabelled else None,
         )
         for path, reason in files.failed:
             lines.fail(f"{shown(path)}: {reason}")

@@ -91,6 +91,7 @@ def inspect(
     seen: Seen | None = None,
     progress: Callable[[int, int], None] | None = None,
     failed: Callable[[str], None] | None = None,
+    concluded: Callable[[Sequence[Row]], None] | None = None,
 ) -> Report:
     """Judges photos one after the other and writes everything under `output.folder`.
 
@@ -103,6 +104,7 @@ def inspect(
             that could not be read and so failed; both with reasons.
         labels: 0 good, 1 anomalous where known. metrics: called at the end, shown on the page.
         seen: called with every new prediction, its map included; switches resuming off, since maps are not kept.
+        concluded: called with all rows before the page is written; what it says in notices stands there.
         progress: photos done and in all. failed: called with one line for each photo that could not be judged, and for
             each file that could not be written.
 
@@ -119,7 +121,7 @@ def inspect(
         with ResultLog(run.report.log, run.key, earlier=run.earlier) as log:
             run.unfinished.clear(log.owner)
             run.judge_all(log, photos, skipped, unreadable, progress)
-            run.finish(log, notices, metrics)
+            run.finish(log, notices, metrics, concluded)
     return run.report
 
 
@@ -149,7 +151,8 @@ class _Run:
         self.total = len(photos)
         self.judged = 0
         self.good_sizes = detector.good_sizes
-        learns = detector.entry.good_photos != "unused"
+        # Where they may be good or defective, a photo is never compared with itself.
+        learns = detector.entry.good_photos != "unused" and not detector.entry.facts.unlabelled
         self.learned = {entry["sha256"] for entry in detector.good if "sha256" in entry} if learns else set()
         self.words: tuple[str, ...] = ()
         self.recoloured: set[Scale] = set()
@@ -185,11 +188,19 @@ class _Run:
         except KeyboardInterrupt:
             self.report.interrupted = True
 
-    def finish(self, log: ResultLog, notices: list[str], metrics: Callable[[], Sequence[Metric]] | None) -> None:
+    def finish(
+        self,
+        log: ResultLog,
+        notices: list[str],
+        metrics: Callable[[], Sequence[Metric]] | None,
+        concluded: Callable[[Sequence[Row]], None] | None,
+    ) -> None:
         """Says what concerns many photos, and writes log, table and page."""
         report = self.report
         report.rows = worst_first(report.rows)
         self._say_what_concerns_many()
+        if concluded is not None:
+            concluded(report.rows)
         report.notices = list(notices)
         log.settle(report.rows, complete=not report.interrupted)
         write_csv(report.csv, report.rows)
