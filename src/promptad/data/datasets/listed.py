@@ -83,7 +83,7 @@ def without_absent_classes(records: Sequence[Record], source: Path) -> list[Reco
     for record in records:
         if not there.get(record.class_name, False):
             there[record.class_name] = os.path.isfile(record.path)
-    absent = [name for name, found in there.items() if not found]
+    absent = [name for name, is_there in there.items() if not is_there]
     if not absent or len(absent) == len(there):
         return list(records)
     notice(f"{shown(source)}: none of the listed photos of {', '.join(map(shown, absent))} is there; left out")
