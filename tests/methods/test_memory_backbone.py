@@ -65,7 +65,7 @@ def test_features_of_both_towers_lie_side_by_side_and_travel_together():
     backbone = both()
     request = FeatureRequest(local=LocalStream(), memory=FeatureRequest(taps=(2, 4)))
     encoder = Encoder(backbone, Preprocess(48, 8, "squash"), request)
-    first, second = (one.features[0] for one in encoder.encode([photo(0), photo(1)]))
+    first, second = (encoded.features[0] for encoded in encoder.encode([photo(0), photo(1)]))
     assert first.grid == (6, 6) and first.memory.grid == (6, 6) and first.taps == {} and first.tapped is first.memory
     assert sorted(first.tensors()) == ["image", "memory.image", "memory.tap2", "memory.tap4", "patches"]
     # Photo -> pixels at the tower's own size, with its own normalisation.

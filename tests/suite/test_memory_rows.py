@@ -98,11 +98,11 @@ def test_rows_that_share_a_pass_score_as_they_do_alone(plan: Plan, weights: Path
 
 def test_two_processes_open_the_second_tower_again(plan: Plan, weights: Path, tmp_path: Path):
     plan = replace(plan, sets=(plan.sets[0], SetPlan(plan.sets[0].path.parent / "kitchen")), rows=ROWS[1:2])
-    one, two = (bench(plan, tmp_path / str(count), weights, processes=count) for count in (1, 2))
-    assert one.scored == two.scored == 3
+    alone, shared = (bench(plan, tmp_path / str(count), weights, processes=count) for count in (1, 2))
+    assert alone.scored == shared.scored == 3
     first, second = (
         [(row["metrics"], row["scores"]) for part in result.sets for unit in part.outcome.units for row in unit["rows"]]
-        for result in (one, two)
+        for result in (alone, shared)
     )
     assert len(first) == len(second) == 3
     for (metrics_here, scores_here), (metrics_there, scores_there) in zip(first, second, strict=True):
