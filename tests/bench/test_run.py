@@ -178,13 +178,13 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_table(tmp_path: Path) -> 
 
 def test_photos_are_encoded_once_for_all_units(cup: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    encode = Encoder.encode
+    encode = Encoder._encoded
 
-    def counted(self: Encoder, photos: Any, **options: Any) -> Any:
-        seen.extend([options.get("reference", False)] * len(photos))
-        return encode(self, photos, **options)
+    def counted(self: Encoder, batch: Any, reference: bool = False) -> Any:
+        seen.extend([reference] * len(batch))
+        return encode(self, batch, reference)
 
-    monkeypatch.setattr(Encoder, "encode", counted)
+    monkeypatch.setattr(Encoder, "_encoded", counted)
     evaluate(cup, out, protocol("clip", "promptad", shots=(1, 2, 4), runs=2))
     assert sorted(seen) == [False] * 6 + [True] * 4  # six test photos, four good ones
     assert len(list((out / "units").iterdir())) == 7

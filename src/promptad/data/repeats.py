@@ -37,10 +37,10 @@ def find_repeats(known: Iterable[NDArray[np.uint8]], photos: Iterable[NDArray[np
     for place, photo in enumerate(known):
         copy = finder.add(photo)
         first.append(place if copy is None else first[copy.of])
-    found = []
+    repeats = []
     for place, photo in enumerate(photos):
         copy = finder.look(photo)
         if copy is not None:
             alike = tuple(other for other, leader in enumerate(first) if leader == first[copy.of])
-            found.append(Repeat(place, alike, copy.exact))
-    return found
+            repeats.append(Repeat(place, alike, copy.exact))
+    return repeats
