@@ -21,7 +21,7 @@ from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.device import Precision
 from promptad.clip.memory_tower import MemoryTower
-from promptad.data.files import one_line, shown, write_atomic
+from promptad.data.files import one_line, refuse_foreign, shown, write_atomic
 from promptad.data.folder import each_photo
 from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.tensor_file import content_digest
@@ -325,12 +325,13 @@ class Detector(Judge):
         """Writes the whole detector to one `.safetensors` file.
 
         Raises:
-            ConfigError: nothing was learned yet. DataError: the file cannot be written, or a run is making it now.
+            ConfigError: nothing was learned yet. DataError: the file cannot be written, is none of promptad, or a run is making it.
         """
         check_arguments({"path": str | Path}, {"path": path})
         if not self._fitted:
             raise ConfigError("nothing to save yet: call fit first")
         path, content = Path(path), self.to_bytes()
+        refuse_foreign(path)
         with prepared_folder(path.parent), only_writer(path):
             write_atomic(path, content)
         return path

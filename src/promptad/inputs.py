@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _options: ContextVar[bool] = ContextVar("promptad_options", default=False)
+_unnamed: ContextVar[tuple[str, ...]] = ContextVar("promptad_unnamed", default=())
 # Options that are not called as the argument is.
 _NAMES = {"defects": "--defect", "output": "-o", "settings": "--set"}
 
@@ -24,6 +25,16 @@ def named_as_options() -> Iterator[None]:
         _options.reset(token)
 
 
+@contextmanager
+def named_by_place(names: tuple[str, ...]) -> Iterator[None]:
+    """Inside, on the command line, these inputs have no option: they are called `PHOTOS`, as help does."""
+    token = _unnamed.set(names)
+    try:
+        yield
+    finally:
+        _unnamed.reset(token)
+
+
 def argument(name: str, value: str = "") -> str:
     """An input by its name: `false_alarms=0.01`, or `--false-alarms 0.01`.
 
@@ -32,7 +43,7 @@ def argument(name: str, value: str = "") -> str:
     """
     if not _options.get():
         return f"{name}={_as_python(value)}" if value else name
-    option = _NAMES.get(name, f"--{name.replace('_', '-')}")
+    option = name.upper() if name in _unnamed.get() else _NAMES.get(name, f"--{name.replace('_', '-')}")
     if value in ("True", ""):
         return option
     return f'{option} "{value}"' if " " in value else f"{option} {value}"

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from promptad import __version__
 from promptad.clip.backbone import Backbone
+from promptad.data.files import refuse_foreign
 from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.records import Record
 from promptad.errors import ConfigError
@@ -93,8 +94,8 @@ def train_prompts(
     _require_sources(entry.title, method, sources)
     asked: dict[str, Any] = {"method": [name, preset], "config": config_dict(config), "backbone": backbone.fingerprint}
     with prepared_folder(output.parent), only_writer(output):
-        if not fresh and output.exists():
-            _refuse_other(output, asked, backbone)  # before all photos are read
+        if output.exists():  # before all photos are read
+            refuse_foreign(output) if fresh else _refuse_other(output, asked, backbone)
         data = _read(method, config, sources, backbone, cache, keep_bytes, reading) if sources else None
         result = Training(output, problems=data.problems if data else [])
         identity = {**asked, "data": data.fingerprint if data else None, "version": __version__}

@@ -16,7 +16,7 @@ import typer
 from promptad.annotations import field_types
 from promptad.cli.console import friendly_errors
 from promptad.errors import ConfigError
-from promptad.inputs import argument
+from promptad.inputs import argument, named_by_place
 from promptad.parsing import parsed_json
 from promptad.requests.asked import Request
 
@@ -42,12 +42,15 @@ def takes(
         def run(**values: Any) -> None:
             with_command = {"command": shlex.join(["promptad", *sys.argv[1:]])}
             extra = {entry.name: with_command[entry.name] for entry in fields(request) if entry.name in with_command}
-            command(
-                request(
-                    **{name: _read(types[name], name, value) for name, value in values.items() if value is not None},
-                    **extra,
+            with named_by_place(arguments):
+                command(
+                    request(
+                        **{
+                            name: _read(types[name], name, value) for name, value in values.items() if value is not None
+                        },
+                        **extra,
+                    )
                 )
-            )
 
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered} | {"return": None}

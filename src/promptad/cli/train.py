@@ -48,7 +48,8 @@ def train(request: TrainRequest) -> None:
             warn(f"{again} goes on after the last finished epoch")
             raise
     named = f" --backbone {shlex.quote(request.backbone)}" if request.backbone else ""
-    say(f"next       promptad inspect PHOTOS --weights {results[0].path}{named} -o out/")
+    named += f" --activation {request.activation}" if request.activation else ""
+    say(f"next       promptad inspect PHOTOS --weights {results[0].path}{named} --object NAME -o out/")
     failures.end()
 
 
@@ -64,7 +65,8 @@ def _show(result: Training, clip: Backbone, *, first: bool) -> None:
             )
     losses = result.losses
     if losses:
-        say(f"loss       {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch {len(losses)}")
+        last = f", {losses[-1]:.4g} in epoch {len(losses)}" if len(losses) > 1 else ""
+        say(f"loss       {losses[0]:.4g} in epoch 1{last}")
     else:
         say("loss       none: the features of the photos are kept as they are, and nothing is learned")
     say(f"saved      {result.path}{' (was there already)' if result.reused else ''}")

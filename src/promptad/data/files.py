@@ -12,11 +12,16 @@ from pathlib import Path
 from promptad.data.parts import FileRef, FileView
 from promptad.errors import DataError
 from promptad.inputs import argument
+from promptad.parsing import parsed_json
 
 TEMPORARY = ".promptad-*.tmp"
 """Names of files that :func:`write_atomic` has not renamed yet; a killed process leaves them behind."""
 
 _CHUNK = 1 << 20
+SAVED_KEY = "promptad"
+"""Entry in the metadata of the safetensors files that promptad saves."""
+_LONGEST_HEADER = 100_000_000
+"""Bytes that safetensors lets a header have."""
 
 
 def shown(path: FileRef) -> str:
@@ -113,3 +118,27 @@ def prepare_folder(folder: Path) -> None:
     probe = folder / f".promptad-{os.getpid()}"
     write_atomic(probe, b"")
     probe.unlink(missing_ok=True)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Before a file is made: what stands under its name already must be one that promptad wrote, or empty.
+
+    Raises:
+        DataError: it is another one, such as the weights of a model, which would be lost.
+    """
+    if not path.is_file():
+        return
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = file.read(min(length, _LONGEST_HEADER))
+        ours = not length or SAVED_KEY in (parsed_json(head).get("__metadata__") or {})
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); choose another name") from error
+    except (ValueError, AttributeError, TypeError):
+        ours = False
+    if not ours:
+        raise DataError(
+            f"{shown(path)}: is there already and is no file that promptad saved; choose another name "
+            f"({argument('output')}), or move it away"
+        )

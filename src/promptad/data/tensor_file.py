@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from promptad.data.files import one_line, shown, write_atomic
+from promptad.data.files import SAVED_KEY, one_line, shown, write_atomic
 from promptad.errors import WeightsError
 from promptad.inputs import argument
 from promptad.notices import notice
@@ -27,7 +27,7 @@ from promptad.parsing import parsed_json
 
 # 1: without a digest, and a detector's words may lie in a file beside it.
 FORMAT = 2
-_KEY, _DIGEST = "promptad", "promptad_sha256"
+_KEY, _DIGEST = SAVED_KEY, "promptad_sha256"
 _KINDS = {
     "detector": ("saved detector", "make one with `promptad fit GOOD... -o FILE`", "model"),
     "prompts": (

@@ -269,10 +269,12 @@ class FitRequest(DetectorRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
-        from promptad.data.files import write_atomic
+        from promptad.data.files import refuse_foreign, write_atomic
         from promptad.data.lock import only_writer, prepared_folder
 
         output = tensors_file(self.output) if self.output is not None else None
+        if output is not None:
+            refuse_foreign(output)
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
             detector = self.fitted_detector(progress, Lines(said, failed))
             if output is not None:

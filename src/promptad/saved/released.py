@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
-from promptad.data.files import one_line, sha256_file, shown
+from promptad.data.files import one_line, refuse_foreign, sha256_file, shown
 from promptad.data.lock import only_writer, prepared_folder
 from promptad.errors import ConfigError, WeightsError
 from promptad.inputs import argument
@@ -74,7 +74,7 @@ def import_released(
 
     Raises:
         WeightsError: unreadable, of the other method, or of another CLIP. ConfigError: an unknown method or preset.
-        DataError: the output cannot be written.
+        DataError: the output cannot be written, or is there and no file of promptad.
     """
     if method not in _KINDS:
         raise ConfigError(f"published prompts of {method!r} are not known; expected {', '.join(_KINDS)}")
@@ -99,6 +99,7 @@ def import_released(
         "command": command,
         "losses": [],
     }
+    refuse_foreign(output)
     with prepared_folder(output.parent), only_writer(output):
         write_learned(output, built, backbone, preset, card)
     return built

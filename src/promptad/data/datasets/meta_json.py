@@ -28,6 +28,7 @@ from promptad.data.parts import Crop, FilePart
 from promptad.data.records import MaskFile, Record, Split
 from promptad.errors import DataError
 from promptad.notices import notice
+from promptad.parsing import parsed_json
 
 FILE_NAME = "meta.json"
 
@@ -105,11 +106,12 @@ def write(records: Iterable[Record], path: str | os.PathLike[str], root: str | o
             which is where readers look.
 
     Raises:
-        DataError: a record has no label or class name, or the file cannot be written.
+        DataError: a record has no label or class name, or the file cannot be written, or is there and no such list.
     """
     file = Path(path)
     if file.is_dir():
         file = file / FILE_NAME
+    _refuse_foreign(file)
     base = Path(os.path.abspath(root if root is not None else file.parent))
     content: dict[str, dict[str, list[dict[str, Any]]]] = {"train": {}, "test": {}}
     drawn = 0
@@ -125,6 +127,22 @@ def write(records: Iterable[Record], path: str | os.PathLike[str], root: str | o
             "name, and are left out; read the annotation itself to have them"
         )
     write_atomic(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Raises DataError where another file than such a list stands under its name, a photo for example, and would be lost."""
+    if not file.is_file() or not file.stat().st_size:
+        return
+    try:
+        content = parsed_json(file.read_bytes())
+    except ValueError:
+        content = None
+    except OSError as error:
+        raise DataError(f"{shown(file)}: cannot be read ({error.strerror}); choose another name") from error
+    if not isinstance(content, dict) or not {key.lower() for key in content} & set(get_args(Split)):
+        raise DataError(
+            f"{shown(file)}: is there already and is no list of photos; choose another name, or move it away"
+        )
 
 
 def _entry(record: Record, base: Path) -> dict[str, Any]:
