@@ -22,8 +22,8 @@ import torch
 from torch.nn import functional as F
 
 from promptad.clip.backbone import load_backbone
+from promptad.clip.features import Features, concatenate
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import Features, concatenate
 from promptad.data.photos import read_photo
 from promptad.data.records import Record
 from promptad.learning.auxiliary import AuxiliarySet, Batch

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from promptad.clip.backbone import load_backbone
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.data.datasets import load_dataset
 from promptad.data.shots import draw_shots
 from promptad.learning.features import Encoder, default_store

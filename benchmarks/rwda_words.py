@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from promptad.clip.backbone import load_backbone
+from promptad.clip.features import FeatureRequest, Features
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.learning.features import Encoder, default_store

@@ -17,8 +17,8 @@ from typing import TypeVar
 import torch
 
 from promptad.clip.backbone import Backbone, load_backbone, random_backbone
+from promptad.clip.features import Features, window_patches
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features, window_patches
 from promptad.clip.zoo import find_checkpoint
 from promptad.methods.registry import find_method
 from promptad.prompts.words import ensemble

@@ -31,7 +31,7 @@ def test_the_sources_are_read():
 
 def test_files_can_be_read_in_one_sitting():
     """About 400 lines; tests, which are read test by test, a half more."""
-    assert {n: count for n in SOURCES if (count := lines_of(n)) > (600 if n.startswith("tests/") else 460)} == {}
+    assert {n: count for n in SOURCES if (count := lines_of(n)) > (600 if n.startswith("tests/") else 420)} == {}
 
 
 def named(tree: ast.Module) -> Iterator[tuple[int, str]]:

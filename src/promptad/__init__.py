@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from promptad.requests.benchmarking import BenchRequest as BenchRequest
     from promptad.requests.damaging import DamageRequest as DamageRequest
     from promptad.requests.detecting import FitRequest as FitRequest
-    from promptad.requests.detecting import InspectRequest as InspectRequest
     from promptad.requests.evaluating import EvaluateRequest as EvaluateRequest
+    from promptad.requests.inspecting import InspectRequest as InspectRequest
     from promptad.requests.submitting import SubmitRequest as SubmitRequest
     from promptad.requests.training import TrainRequest as TrainRequest
 
@@ -33,7 +33,7 @@ _PUBLIC = {
     "Detector": "promptad.detector",
     "EvaluateRequest": "promptad.requests.evaluating",
     "FitRequest": "promptad.requests.detecting",
-    "InspectRequest": "promptad.requests.detecting",
+    "InspectRequest": "promptad.requests.inspecting",
     "Prediction": "promptad.prediction",
     "SubmitRequest": "promptad.requests.submitting",
     "TrainRequest": "promptad.requests.training",

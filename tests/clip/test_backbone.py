@@ -19,9 +19,9 @@ from tokenizers import models, pre_tokenizers
 from promptad.clip.architecture import Block, activation_function
 from promptad.clip.backbone import Backbone, load_backbone, random_backbone, reopen
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.detector import Detector
 from promptad.errors import ConfigError, TextError, WeightsError
 from promptad.learning.features import Encoder, FeatureStore

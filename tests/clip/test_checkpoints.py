@@ -17,8 +17,8 @@ from torch import Tensor
 from promptad.clip.architecture import ClipSizes, TextSizes, VisionSizes
 from promptad.clip.backbone import Backbone, build_towers, load_backbone
 from promptad.clip.checkpoints import infer_sizes, load_state, read_tensors, to_our_names, unwrap
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.clip.zoo import locate
 from promptad.errors import WeightsError
 from promptad.notices import PromptadNotice

@@ -16,11 +16,11 @@ from safetensors.torch import save, save_file
 
 from promptad.clip import zoo
 from promptad.clip.backbone import load_backbone, reopen
+from promptad.clip.features import FeatureRequest, LocalStream, pooled_rows
 from promptad.clip.memory_tower import DINO_MEAN, MemoryTower, load_memory_tower, reopen_memory, usual_layers
 from promptad.clip.pins import read_pin
 from promptad.clip.preprocess import Preprocess, View
 from promptad.clip.pull import pull
-from promptad.clip.vision import FeatureRequest, LocalStream, pooled_rows
 from promptad.dino.tower import DinoSizes
 from promptad.errors import ConfigError, WeightsError
 from tiny import dino_official, dino_timm, dino_transformers, openclip, tiny_backbone, tiny_dino

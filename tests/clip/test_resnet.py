@@ -17,9 +17,10 @@ import tiny
 from promptad import Detector
 from promptad.clip.architecture import ClipSizes, ResNetSizes, TextSizes, VisionSizes
 from promptad.clip.backbone import Backbone, build_towers, load_backbone, random_backbone
+from promptad.clip.features import FeatureRequest, LocalStream, pooled_rows
 from promptad.clip.resnet import ResNetTower
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import FeatureRequest, LocalStream, VisionTower, pooled_rows
+from promptad.clip.vision import VisionTower
 from promptad.clip.zoo import find_checkpoint
 from promptad.errors import ConfigError, WeightsError
 from promptad.methods.registry import find_method

@@ -12,15 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.clip.vision import (
-    FeatureRequest,
-    Features,
-    LocalStream,
-    VisionTower,
-    concatenate,
-    resize_positions,
-    window_patches,
-)
+from promptad.clip.features import FeatureRequest, Features, LocalStream, concatenate, window_patches
+from promptad.clip.vision import VisionTower, resize_positions
 from promptad.errors import ConfigError
 from tiny import tiny_backbone
 

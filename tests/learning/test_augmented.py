@@ -12,8 +12,8 @@ from PIL import Image
 
 from drawn_data import make_class
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import FeatureRequest
 from promptad.data.datasets import load_dataset
 from promptad.learning.augmented import AugmentedSet, Copy
 from promptad.learning.auxiliary import AuxiliarySet

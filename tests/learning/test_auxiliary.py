@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from drawn_data import make_class, photo, save, square
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess, View
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.data.datasets import load_dataset
 from promptad.data.records import Record
 from promptad.errors import DataError

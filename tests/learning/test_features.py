@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess, normalise
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.data.copies import turned_copies
 from promptad.errors import PhotoError
 from promptad.learning import features as module

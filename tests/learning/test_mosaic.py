@@ -12,8 +12,8 @@ from PIL import Image
 
 from drawn_data import make_class, photo, save
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import FeatureRequest
 from promptad.data.datasets import load_dataset
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import epoch_generator

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import Features
 from promptad.data.records import Record
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.features import Encoder

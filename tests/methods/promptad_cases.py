@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import Features
 from promptad.learning.features import Encoder
 from promptad.methods.promptad.config import PRESETS, PromptADConfig
 from promptad.methods.promptad.method import PromptAD

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.clip.vision import FeatureRequest
+from promptad.clip.features import FeatureRequest
 from promptad.detector import Detector
 from promptad.methods.baselines.anovl import AnoVL, SentenceAdapter, moved, photo_views
 from promptad.methods.registry import find_method

@@ -16,9 +16,9 @@ from torch import Tensor
 from promptad.bench.conventions import Conventions, conventions_of
 from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features
 from promptad.data.records import Record
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, WeightsError

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from promptad import Detector
 from promptad.clip.architecture import ResNetSizes
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.methods.baselines.tapped import usual_layers
 from promptad.methods.registry import find_method

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.methods.baselines.fastrecon import reconstruction, span
 from promptad.methods.baselines.simplenet import Networks, discrimination

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.methods.baselines.maple import CoupledContext, MaPLe
 from promptad.methods.contract import TASKS

@@ -15,9 +15,9 @@ from PIL import Image
 
 from promptad import Detector
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.features import FeatureRequest, Features, LocalStream, concatenate
 from promptad.clip.memory_tower import MemoryTower
 from promptad.clip.preprocess import Preprocess, normalise
-from promptad.clip.vision import FeatureRequest, Features, LocalStream, concatenate
 from promptad.data.tensor_file import read_saved
 from promptad.errors import ConfigError, WeightsError
 from promptad.judging import JudgedViews

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from promptad.bench.conventions import Conventions, conventions_of
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
 from promptad.data.records import Record
 from promptad.errors import ConfigError, WeightsError
 from promptad.learning.auxiliary import AuxiliarySet

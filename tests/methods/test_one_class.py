@@ -15,8 +15,8 @@ from torch import Tensor
 
 from promptad.bench.conventions import conventions_of
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import Features
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features
 from promptad.detector import Detector, load
 from promptad.errors import ConfigError, TextError, WeightsError
 from promptad.methods.contract import TASKS, FittedInEpochs

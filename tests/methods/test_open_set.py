@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from promptad import Detector
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.learning.deviation import prior_deviation_loss
 from promptad.learning.drawn_steps import drawn_steps

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from drawn_data import photo
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import Features
 from promptad.data.files import sha256_file
 from promptad.data.records import Record
 from promptad.detector import Detector

@@ -11,7 +11,7 @@ from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from sklearn.neighbors import NearestNeighbors
 
 from promptad import Detector
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.methods.baselines.padim import mahalanobis
 from promptad.methods.registry import find_method

@@ -13,8 +13,8 @@ from scipy.ndimage import map_coordinates
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import Features
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features
 from promptad.methods.contract import Method
 from promptad.methods.promptad.config import PRESETS, PromptADConfig
 from promptad.methods.promptad.method import TASKS, PromptAD

@@ -288,7 +288,7 @@ def test_leaving_out_the_only_good_photo_does_not_crash(backbone):
 
 
 def test_a_batch_of_views_equals_its_rows(backbone):
-    from promptad.clip.vision import concatenate
+    from promptad.clip.features import concatenate
 
     method = trained(backbone)
     views = [encode(method, photo(seed))[0][0] for seed in (5, 6, 7)]

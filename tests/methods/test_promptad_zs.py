@@ -17,9 +17,9 @@ from torch.nn import functional as F
 import promptad
 from drawn_data import photo
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import FeatureRequest, Features
 from promptad.clip.preprocess import Preprocess
 from promptad.clip.tokenizer import clip_tokenizer, read_tokenizer
-from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError, TextError, WeightsError
 from promptad.learning.auxiliary import AuxiliarySet

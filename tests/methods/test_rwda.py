@@ -12,8 +12,8 @@ from promptad_cases import lively_backbone, photo
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import Features
 from promptad.data.tensor_file import read_saved, write_saved
 from promptad.detector import Detector
 from promptad.errors import ConfigError, WeightsError

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from promptad.clip.architecture import ClipSizes, ResNetSizes
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import Features
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features
 from promptad.detector import Detector
 from promptad.errors import ConfigError
 from promptad.methods.baselines.transmm import TransMM

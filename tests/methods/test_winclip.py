@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from promptad import Detector
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.errors import ConfigError
 from promptad.methods.baselines.winclip import WinCLIP
 from promptad.methods.registry import find_method
@@ -162,7 +162,7 @@ def test_a_photo_that_is_left_out_is_compared_with_the_others(backbone):
 
 @pytest.mark.parametrize(("sides", "counts"), [((2, 3), (196, 169)), ((1,), (225,)), ((15,), (1,))])
 def test_counts(sides, counts):
-    from promptad.clip.vision import window_patches
+    from promptad.clip.features import window_patches
 
     assert tuple(len(window_patches((15, 15), side)) for side in sides) == counts
     assert [len(sentences) for sentences in ensemble("winclip", "metal nut")] == [154, 88]

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess, normalise
 from promptad.clip.tokenizer import clip_tokenizer, clip_vocabulary
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.prompts.layout import PromptSet, Slot
 
 ATOL = 1e-5

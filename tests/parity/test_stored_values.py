@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.features import FeatureRequest, LocalStream
 from promptad.clip.preprocess import Preprocess, normalise
-from promptad.clip.vision import FeatureRequest, LocalStream
 from promptad.prompts.layout import PromptSet, Slot
 
 STORED: dict[str, tuple[float, ...]] = {

@@ -36,7 +36,7 @@ from promptad.learning.features import FeatureStore
 from promptad.methods.catalogue import FACTS
 from promptad.methods.registry import METHODS
 from promptad.notices import PromptadNotice, collected_notices
-from promptad.requests.detecting import _BROUGHT
+from promptad.requests.inspecting import _BROUGHT
 from promptad.run.judging import HeatmapKind, MapKind
 from promptad.training import train_prompts
 from tiny import tiny_backbone

@@ -19,7 +19,7 @@ from promptad.data.lock import only_one
 from promptad.detector import Detector
 from promptad.errors import DataError
 from promptad.notices import PromptadNotice
-from promptad.requests.detecting import InspectRequest
+from promptad.requests.inspecting import InspectRequest
 from promptad.run import judging
 
 NAMES = ["a.png", "b.png", "sub/c.png", "sub/d.png", "e.png"]

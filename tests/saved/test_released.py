@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from promptad.cli.models import app
 from promptad.clip import backbone as backbone_module
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError, WeightsError
 from promptad.notices import PromptadNotice, collected_notices
 from promptad.saved.prompts import Learned, read_learned

@@ -16,8 +16,8 @@ from promptad import Detector
 from promptad.cli.models import app
 from promptad.clip import backbone as backbone_module
 from promptad.clip.backbone import Backbone, random_backbone
+from promptad.clip.features import Features
 from promptad.clip.tokenizer import clip_tokenizer
-from promptad.clip.vision import Features
 from promptad.errors import ConfigError, WeightsError
 from promptad.notices import collected_notices
 from promptad.prompts.words import ensemble

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.scoring.patch_memory import MemorySettings, PatchMemory
 from promptad.scoring.tokens import greedy_coreset

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptad.clip.vision import window_patches
+from promptad.clip.features import window_patches
 from promptad.errors import ConfigError
 from promptad.scoring.windows import harmonic_aggregation
 

@@ -15,8 +15,8 @@ from promptad.bench.conventions import Conventions
 from promptad.bench.masks import Mask, Masks, evaluated_box, evaluated_mask, pixel_spans, seen_box
 from promptad.bench.saturated import SaturatedSet
 from promptad.calibration.threshold import calibrate
+from promptad.clip.features import concatenate
 from promptad.clip.preprocess import View
-from promptad.clip.vision import concatenate
 from promptad.data.parts import PhotoRef
 from promptad.data.photos import read_photo
 from promptad.data.records import Record

@@ -37,8 +37,8 @@ from promptad.bench.units import (
     write_unit,
 )
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest
 from promptad.clip.preprocess import Preprocess
-from promptad.clip.vision import FeatureRequest
 from promptad.data.parts import FilePart, PhotoRef
 from promptad.data.records import Record
 from promptad.data.shots import write_manifest

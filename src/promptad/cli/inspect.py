@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from promptad.cli.console import EXIT_INTERRUPTED, Failures, progress_stages, say, table, warn
 from promptad.cli.takes import takes
-from promptad.requests.detecting import InspectRequest
+from promptad.requests.inspecting import InspectRequest
 
 if TYPE_CHECKING:
     from promptad.detector import Detector

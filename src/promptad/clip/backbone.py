@@ -16,11 +16,12 @@ from promptad.clip.architecture import Activation, ClipSizes, ResNetSizes, Visio
 from promptad.clip.checkpoints import LoadedWeights, load_state
 from promptad.clip.device import DTYPES, Precision, usable_device
 from promptad.clip.facts import CLIP_MEAN, CLIP_STD, RGB, Claim, as_rgb
+from promptad.clip.features import FeatureRequest, PositionResize
 from promptad.clip.memory_tower import MemoryTower, load_memory_tower, reopen_memory
 from promptad.clip.resnet import ResNetTower
 from promptad.clip.text import PrefixTree, TextTower
 from promptad.clip.tokenizer import Tokenizer, clip_tokenizer, read_tokenizer, say_unread
-from promptad.clip.vision import FeatureRequest, PositionResize, VisionTower
+from promptad.clip.vision import VisionTower
 from promptad.clip.zoo import Checkpoint, locate, require_family, verify, weights_sha256
 from promptad.dino.tower import DinoSizes
 from promptad.errors import ConfigError, WeightsError

@@ -17,8 +17,8 @@ from torch import Tensor
 from promptad.clip.checkpoints import read_tensors
 from promptad.clip.device import DTYPES, Precision, usable_device
 from promptad.clip.facts import RGB
+from promptad.clip.features import FeatureRequest, Features, pooled_rows
 from promptad.clip.preprocess import View
-from promptad.clip.vision import FeatureRequest, Features, pooled_rows
 from promptad.clip.zoo import Located, locate_memory, split_size, weights_sha256
 from promptad.dino.checkpoints import LoadedDino, load_dino
 from promptad.dino.tower import DinoSizes, DinoTower, PositionInterpolation, TokenNorm, build_tower

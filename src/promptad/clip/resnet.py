@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.architecture import ResNetSizes
-from promptad.clip.vision import FeatureRequest, Features, LocalStream, PositionResize, pooled, resize_positions
+from promptad.clip.features import FeatureRequest, Features, LocalStream, PositionResize, pooled
+from promptad.clip.vision import resize_positions
 from promptad.errors import ConfigError
 
 EXPANSION = 4

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from promptad.clip.features import Features
 from promptad.clip.preprocess import View
-from promptad.clip.vision import Features
 from promptad.learning.auxiliary import AuxiliarySet, Batch, Grid, Labelled, grouped, joined, view_mask, whole_mask
 
 GRIDS = (2, 3)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from promptad.clip.features import Features, concatenate
 from promptad.clip.preprocess import View
-from promptad.clip.vision import Features, concatenate
 from promptad.data.files import sha256_file, sha256_files, shown
 from promptad.data.photos import read_mask
 from promptad.data.records import Record

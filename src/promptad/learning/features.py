@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest, Features
 from promptad.clip.memory_tower import MemoryTower
 from promptad.clip.preprocess import Preprocess, View, normalise
-from promptad.clip.vision import FeatureRequest, Features
 from promptad.data.copies import turned_copies
 from promptad.data.files import sha256_file, shown, write_atomic
 from promptad.data.parts import PhotoRef

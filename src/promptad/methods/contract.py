@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, LocalAttention, LocalStream, PositionResize
+from promptad.clip.features import FeatureRequest, LocalAttention, LocalStream, PositionResize
 from promptad.errors import ConfigError
 from promptad.inputs import setting
 from promptad.methods.settings import ScoringConfig

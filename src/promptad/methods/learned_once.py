@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Positive, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.inputs import argument
 from promptad.learning.auxiliary import AuxiliarySet, Batch

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Count, Positive, Seed, Share, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
+from promptad.clip.features import FeatureRequest, Features, LocalAttention, LocalStream, PositionResize
 from promptad.inputs import setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Count, Positive, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features, concatenate
+from promptad.clip.features import Features, concatenate
 from promptad.errors import ConfigError
 from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.contract import TASKS, EpochHook, Method, Scores, WordScores

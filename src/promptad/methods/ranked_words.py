@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.contract import WordScores
 from promptad.methods.settings import ScoringConfig
 from promptad.prompts.words import anomaly_states, defect_words, fill, object_words

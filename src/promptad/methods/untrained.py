@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.contract import EpochHook, Method, WordScores
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig

@@ -15,8 +15,8 @@ from promptad import __version__
 from promptad.annotations import Positive, check_fields, checked_value, shortened
 from promptad.calibration.threshold import Calibration
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.features import PositionResize
 from promptad.clip.memory_tower import MemoryTower, reopen_memory
-from promptad.clip.vision import PositionResize
 from promptad.data.files import one_line, shown
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
 from promptad.errors import ConfigError, PromptadError, WeightsError

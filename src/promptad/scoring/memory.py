@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.scoring.tokens import greedy_coreset
 
 MemoryPrecision = Literal["fp16", "fp32"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.clip.vision import Features, pooled_rows
+from promptad.clip.features import Features, pooled_rows
 from promptad.scoring.memory import MemoryBank, MemoryPrecision, build_memory
 from promptad.scoring.subspace import Subspace, fit_subspace
 

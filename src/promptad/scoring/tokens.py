@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 
 
 def joined_tokens(features: Features, layers: Sequence[int], *, normalise: bool) -> Tensor:

@@ -11,7 +11,7 @@ def harmonic_aggregation(scores: Tensor, windows: Tensor, grid: tuple[int, int])
 
     Args:
         scores: (B, n) positive, larger = more anomalous.
-        windows: (n, p) patch indices from :func:`promptad.clip.vision.window_patches`.
+        windows: (n, p) patch indices from :func:`promptad.clip.features.window_patches`.
         grid: (h, w).
 
     Returns:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.learning.auxiliary import Batch
 from promptad.learning.map_losses import map_loss
 from promptad.methods.anomalyclip.config import AnomalyCLIPConfig

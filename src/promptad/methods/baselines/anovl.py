@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Count, Seed, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.methods.contract import Scores, WordScores
 from promptad.methods.settings import ScoringConfig
 from promptad.methods.untrained import Untrained

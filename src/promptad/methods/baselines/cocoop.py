@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.annotations import Positive
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.baselines.coop import PRINTED
 from promptad.methods.learned_context import meta_net
 from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.annotations import Positive
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.learned_context import LearnedContext, encode_prompts, first_context, meta_net
 from promptad.methods.one_class import OneClassConfig, OneClassPrompts, class_rows
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.named_prompts import ClassPrompts, NamedPrompts, NamedPromptsConfig
 from promptad.prompts.layout import Layout, Slot
 

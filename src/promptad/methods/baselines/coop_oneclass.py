@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.methods.one_class import OneClassConfig, OneClassPrompts, class_rows
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.learning.drawn_steps import Drawn, Maps
 from promptad.methods.baselines.open_set import OpenSetHeads, resized
 from promptad.methods.baselines.open_set_config import OpenSetConfig

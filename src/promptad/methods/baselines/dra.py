@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from promptad.annotations import Positive, Share, Weight
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.learning.drawn_steps import Drawn, Maps
 from promptad.learning.pasted import paste
 from promptad.methods.baselines.open_set import OpenSetHeads, resized

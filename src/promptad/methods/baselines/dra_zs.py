@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.learning.auxiliary import AuxiliarySet
 from promptad.learning.epochs import Checkpoint, Progress

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from promptad.annotations import Count
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalAttention, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalAttention, LocalStream
 from promptad.methods.contract import Scores
 from promptad.methods.settings import ScoringConfig
 from promptad.methods.untrained import Untrained

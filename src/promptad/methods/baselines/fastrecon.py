@@ -20,8 +20,8 @@ from torch import Tensor
 
 from promptad.annotations import Range, Seed, Weight
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Fit
-from promptad.clip.vision import Features
 from promptad.inputs import setting
 from promptad.methods.baselines.tapped import PooledConfig, TappedMemory, require_one_square, without
 from promptad.methods.contract import EpochHook, Scores

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from promptad.annotations import Positive
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalAttention
+from promptad.clip.features import FeatureRequest, Features, LocalAttention
 from promptad.inputs import setting
 from promptad.methods.learned_context import LearnedContext, first_context
 from promptad.methods.one_class import OneClassConfig, OneClassPrompts, class_rows

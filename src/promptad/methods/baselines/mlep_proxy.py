@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.annotations import Above0, Positive
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.learning.drawn_steps import Drawn, Maps
 from promptad.methods.baselines.open_set import OpenSetHeads
 from promptad.methods.baselines.open_set_config import OpenSetConfig

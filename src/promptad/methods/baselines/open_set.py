@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.learning.deviation import prior_deviation_loss, top_mean
 from promptad.learning.drawn_steps import Drawn, Maps, drawn_steps

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError
 from promptad.inputs import argument

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from promptad.annotations import Above0, Positive, Seed
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.preprocess import Fit
-from promptad.clip.vision import Features
 from promptad.methods.baselines.tapped import TappedConfig, TappedMemory, require_one_square, without
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor

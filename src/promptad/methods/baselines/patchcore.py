@@ -16,7 +16,7 @@ from torch import Tensor
 
 from promptad.annotations import Count, Positive, Range, Seed, Share
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, TapPoint
+from promptad.clip.features import FeatureRequest, Features, TapPoint
 from promptad.errors import ConfigError
 from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores

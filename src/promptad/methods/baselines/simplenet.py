@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Positive, Seed, Weight
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.errors import ConfigError
 from promptad.methods.baselines.tapped import EmbeddedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Positive
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.methods.baselines.tapped import TappedConfig, TappedMemory
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.state import require_learned, saved_tensor

@@ -12,8 +12,8 @@ from promptad.annotations import Count
 from promptad.clip import memory_tower
 from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import FeatureRequest, Features
 from promptad.clip.preprocess import Fit
-from promptad.clip.vision import FeatureRequest, Features
 from promptad.errors import ConfigError
 from promptad.inputs import setting
 from promptad.methods.contract import Method, WordScores

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from promptad.annotations import Positive, Range, Weight
 from promptad.clip.architecture import quick_gelu
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import Features
 from promptad.clip.text import Blend
-from promptad.clip.vision import Features
 from promptad.inputs import setting
 from promptad.learning.auxiliary import Batch
 from promptad.methods.baselines.coop import PRINTED

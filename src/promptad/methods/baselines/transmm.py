@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from promptad.annotations import Above0, Count
 from promptad.clip.attentions import attended
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.errors import ConfigError
 from promptad.methods.contract import Scores
 from promptad.methods.settings import ScoringConfig

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from promptad.annotations import Above0, Count
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, window_patches
+from promptad.clip.features import FeatureRequest, Features, window_patches
 from promptad.errors import ConfigError
 from promptad.methods.contract import EpochHook, Method, Scores, WordScores
 from promptad.methods.ranked_words import RankedWords

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 from promptad.learning.auxiliary import Batch
 from promptad.learning.map_losses import binary_focal, map_loss, pairwise_cosine, prior_of_normal
 from promptad.methods.contract import Scores

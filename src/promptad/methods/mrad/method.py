@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.inputs import setting
 from promptad.learning.auxiliary import AuxiliarySet, Batch

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from promptad.annotations import Count, Positive, Range, Seed
 from promptad.clip.architecture import ResNetSizes
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.errors import ConfigError
 from promptad.methods.contract import EpochHook, Method, Scores, WordScores
 from promptad.methods.ranked_words import RankedWords

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from promptad.annotations import Count, Positive, Range, Seed, Share, Weight
 from promptad.clip.architecture import ResNetSizes, VisionSizes
-from promptad.clip.vision import TapPoint
+from promptad.clip.features import TapPoint
 from promptad.errors import ConfigError
 from promptad.learning.losses import Alignment, MarginDistance
 from promptad.methods.settings import GeneralWords, ScoringConfig, quarter_layers

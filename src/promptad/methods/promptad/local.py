@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import Features
+from promptad.clip.features import Features
 
 WEIGHT, BIAS = "linear.weight", "linear.bias"
 

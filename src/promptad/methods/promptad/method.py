@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.errors import ConfigError
 from promptad.learning import losses
 from promptad.learning.optimise import Schedule, optimise

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features
+from promptad.clip.features import FeatureRequest, Features
 from promptad.data.records import Record
 from promptad.errors import ConfigError
 from promptad.inputs import argument

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from promptad.annotations import Above0, Count, Positive, Range, Seed, Share, Weight
-from promptad.clip.vision import TapSpace, TapStream
+from promptad.clip.features import TapSpace, TapStream
 from promptad.methods.settings import FREE_SETTINGS, ScoringConfig, check_rising
 from promptad.scoring.memory import MemoryPrecision
 

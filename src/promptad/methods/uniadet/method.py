@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from promptad.clip.backbone import Backbone
-from promptad.clip.vision import FeatureRequest, Features, LocalStream
+from promptad.clip.features import FeatureRequest, Features, LocalStream
 from promptad.learning.augmented import AugmentedSet
 from promptad.learning.auxiliary import AuxiliarySet, Batch
 from promptad.learning.epochs import Checkpoint, Progress, Recipe, train_epochs
