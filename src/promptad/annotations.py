@@ -206,6 +206,9 @@ def _checked_tuple(name: str, kind: Any, value: Any) -> tuple[Any, ...]:
     if not isinstance(values, list | tuple) or not (several or len(values) == len(members)):
         raise ConfigError(f"{name} must be {wanted}; got {shortened(value)}")
     try:
+        # A person writes "all"; its number comes from the package itself, in tuples.
+        if not isinstance(value, tuple) and member == Shots and ALL in values:
+            raise ConfigError(f"{name} must be {Range(0, 10**6)}, or all; got {ALL}")
         return tuple(checked_value(name, member, entry) for entry in values)
     except ConfigError as error:
         raise ConfigError(f"{error} in {shortened(value)}; expected {wanted}") from error

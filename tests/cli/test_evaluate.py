@@ -189,7 +189,7 @@ def test_photos_and_classes_that_cannot_be_used_are_warned_of(dataset: Path) -> 
         (["--classes", "green"], "--classes green: the data set has no such class; it has blue, red"),
         (["--object", "tile"], "--object names one class"),
         (["--shots", "one"], "--shots must be a list such as 3, 8; got 'one'"),
-        (["--shots", "-1"], "--shots must be from 0 to 1000000; got -1"),
+        (["--shots", "-1"], "--shots must be from 0 to 1000000, or all; got -1"),
         (["--shots", "0"], "promptad learns from good photos; give --shots of at least 1"),
         (["--eval-size", "big"], "--eval-size must be a whole number, such as 4, or photo; got 'big'"),
         (["--eval-size", "0"], "--eval-size must be from 1 to 1000000"),

@@ -27,6 +27,8 @@ ELSEWHERE = {
     "view_score",
 }
 ELSEWHERE |= {"map_size", "smoothing"}
+# Of a second image tower: `test_memory_backbone.py`.
+ELSEWHERE |= {"memory_backbone_layers"}
 # Setting -> another value, with the other settings that it needs to matter.
 OTHERS = {
     "prefixes_image": {"prefixes_image": 2},

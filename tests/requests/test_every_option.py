@@ -457,7 +457,10 @@ OTHERWISE = {
 }
 # The pairs that are refused. What they need, or what brings their input already, is in the line.
 REFUSALS = {
-    *((name, "memory_backbone") for name in ("fit clip", "inspect clip", "inspect rwda", "bench rwda")),
+    *(
+        (name, "memory_backbone")
+        for name in ("fit clip", "inspect clip", "inspect rwda", "inspect unlabelled", "bench rwda")
+    ),
     *((name, "memory_backbone") for name in ("evaluate clip", "evaluate rwda")),
     *(("fit promptad", option) for option in ("only_defects",)),
     *(("fit clip", option) for option in ("only_defects", "weights", "seed")),

@@ -42,6 +42,7 @@ def test_a_plan_is_read_with_paths_from_its_folder(plan_file: Path):
         ('[[sets]]\npath = "a"\n[[rows]]\npreset = "clean"\n', "rows 1: method is missing"),
         ("seeds = 0\n" + GOOD, "seeds must be from 1|seeds must be at least 1|from 1 to"),
         (GOOD + "shots = [-2]", "rows 1: shots must be from 0 to .*, or all"),
+        (GOOD + "shots = [-1]", "rows 1: shots must be from 0 to .*, or all"),
         (GOOD + 'shots = ["al"]', "rows 1: shots"),
         (GOOD + 'sets = ["b"]', "names the set 'b'; the sets are a"),
         (GOOD + '[[rows]]\nmethod = "clip"\n', "two rows are called 'clip clean'; give one another name"),
