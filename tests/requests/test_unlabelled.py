@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from drawn_data import photo, save
 from promptad import Detector, InspectRequest
+from promptad.cli.inspect import inspect, show
 from promptad.errors import PromptadError
+from promptad.methods.catalogue import FACTS
+from promptad.methods.musc.method import MAP_RANGE
+from promptad.methods.registry import METHODS
 from promptad.notices import collected_notices
+from promptad.prediction import DefectWord
 from promptad.report.log import read_results
+from promptad.run.inspection import way_to_threshold
 from tiny import tiny_backbone
 
 
@@ -91,6 +100,51 @@ def test_what_does_not_go_with_unlabelled_photos_is_refused(mixed, tmp_path, opt
     with pytest.raises(PromptadError, match=words) as refused:
         run(mixed, tmp_path / "out", **options)
     assert "\n" not in str(refused.value)
+
+
+def test_the_way_to_a_threshold_is_one_that_sets_it(mixed, tmp_path, capsys):
+    detector, report, _ = run(mixed, tmp_path / "out")
+    show(report, detector)
+    said = capsys.readouterr().out
+    assert "do with other methods" in said and "do with other methods" in report.page.read_text("utf8")
+    for name, facts in FACTS.items():
+        learned = SimpleNamespace(entry=SimpleNamespace(facts=facts))
+        other = re.search(r"method='?([\w-]+)", way_to_threshold(learned))
+        assert bool(other) == facts.unlabelled and not (other and FACTS[other[1]].unlabelled), name
+
+
+def test_both_probabilities_that_rank_the_words_are_printed(mixed, tmp_path, capsys):
+    detector, report, _ = run(mixed, tmp_path / "out")
+    word = DefectWord("with scratch", 0.97, 0.01)
+    show(replace(report, rows=tuple(replace(row, defects=(word,)) for row in report.rows)), detector)
+    assert "(whole photo, hottest region)" in (said := capsys.readouterr().out) and "with scratch (97%, 1%)" in said
+    show(
+        replace(
+            report, rows=tuple(replace(row, defects=(replace(word, region_probability=None),)) for row in report.rows)
+        ),
+        detector,
+    )
+    assert "(whole photo)" in (said := capsys.readouterr().out) and "with scratch (97%)" in said
+
+
+@pytest.mark.parametrize("unlabelled", [True, False])
+def test_progress_calls_only_good_photos_good(mixed, tmp_path, capsys, unlabelled):
+    good = {"good": [str(mixed / "00.png"), str(mixed / "01.png")], "method": "patchcore"}
+    asked = {"unlabelled": True} if unlabelled else good
+    inspect(photos=[str(mixed)], output=str(tmp_path / "out"), object="nut", **asked)
+    said = capsys.readouterr().err
+    assert ("learning from good photos" in said) != unlabelled
+    assert ("learning from unlabelled photos" in said) == unlabelled
+
+
+@pytest.mark.parametrize("preset", METHODS["musc"].presets)
+def test_colours_of_heat_maps_are_those_of_the_distance(preset):
+    entry = METHODS["musc"]
+    config = entry.config(**entry.presets[preset])
+    low, high = entry.map_range_of(config)
+    if config.distance == "euclidean":  # half of a squared distance of unit vectors is one minus their cosine
+        low, high = (low / 2) ** 2, (high / 2) ** 2
+    assert (low, high) == pytest.approx(MAP_RANGE)
 
 
 def test_a_single_content_is_refused(mixed, tmp_path):

@@ -11,6 +11,7 @@ from promptad.requests.inspecting import InspectRequest
 
 if TYPE_CHECKING:
     from promptad.detector import Detector
+    from promptad.prediction import DefectWord
     from promptad.run.inspection import Report
 
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 def inspect(request: InspectRequest) -> None:
     """Judge photos: table, heat maps at photo size, and one HTML page, worst first.
 
-    Give a saved detector (--model), or good photos to learn from now (--good), or neither with --method faprompt,
-    anomalyclip, promptad-zs, rwda or clip; good photos then set the threshold. A second run into the same folder goes on
-    where the first one stopped; another threshold judges the same scores anew. Exit codes: 0 all judged, 3 some photos
-    could not be read or judged, or a file about them not be written, 2 nothing could be done, 130 interrupted.
+    Give a saved detector (--model), or good photos to learn from now (--good), or neither with a method that does without them
+    (such as --method faprompt; good photos then set the threshold) or with photos that nobody has sorted (--unlabelled). A
+    second run into the same folder goes on where the first one stopped; another threshold judges the same scores anew. Exit
+    codes: 0 all judged, 3 some photos could not be read or judged, or a file about them not be written, 2 nothing could be
+    done, 130 interrupted.
     """
     failures = Failures()
-    with progress_stages("learning from good photos", "inspecting") as (learning, judging):
+    learned = "unlabelled" if request.unlabelled else "good"
+    with progress_stages(f"learning from {learned} photos", "inspecting") as (learning, judging):
         detector, report = request.run(learning=learning, judging=judging, said=warn, failed=failures)
     show(report, detector)
     if report.interrupted:
@@ -35,16 +38,18 @@ def inspect(request: InspectRequest) -> None:
 
 def show(report: Report, detector: Detector, most: int = 12) -> None:
     """Prints the worst photos, the counts and the names of the files."""
+    from promptad.run.inspection import way_to_threshold  # once something was judged, torch is loaded anyway
+
     scored = [row for row in report.rows if row.score is not None]
     lines = []
     for row in scored[:most]:
         word = row.defects[0] if row.defects else None
-        share = word and (word.image_probability if word.region_probability is None else word.region_probability)
-        best = f"{word.words} ({share:.0%})" if word else ""
+        best = f"{word.words} ({_shares(word)})" if word else ""
         lines.append([f"{row.score:.4f}", row.verdict, best, Path(row.photo).name])
     if lines:
         regions = any(word.region_probability is not None for row in scored for word in row.defects)
-        table(["score", "verdict", f"nearest words ({'hottest region' if regions else 'whole photo'})", "photo"], lines)
+        of = "whole photo, hottest region" if regions else "whole photo"
+        table(["score", "verdict", f"nearest words ({of})", "photo"], lines)
     if len(scored) > most:
         say(f"... and {len(scored) - most} more in {report.csv}")
     say()
@@ -53,6 +58,12 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")
     else:
-        say("threshold  none, so no verdicts: good photos (--good) set one, or give your own (--threshold)")
+        say(f"threshold  none, so no verdicts. {way_to_threshold(detector)}")
     say(f"table      {report.csv}")
     say(f"page       {report.page}")
+
+
+def _shares(word: DefectWord) -> str:
+    """Both probabilities: words are ranked by the two together, so one alone may be near 0 in the first of them."""
+    values = (word.image_probability, word.region_probability)
+    return ", ".join(f"{value:.0%}" for value in values if value is not None)

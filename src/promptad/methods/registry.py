@@ -112,8 +112,8 @@ class Entry:
         return self.part_kinds.get(config.scored_parts, self.score_kind)
 
     def map_range_of(self, config: ScoringConfig) -> tuple[float, float]:
-        """Its `map_range`, or 0 and 1 where the config brings each map there by itself."""
-        return (0.0, 1.0) if config.scales_maps else self.map_range
+        """Its `map_range`, or that of maps that are of another range with this config."""
+        return config.own_map_range or self.map_range
 
     @property
     def setting_names(self) -> tuple[str, ...]:
@@ -322,7 +322,7 @@ METHODS: dict[str, Entry] = {
         musc.PRESETS,
         FACTS["musc"],
         score_kind="distance",
-        map_range=(0.0, 0.5),
+        map_range=musc.MAP_RANGE,
         map_bounds=(0.0, 2.0),  # Euclidean distances of unit vectors
     ),
     "promptad-zs": Entry(

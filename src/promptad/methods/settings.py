@@ -84,9 +84,9 @@ class ScoringConfig:
         return ""
 
     @property
-    def scales_maps(self) -> bool:
-        """Whether each map is brought to 0..1 by its own values."""
-        return False
+    def own_map_range(self) -> tuple[float, float] | None:
+        """Where the colours of heat maps begin and end if these settings give maps another range than the method's; None if not."""
+        return None
 
     @property
     def general_words(self) -> GeneralWords:

@@ -331,9 +331,7 @@ class _Run:
             method=f"{detector.entry.title}, preset {detector.preset}",
             backbone=detector.backbone.identity,
             threshold=calibration.threshold if calibration else None,
-            threshold_note=calibration.note
-            if calibration
-            else f"Good photos ({argument('good')}) set a threshold; {argument('threshold')} gives one by hand.",
+            threshold_note=calibration.note if calibration else way_to_threshold(detector),
             map_low=scale.low if scale else None,
             map_high=scale.high if scale else None,
             map_threshold=calibration.map_threshold if calibration else None,
@@ -343,6 +341,17 @@ class _Run:
             notices=tuple(report.notices),
             notes=tuple(notes),
         )
+
+
+def way_to_threshold(detector: Detector) -> str:
+    """How a detector without a threshold gets one, in a sentence."""
+    by_hand = f"{argument('threshold')} gives one by hand."
+    if detector.entry.facts.unlabelled:
+        return (
+            f"Photos that may be defective set no threshold; ones known to be good ({argument('good')}) do with other "
+            f"methods, {argument('method', 'promptad')} for example; {by_hand}"
+        )
+    return f"Good photos ({argument('good')}) set a threshold; {by_hand}"
 
 
 def _some(texts: Sequence[str], most: int = 3) -> str:

@@ -45,9 +45,9 @@ class TransMMConfig(ScoringConfig):
     min_max: bool = False
 
     @property
-    def scales_maps(self) -> bool:
-        """Whether each view's map is brought to 0..1 by itself."""
-        return self.min_max
+    def own_map_range(self) -> tuple[float, float] | None:
+        """0 and 1 where each view's map is brought there by itself."""
+        return (0.0, 1.0) if self.min_max else None
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -29,6 +29,9 @@ from promptad.scoring.maps import top_mean
 from promptad.scoring.mutual import SAME, class_smoothed, mutual_scores, neighbourhood_means, reference_distances
 
 _TITLE = "MuSc"
+MAP_RANGE = (0.1, 0.3)
+"""Colours of heat maps of cosine distances: patches of good bottles, cookies and textiles lie around 0.03 to 0.17 (starter weights), broken
+bottles reach 0.28."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class MuScConfig(ScoringConfig):
     windows: tuple[Positive, ...] = ()
     # Seed of the choice of references.
     seed: Seed = 0
+
+    @property
+    def own_map_range(self) -> tuple[float, float] | None:
+        """The same ends as Euclidean distances."""
+        return None if self.distance == "cosine" else (2 * MAP_RANGE[0] ** 0.5, 2 * MAP_RANGE[1] ** 0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
