@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from promptad.scoring.mutual import SAME, class_smoothed, mutual_scores, neighbourhood_means, reference_distances
+from promptad.scoring.mutual import SAME, class_smoothed, mutual_scores, reference_distances
+from promptad.scoring.retrieval import neighbourhood_mean
 
 
 def unit(count: int, seed: int, width: int = 6) -> torch.Tensor:
@@ -49,8 +50,8 @@ def test_windows_of_patches_count_zeros_beyond_the_edge():
         for column in range(4):
             inside = grid[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
             slow[:, row, column] = inside.sum(axis=(1, 2)) / 9
-    np.testing.assert_allclose(neighbourhood_means(tokens, (3, 4), 3).numpy(), slow.reshape(2, 12, 3), atol=1e-6)
-    assert neighbourhood_means(tokens, (3, 4), 1) is tokens
+    np.testing.assert_allclose(neighbourhood_mean(tokens, (3, 4), (3,)).numpy(), slow.reshape(2, 12, 3), atol=1e-6)
+    assert torch.equal(neighbourhood_mean(tokens, (3, 4), (1,)), tokens)
 
 
 def test_scores_of_like_photos_smooth_a_score():

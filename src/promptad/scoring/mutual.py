@@ -45,15 +45,6 @@ def mutual_scores(distances: Tensor, share: float) -> Tensor:
     return distances.topk(kept, dim=0, largest=False).values.mean(dim=0)
 
 
-def neighbourhood_means(tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """(B, T, D) -> the same with each token the mean over a window of `side` by `side` patches; what lies beyond the edge counts as
-    zeros, which shorten tokens there (section 3.1)."""
-    if side == 1:
-        return tokens
-    planes = tokens.transpose(1, 2).unflatten(2, grid)
-    return F.avg_pool2d(planes, side, stride=1, padding=side // 2).flatten(2).transpose(1, 2)
-
-
 def class_smoothed(score: Tensor, image: Tensor, classes: Tensor, scores: Tensor, windows: Sequence[int]) -> Tensor:
     """A photo's score as a mean over photos that look like it (RsCIN, section 3.3).
 

@@ -26,7 +26,8 @@ from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig, check_rising, quarter_layers
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.scoring.maps import top_mean
-from promptad.scoring.mutual import SAME, class_smoothed, mutual_scores, neighbourhood_means, reference_distances
+from promptad.scoring.mutual import SAME, class_smoothed, mutual_scores, reference_distances
+from promptad.scoring.retrieval import neighbourhood_mean
 
 _TITLE = "MuSc"
 MAP_RANGE = (0.1, 0.3)
@@ -193,7 +194,7 @@ class MuSc(Method):
         tokens = view.taps[layer].float()
         if self.config.joint_norm:
             tokens = F.layer_norm(tokens, tokens.shape[1:])
-        return F.normalize(neighbourhood_means(tokens, view.grid, degree), dim=-1)
+        return F.normalize(neighbourhood_mean(tokens, view.grid, (degree,)), dim=-1)
 
     def words(self, features: Features) -> WordScores | None:
         """Probability of every defect state for views."""
