@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,9 +30,12 @@ print((peaks[1] - peaks[0]) / side**2)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process alone")
 @pytest.mark.parametrize("fit", ["letterbox", "multicrop"])
-def test_a_large_photo_takes_at_most_twenty_bytes_a_pixel(fit: str, tmp_path: Path) -> None:
+def test_a_large_photo_takes_as_much_memory_as_the_page_says(fit: str, tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     command = [sys.executable, "-c", SCRIPT, str(tests), str(tests / "run"), str(tmp_path), fit, str(SIDE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # What glibc keeps of freed memory differs from run to run by up to 4 bytes a pixel; so that what is needed is measured, not that,
+    # every large piece goes back to the system as soon as it is free.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 6 < float(done.stdout.split()[-1]) <= 20.5  # what does not grow with the photo is in it too
+    assert 6 < float(done.stdout.split()[-1]) <= 19  # what does not grow with the photo is in it too
