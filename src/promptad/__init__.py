@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from promptad.requests.inspecting import InspectRequest as InspectRequest
     from promptad.requests.submitting import SubmitRequest as SubmitRequest
     from promptad.requests.training import TrainRequest as TrainRequest
+    from promptad.requests.watching import WatchRequest as WatchRequest
 
 _PUBLIC = {
     "BenchRequest": "promptad.requests.benchmarking",
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Prediction": "promptad.prediction",
     "SubmitRequest": "promptad.requests.submitting",
     "TrainRequest": "promptad.requests.training",
+    "WatchRequest": "promptad.requests.watching",
     "WriteRequest": "promptad.requests.datasets",
     "load": "promptad.detector",
 }
@@ -51,6 +53,7 @@ __all__ = [  # noqa: RUF022 - the version last
     "Prediction",
     "SubmitRequest",
     "TrainRequest",
+    "WatchRequest",
     "WriteRequest",
     "load",
     "__version__",

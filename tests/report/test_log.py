@@ -189,7 +189,7 @@ def test_a_failed_write_leaves_only_whole_lines(tmp_path: Path) -> None:
     log = ResultLog(tmp_path / "log.jsonl", KEY)
     log.append(row_of("a.jpg"))
     before = (tmp_path / "log.jsonl").read_bytes()
-    real = log._file
+    real = log._file._file
 
     class Full:
         """A disk with room for ten more bytes."""
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_only_whole_lines(tmp_path: Path) -> None:
         def truncate(self, size: int) -> int:
             return real.truncate(size)
 
-    log._file = Full()  # type: ignore[assignment]
+    log._file._file = Full()  # type: ignore[assignment]
     with pytest.raises(DataError, match="check the disk"):
         log.append(row_of("b.jpg", B))
     real.close()

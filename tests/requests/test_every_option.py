@@ -35,6 +35,7 @@ from promptad import (
     InspectRequest,
     SubmitRequest,
     TrainRequest,
+    WatchRequest,
     WriteRequest,
 )
 from promptad.bench.draw import LIST_FORMAT
@@ -66,6 +67,7 @@ INPUTS = (
     "server-one",
     "mine.safetensors",
     "model.safetensors",
+    "second.safetensors",
     "loaded.txt",
 )
 
@@ -97,6 +99,7 @@ def template(tmp_path_factory) -> Path:
     torch.save(dino_official(tiny_dino()), root / "tower.pth")
     detector = Detector(object="nut", backbone=clip, **QUICK["promptad"])
     detector.fit([root / "good/0.png", root / "good/1.png"]).save(root / "model.safetensors")
+    detector.fit([root / "good/1.png", root / "good/2.png"]).save(root / "second.safetensors")
     return root
 
 
@@ -119,6 +122,7 @@ def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr(BackboneRequest, "require_backbone", lambda self: None)
     monkeypatch.setattr(TowersRequest, "require_backbone", lambda self: None)
     monkeypatch.setattr("promptad.saved.prompts.SHIPPED", root / "shipped")
+    monkeypatch.setattr("promptad.run.watch.LAST_CHANCE", 0.5)
     monkeypatch.setenv("PROMPTAD_HOME", str(root / "home"))
     monkeypatch.chdir(root)
     return root
@@ -191,6 +195,11 @@ def inspect(request: InspectRequest) -> Any:
     detector, report = request.run(said=str)
     rows = [(row.photo, row.score, row.verdict, row.defects, row.remarks) for row in report.rows]
     return rows, detector.calibration and (detector.calibration.threshold, detector.calibration.note), report.reused
+
+
+def watch(request: WatchRequest) -> Any:
+    detector, watched = request.run()
+    return watched.counts, detector.calibration and (detector.calibration.threshold, detector.calibration.note)
 
 
 def train(request: TrainRequest) -> Any:
@@ -276,6 +285,24 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "max_pictures": 1,
         "fresh": True,
         "command": "promptad inspect that",
+    },
+    WatchRequest: {
+        **{name: value for name, value in ABOUT_TOWERS.items() if name not in ("activation", "precision")},
+        "inbox": "bad",
+        "model": "second.safetensors",
+        "output": "another",
+        "sort": "copy",
+        "webhook": "http://127.0.0.1:9/events",
+        "mqtt": "mqtt://127.0.0.1:9/events",
+        "queue": 7,
+        "once": False,
+        "every": 0.2,
+        "settle": 0.2,
+        "patience": 1.0,
+        "heatmaps": "png",
+        "maps": "npy",
+        "threshold": 0.01,
+        "false_alarms": 0.3,
     },
     TrainRequest: {
         "input_range": 4095,
@@ -377,6 +404,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
     InspectRequest: inspect,
+    WatchRequest: watch,
     TrainRequest: train,
     EvaluateRequest: evaluate,
     BenchRequest: bench,
@@ -397,6 +425,10 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         "inspect clip": (InspectRequest, {"photos": ["photos"], "method": "clip", "object": "nut"}),
         "inspect rwda": (InspectRequest, {"photos": ["photos"], "method": "rwda", "object": "nut"}),
         "inspect unlabelled": (InspectRequest, {"photos": ["photos"], "unlabelled": True, "object": "nut"}),
+        "watch": (
+            WatchRequest,
+            {"inbox": "photos", "model": "model.safetensors", "once": True, "every": 0.05, "settle": 0.05},
+        ),
         "train rwda": (TrainRequest, {"method": "rwda", "settings": QUICK["rwda"]}),
         "train anomalyclip": (
             TrainRequest,
@@ -437,12 +469,13 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
 
 
 # Nothing is to be seen of how many processes work: the same numbers, as `tests/suite/test_suite.py` shows. A switch that is on
-# already has no other value.
+# already has no other value. When a watch looks, and that it goes on, `tests/run/test_watch.py` shows.
+WHEN = {("watch", option) for option in ("once", "every", "settle", "patience")}
 CASES = [
     (name, option)
     for name, (kind, _) in beginnings().items()
     for option in OPTIONS[kind]
-    if option != "processes" and (name, option) != ("inspect unlabelled", "unlabelled")
+    if option != "processes" and (name, option) not in {*WHEN, ("inspect unlabelled", "unlabelled")}
 ]
 # Where another value than the one above is needed.
 OTHERWISE = {
@@ -470,6 +503,7 @@ REFUSALS = {
         for option in ("held_out", "defective", "false_alarms", "only_defects", "weights", "seed")
     ),
     ("inspect clip", "model"),
+    *(("watch", option) for option in ("queue", "memory_backbone")),
     *((f"inspect {name}", "unlabelled") for name in ("promptad", "clip", "rwda")),
     *(
         ("inspect unlabelled", option)
@@ -508,6 +542,7 @@ REFUSALS = {
 WORDS = {
     "method": "is trained on labelled photos",
     "preset": "input size 518 must be a multiple of the patch size 8",  # paper of AnomalyCLIP, and the tiny tower
+    "memory_backbone": "saved tensor 'memory.2.rows'",  # the stand-in for the reader of saved backbones lets it pass
     "settings": "smoothing changes nothing here: RWDA gives no anomaly maps",
 }
 

@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
     import typer
 
-    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, train
+    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, train, watch
 
     app = typer.Typer(
         name="promptad",
@@ -41,6 +41,7 @@ def build() -> typer.Typer:
 
     app.command("fit")(fit.fit)
     app.command("inspect")(inspect.inspect)
+    app.command("watch")(watch.watch)
     app.command("train")(train.train)
     app.command("evaluate")(evaluate.evaluate)
     app.command("bench")(bench.bench)

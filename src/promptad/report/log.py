@@ -6,7 +6,6 @@ folder of results can be moved together with its photos.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from promptad.data.files import TEMPORARY, one_line, shown
+from promptad.data.whole_lines import WholeLines, last_line, whole_bytes
 from promptad.errors import DataError
 from promptad.inputs import argument
 from promptad.notices import notice
@@ -74,12 +74,7 @@ class ResultLog:
             for file in [earlier, self.path] if earlier is not None else [self.path]:
                 for _, values in _lines(file):
                     self._remember(Row.from_dict(values), file == self.path)
-            # Unbuffered, so that after a full disk nothing half written waits to be written later.
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in close()
-            self._file.truncate(whole)
-            self._end = whole
-            if whole == 0:
-                self._write(_HEADER)
+            self._file = WholeLines(self.path, _HEADER, whole)
         except OSError as error:
             raise DataError(
                 f"{shown(self.path)}: result log cannot be opened ({one_line(error)}); choose another place"
@@ -109,7 +104,7 @@ class ResultLog:
         if row.sha256 is not None and _place(row) in self._here and self._rows[row.photo, row.sha256] == row:
             return
         try:
-            self._write(_encoded(row.to_dict()))
+            self._file.add(encoded(row))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{shown(self.path)}: result of {shown(row.photo)} cannot be written ({one_line(error)}); "
@@ -192,16 +187,6 @@ class ResultLog:
             self._rows[before[0], before[1]] = replace(loser, **without)
             self._by_content[before[1]] = self._rows[before[0], before[1]]
 
-    def _write(self, line: bytes) -> None:
-        """Append a line whole or not at all."""
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            self._file.truncate(self._end)
-            raise
-        self._end += len(line)
-
     def _replace(self, path: Path, parts: Iterable[Iterator[bytes]]) -> None:
         """Write a log anew, line by line, and put it in its place when it is whole."""
         temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(8))
@@ -226,8 +211,26 @@ def _place_of(values: Mapping[str, Any]) -> _Place:
     return values["photo"] or "", values["sha256"], values["run"]
 
 
-def _encoded(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, allow_nan=False).encode("ascii") + b"\n"
+def encoded(row: Row) -> bytes:
+    """A row as its line of the log."""
+    return json.dumps(row.to_dict(), allow_nan=False).encode("ascii") + b"\n"
+
+
+def open_results(path: Path) -> WholeLines:
+    """A log to add rows to (:func:`encoded`), for a run that asks another file what was judged.
+
+    Raises:
+        DataError: the file is no log of promptad, or of another version. OSError: it cannot be opened.
+    """
+    return WholeLines(path, _HEADER, _whole(path))
+
+
+def last_result(path: Path) -> Row | None:
+    """The row in the last whole line of a log; None where there is none, or the line is damaged."""
+    try:
+        return Row.from_dict(parsed_json(last_line(path)))
+    except ValueError:
+        return None
 
 
 def read_results(path: Path | str) -> list[Row]:
@@ -253,14 +256,7 @@ def _whole(path: Path) -> int:
     with open(path, "rb") as file:
         first = file.readline(len(_HEADER) + 200)
         if first == _HEADER:
-            end = file.seek(0, os.SEEK_END)
-            while end > 0:  # back to the last line end
-                start = max(0, end - 65536)
-                file.seek(start)
-                at = file.read(end - start).rfind(b"\n")
-                if at >= 0:
-                    return start + at + 1
-                end = start
+            return whole_bytes(path)
     if _HEADER.startswith(first):
         return 0
     try:

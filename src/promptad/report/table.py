@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from promptad.data.files import shown, write_atomic
+from promptad.data.whole_lines import WholeLines, whole_bytes
+from promptad.errors import DataError
 from promptad.prediction import Prediction
 from promptad.report.rows import TOP_DEFECTS, Row
 
@@ -39,6 +41,23 @@ words, ``defect_1_photo`` and ``defect_1_region`` their probability for the phot
 relative to ``root``, and ``root``, ``heatmap`` and ``map_file`` are relative to the folder of the table."""
 
 
+def open_table(path: Path) -> WholeLines:
+    """A table to add rows to (:func:`table_line`), in the order in which photos come.
+
+    Raises:
+        DataError: what stands there is no such table. OSError: it cannot be opened.
+    """
+    whole = whole_bytes(path) if path.exists() else 0
+    if whole:
+        with open(path, "rb") as file:
+            first = file.readline(len(HEADER) + 1)
+        if first != HEADER:
+            raise DataError(
+                f"{shown(path)}: is no table as promptad writes it now, or was saved by another program; move it away"
+            )
+    return WholeLines(path, HEADER, whole)
+
+
 def write_csv(path: Path | str, rows: Iterable[Row | Prediction]) -> None:
     """Write rows or predictions as a CSV file, in the given order, complete or not at all.
 
@@ -49,13 +68,23 @@ def write_csv(path: Path | str, rows: Iterable[Row | Prediction]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    write_atomic(path, HEADER + b"".join(table_line(Row.of(r) if isinstance(r, Prediction) else r) for r in rows))
+
+
+def table_line(row: Row) -> bytes:
+    """The row as a line of the table, its end included."""
+    cells = _cells(row)
+    return _line([_safe(cells.get(column)) for column in COLUMNS])
+
+
+def _line(cells: Sequence[object]) -> bytes:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = _cells(Row.of(row) if isinstance(row, Prediction) else row)
-        writer.writerow([_safe(cells.get(column)) for column in COLUMNS])
-    write_atomic(path, b"\xef\xbb\xbf" + buffer.getvalue().encode("utf-8", "backslashreplace"))
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
+
+
+HEADER = b"\xef\xbb\xbf" + _line(COLUMNS)
+"""The first line, behind a byte order mark."""
 
 
 def _cells(row: Row) -> dict[str, Any]:

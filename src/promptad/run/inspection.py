@@ -19,7 +19,7 @@ from promptad.report.log import ResultLog, run_key
 from promptad.report.page import Metric, PageSummary, write_page
 from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
 from promptad.report.table import write_csv
-from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge
+from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge, learned_contents
 from promptad.run.naming import common_folder, picture_names, relative_path
 from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_about_good_photos, remarks_of
 from promptad.run.unfinished import Unfinished
@@ -114,7 +114,7 @@ def inspect(
     """
     prepare_folder(output.folder)
     with nullcontext() if output.held else only_one(output.folder), collected_notices(earlier=True) as notices:
-        _sweep(output.folder)
+        sweep(output.folder)
         run = _Run(detector, photos, output, labels or {}, seen, failed)
         if output.fresh or seen is not None:
             run.forget()
@@ -151,9 +151,7 @@ class _Run:
         self.total = len(photos)
         self.judged = 0
         self.good_sizes = detector.good_sizes
-        # Where they may be good or defective, a photo is never compared with itself.
-        learns = detector.entry.good_photos != "unused" and not detector.entry.facts.unlabelled
-        self.learned = {entry["sha256"] for entry in detector.good if "sha256" in entry} if learns else set()
+        self.learned = learned_contents(detector)
         self.words: tuple[str, ...] = ()
         self.recoloured: set[Scale] = set()
         self._worst: list[tuple[float, int]] = []  # heap of the rows whose pictures the page shows
@@ -358,7 +356,7 @@ def _some(texts: Sequence[str], most: int = 3) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Removes files that a killed run was about to rename; nobody else writes here now."""
     for place in (folder.glob, (folder / "heatmaps").rglob, (folder / "maps").rglob):
         for path in place(TEMPORARY):

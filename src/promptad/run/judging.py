@@ -98,6 +98,15 @@ def judge(
         return _remarked(row, f"{UNWRITTEN}: {_reason(path, error)}")
 
 
+def learned_contents(detector: Detector) -> set[str]:
+    """SHA-256 of the photos whose scores say nothing about new ones, since the detector learned from them.
+
+    Where it learns from photos that may be good or defective, a photo is never compared with itself.
+    """
+    learns = detector.entry.good_photos != "unused" and not detector.entry.facts.unlabelled
+    return {entry["sha256"] for entry in detector.good if "sha256" in entry} if learns else set()
+
+
 def _with_files(
     row: Row, detector: Detector, photo: NDArray[np.uint8], prediction: Prediction, files: Files, pictured: bool
 ) -> Row:

@@ -54,6 +54,15 @@ def picture_names(photos: Sequence[Path], root: Path) -> dict[Path, str]:
     return names
 
 
+def picture_name(place: str, sha256: str) -> str:
+    """The name of the pictures of one photo, without their ending, where others may have the same path: cameras use names again.
+
+    Args:
+        place: its path below the folder of photos. sha256: of its content.
+    """
+    return _ended(_possible(place), f"-{sha256[:16]}")
+
+
 def _possible(place: str) -> str:
     """The path with what some file system forbids as underscores, and never out of its folder."""
     parts = [part for part in place.split("/") if part not in ("", "..", ".")]
@@ -61,10 +70,13 @@ def _possible(place: str) -> str:
 
 
 def _with_hash(name: str, place: str) -> str:
-    digest = "-" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    return _ended(name, "-" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8])
+
+
+def _ended(name: str, ending: str) -> str:
     path = PurePosixPath(name)
-    kept = os.fsencode(path.name)[: _LONGEST - len(digest)].decode("utf-8", "ignore")
-    return str(path.with_name(kept + digest))
+    kept = os.fsencode(path.name)[: _LONGEST - len(ending)].decode("utf-8", "ignore")
+    return str(path.with_name(kept + ending))
 
 
 def _alike(name: str) -> str:
