@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from promptad.requests.inspecting import InspectRequest as InspectRequest
     from promptad.requests.submitting import SubmitRequest as SubmitRequest
     from promptad.requests.training import TrainRequest as TrainRequest
+    from promptad.requests.verifying import VerifyRequest as VerifyRequest
     from promptad.requests.watching import WatchRequest as WatchRequest
 
 _PUBLIC = {
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Prediction": "promptad.prediction",
     "SubmitRequest": "promptad.requests.submitting",
     "TrainRequest": "promptad.requests.training",
+    "VerifyRequest": "promptad.requests.verifying",
     "WatchRequest": "promptad.requests.watching",
     "WriteRequest": "promptad.requests.datasets",
     "load": "promptad.detector",
@@ -53,6 +55,7 @@ __all__ = [  # noqa: RUF022 - the version last
     "Prediction",
     "SubmitRequest",
     "TrainRequest",
+    "VerifyRequest",
     "WatchRequest",
     "WriteRequest",
     "load",

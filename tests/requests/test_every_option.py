@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from option_values import ABOUT_FEATURES, OPTIONS
 from PIL import Image
 
 import miniature_sets
@@ -35,13 +36,16 @@ from promptad import (
     InspectRequest,
     SubmitRequest,
     TrainRequest,
+    VerifyRequest,
     WatchRequest,
     WriteRequest,
 )
 from promptad.bench.draw import LIST_FORMAT
 from promptad.clip.backbone import Backbone
+from promptad.data.files import sha256_file
 from promptad.data.tensor_file import read_saved
 from promptad.errors import PromptadError
+from promptad.report.audit import AuditLog
 from promptad.requests.asked import BackboneRequest, Request, TowersRequest
 from promptad.saved.detectors import SavedDetector
 from promptad.training import train_prompts
@@ -68,6 +72,8 @@ INPUTS = (
     "mine.safetensors",
     "model.safetensors",
     "second.safetensors",
+    "audit.jsonl",
+    "second.jsonl",
     "loaded.txt",
 )
 
@@ -100,6 +106,11 @@ def template(tmp_path_factory) -> Path:
     detector = Detector(object="nut", backbone=clip, **QUICK["promptad"])
     detector.fit([root / "good/0.png", root / "good/1.png"]).save(root / "model.safetensors")
     detector.fit([root / "good/1.png", root / "good/2.png"]).save(root / "second.safetensors")
+    for name, photo in (("audit.jsonl", "good/0.png"), ("second.jsonl", "good/1.png")):
+        log = AuditLog(root / name)
+        known = {"detector": sha256_file(root / "model.safetensors"), "sha256": sha256_file(root / photo)}
+        log.add("photo", photo=photo, score=9.0, threshold=0.5, verdict="normal", error="", **known)
+        log.close()
     return root
 
 
@@ -202,6 +213,10 @@ def watch(request: WatchRequest) -> Any:
     return watched.counts, detector.calibration and (detector.calibration.threshold, detector.calibration.note)
 
 
+def verify(request: VerifyRequest) -> Any:
+    return {name: value for name, value in vars(request.run()).items() if name not in ("first", "last", "head")}
+
+
 def train(request: TrainRequest) -> Any:
     TrainRequest(**{**_given(request), "fresh": False}).run()
     return [(result.path.name, result.losses, result.reused, str(result.problems)) for result in request.run()]
@@ -250,161 +265,11 @@ def _given(request: Request) -> dict[str, Any]:
 
 # The options --------------------------------------------------------------------------------------------------------
 
-ABOUT_WEIGHTS = {"backbone": "other", "activation": "gelu", "precision": "bf16", "device": "meta"}
-ABOUT_TOWERS = {**ABOUT_WEIGHTS, "memory_backbone": "tower.pth@84"}
-ABOUT_DETECTORS: dict[str, Any] = {
-    **ABOUT_TOWERS,
-    "good": ["good", "more"],
-    "held_out": ["more"],
-    "defective": ["bad"],
-    "false_alarms": 0.3,
-    "object": "cog",
-    "defects": ["with scratch"],
-    "only_defects": True,
-    "words": "words.toml",
-    "method": "clip",
-    "weights": "mine.safetensors",
-    "preset": "paper",
-    "input_range": 4095,
-    "finest_defect": 12,
-    "seed": 7,
-    "settings": {"smoothing": 9},
-}
-ABOUT_FEATURES = {"no_cache": True, "feature_memory": 0.0, "feature_disk": 0.0}
-OPTIONS: dict[type[Request], dict[str, Any]] = {
-    FitRequest: {**ABOUT_DETECTORS, "output": "another"},
-    InspectRequest: {
-        **ABOUT_DETECTORS,
-        "photos": ["photos/0.png"],
-        "model": "model.safetensors",
-        "output": "another",
-        "unlabelled": True,
-        "threshold": 0.01,
-        "heatmaps": "png",
-        "maps": "npy",
-        "max_pictures": 1,
-        "fresh": True,
-        "command": "promptad inspect that",
-    },
-    WatchRequest: {
-        **{name: value for name, value in ABOUT_TOWERS.items() if name not in ("activation", "precision")},
-        "inbox": "bad",
-        "model": "second.safetensors",
-        "output": "another",
-        "sort": "copy",
-        "webhook": "http://127.0.0.1:9/events",
-        "mqtt": "mqtt://127.0.0.1:9/events",
-        "queue": 7,
-        "once": False,
-        "every": 0.2,
-        "settle": 0.2,
-        "patience": 1.0,
-        "heatmaps": "png",
-        "maps": "npy",
-        "threshold": 0.01,
-        "false_alarms": 0.3,
-    },
-    TrainRequest: {
-        "input_range": 4095,
-        **ABOUT_WEIGHTS,
-        **ABOUT_FEATURES,
-        "method": "promptad-zs",
-        "output": "another-prompts",
-        "on": ["set", "other"],
-        "licence": ["CC0"],
-        "classes": "cup",
-        "leave_out": "nut",
-        "normal": "fine",
-        "layout": ["visa"],
-        "preset": "paper",
-        "seeds": 2,
-        "seed": 7,
-        "settings": {"epochs": 2},
-        "compact": True,
-        "fresh": True,
-        "command": "promptad train that",
-    },
-    EvaluateRequest: {
-        "input_range": 4095,
-        **ABOUT_TOWERS,
-        **ABOUT_FEATURES,
-        "dataset": "other",
-        "method": "clip",
-        "preset": "paper",
-        "weights": ["mine.safetensors"],
-        "shots": "2",
-        "anomalies": "1",
-        "anomaly_draw": "hard",
-        "seeds": 1,
-        "parts": "memory",
-        "classes": "cup",
-        "normal": "fine",
-        "layout": "visa",
-        "object": "cog",
-        "eval_size": 24,
-        "convention": {"masks": "bilinear", "eval_size": 20},
-        "shots_from": ["shots.json"],
-        "limit": 1,
-        "oracle_test": True,
-        "settings": {"smoothing": 9},
-        "output": "another",
-        "fresh": True,
-    },
-    BenchRequest: {
-        **ABOUT_TOWERS,
-        **ABOUT_FEATURES,
-        "plan": "plan.toml",
-        "on": ["other"],
-        "method": "clip",
-        "preset": "paper",
-        "paper": "cvpr24-table1",
-        "data": ["set"],
-        "weights": ["starter=other"],
-        "shots": "2",
-        "anomalies": "1",
-        "anomaly_draw": "hard",
-        "seeds": 1,
-        "limit": 1,
-        "convention": {"eval_size": 20},
-        "settings": {"smoothing": 9},
-        "output": "another",
-        "dry_run": True,
-        "fresh": True,
-        "processes": 2,
-        "command": "promptad bench that",
-    },
-    DamageRequest: {
-        "input_range": 4095,
-        "good": ["good", "more"],
-        "output": "another",
-        "object": "cog",
-        "count": 3,
-        "kinds": "hole",
-        "largest": 0.3,
-        "light": True,
-        "donors": ["more"],
-        "seed": 7,
-    },
-    CheckRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "whole": True},
-    WriteRequest: {"dataset": "other", "layout": "visa", "normal": "fine", "output": "another.json", "classes": "cup"},
-    SubmitRequest: {
-        **ABOUT_WEIGHTS,
-        "dataset": "server-one",
-        "output": "another.tar.gz",
-        "method": "clip",
-        "preset": "paper",
-        "weights": "mine.safetensors",
-        "shots": 1,
-        "seed": 7,
-        "deviations": 0.5,
-        "no_masks": True,
-        "settings": {"smoothing": 9},
-    },
-}
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
     InspectRequest: inspect,
     WatchRequest: watch,
+    VerifyRequest: verify,
     TrainRequest: train,
     EvaluateRequest: evaluate,
     BenchRequest: bench,
@@ -429,6 +294,7 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
             WatchRequest,
             {"inbox": "photos", "model": "model.safetensors", "once": True, "every": 0.05, "settle": 0.05},
         ),
+        "verify": (VerifyRequest, {"file": "audit.jsonl", "photos": ["good/0.png"], "model": "model.safetensors"}),
         "train rwda": (TrainRequest, {"method": "rwda", "settings": QUICK["rwda"]}),
         "train anomalyclip": (
             TrainRequest,
@@ -504,6 +370,7 @@ REFUSALS = {
     ),
     ("inspect clip", "model"),
     *(("watch", option) for option in ("queue", "memory_backbone")),
+    ("verify", "memory_backbone"),
     *((f"inspect {name}", "unlabelled") for name in ("promptad", "clip", "rwda")),
     *(
         ("inspect unlabelled", option)
