@@ -98,6 +98,14 @@ class Calibration:
         note = by_hand_words(check_threshold(threshold), self.scores if self.how != "altered copies" else ())
         return replace(self, threshold=float(threshold), note=note + missed_words(threshold, self.defective))
 
+    @property
+    def scored_words(self) -> str:
+        """What :attr:`scores` are of, in words."""
+        if self.how == "altered copies":
+            return "altered copies of the good photo"
+        apart = ", each judged without itself" if self.how == "leave-one-out" else ""
+        return f"the {len(self.scores)} good photos that set the threshold{apart}"
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
         return asdict(self)

@@ -29,7 +29,10 @@ class Histogram:
 
 
 def histogram(
-    scores: Sequence[float], labels: Sequence[int | None] | None = None, threshold: float | None = None
+    scores: Sequence[float],
+    labels: Sequence[int | None] | None = None,
+    threshold: float | None = None,
+    good: Sequence[float] = (),
 ) -> Histogram:
     """Equal bins that span all scores and the threshold if finite, which is then a border of two bins.
 
@@ -37,11 +40,12 @@ def histogram(
         scores: finite scores, at least one.
         labels: one for each score, 0 normal, 1 anomalous, None unknown. The groups "normal" and "anomalous"
             are kept apart only when all are known; else everything is in the one group "all".
-        threshold: included in the span.
+        threshold: included in the span, as are the scores of ``good`` photos.
     """
     values = np.asarray(scores, np.float64)
     known = labels is not None and all(label is not None for label in labels)
-    ends = np.append(values, threshold) if threshold is not None and math.isfinite(threshold) else values
+    ends = np.append(values, np.asarray(good, np.float64))
+    ends = np.append(ends, threshold) if threshold is not None and math.isfinite(threshold) else ends
     low, high = float(ends.min()), float(ends.max())
     if not high > low:
         margin = max(abs(low) * 0.05, 0.05)
@@ -64,16 +68,19 @@ def histogram(
 
 
 def histogram_svg(
-    scores: Sequence[float], labels: Sequence[int | None] | None = None, threshold: float | None = None
+    scores: Sequence[float],
+    labels: Sequence[int | None] | None = None,
+    threshold: float | None = None,
+    good: Sequence[float] = (),
 ) -> str:
-    """The histogram as an ``<svg>`` element; empty text without scores.
+    """The histogram as an ``<svg>`` element; empty text without scores. Scores of ``good`` photos are marked under the axis.
 
     It holds numbers and fixed words only. Colours come from the page through the classes ``bar normal``,
     ``bar anomalous``, ``bar all``, ``axis``, ``tick`` and ``limit``.
     """
     if not scores:
         return ""
-    data = histogram(scores, labels, threshold)
+    data = histogram(scores, labels, threshold, good)
     low, high = data.edges[0], data.edges[-1]
     totals = np.sum(list(data.counts.values()), axis=0)
     y_ticks = [tick for tick in ticks(0, max(1, int(totals.max())), 4) if tick == int(tick)]
@@ -84,7 +91,9 @@ def histogram_svg(
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
 
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_description(scores, threshold)}">',
+        f'<svg class="histogram" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" data-low="{low!r}" data-high="{high!r}" '
+        f'data-left="{_LEFT}" data-right="{_WIDTH - _RIGHT}" data-top="{_TOP - 14}" data-base="{base}" '
+        f'aria-label="{_description(scores, threshold, good)}">',
         *(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base - tick / y_max * span:.1f}" '
             f'y2="{base - tick / y_max * span:.1f}"/><text class="tick" x="{_LEFT - 8}" '
@@ -105,6 +114,7 @@ def histogram_svg(
                     f"{'' if group == 'all' else ' ' + group}</title></rect>"
                 )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
+    parts.extend(_good_marks([x_of(score) for score in good], good, base))
     for tick in ticks(low, high, 8):
         parts.append(
             f'<text class="tick x" x="{x_of(tick):.1f}" y="{base + 16}" text-anchor="middle">{tick:.6g}</text>'
@@ -114,14 +124,26 @@ def histogram_svg(
         "score (larger = more anomalous)</text>"
     )
     if threshold is not None and math.isfinite(threshold):
-        x = x_of(threshold)
-        side = "end" if x > _WIDTH * 0.7 else "start"
-        parts.append(
-            f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 14}" y2="{base}"/>'
-            f'<text class="limit-text" x="{x + (-6 if side == "end" else 6):.1f}" y="{_TOP - 8}" '
-            f'text-anchor="{side}">threshold {threshold:.4g}</text>'
-        )
+        parts.append(_limit(x_of(threshold), threshold, base))
     return "".join([*parts, "</svg>"])
+
+
+def _limit(x: float, threshold: float, base: int) -> str:
+    """The threshold as a line with its number."""
+    side = "end" if x > _WIDTH * 0.7 else "start"
+    return (
+        f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 14}" y2="{base}"/>'
+        f'<text class="limit-text" x="{x + (-6 if side == "end" else 6):.1f}" y="{_TOP - 8}" '
+        f'text-anchor="{side}">threshold {threshold:.4g}</text>'
+    )
+
+
+def _good_marks(places: Sequence[float], scores: Sequence[float], base: int) -> list[str]:
+    """Triangles under the axis, with their scores as titles."""
+    return [
+        f'<path class="good" d="M{x:.1f} {base + 1}l4.5 8h-9z"><title>good photo {score:.4g}</title></path>'
+        for x, score in zip(places, scores, strict=True)
+    ]
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -133,6 +155,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def _description(scores: Sequence[float], threshold: float | None) -> str:
+def _description(scores: Sequence[float], threshold: float | None, good: Sequence[float]) -> str:
     text = f"Histogram of {len(scores)} scores from {min(scores):.4g} to {max(scores):.4g}"
+    if good:
+        text += f"; good photos from {min(good):.4g} to {max(good):.4g}"
     return text if threshold is None else f"{text}; threshold {threshold:.4g}"

@@ -1,34 +1,220 @@
-(() => {
+// The list of photos: filters, order, the movable threshold. Only rows near the window stand in the table, whatever their number.
+const list = (() => {
   "use strict";
   const table = document.getElementById("photos");
-  if (!table) return;
+  if (!table) return null;
   document.documentElement.classList.add("js");
-  const body = table.tBodies[0];
-  const filter = document.getElementById("filter");
-  const only = document.getElementById("only");
-  const shown = document.getElementById("shown");
+  const known = JSON.parse(document.getElementById("rows").textContent);
+  const rows = known.rows; // worst first
+  const element = (id) => document.getElementById(id);
+  const standing = new Map([...table.tBodies[0].rows].map((row) => [Number(row.dataset.i), row])); // with their pictures
+  const built = new Map(standing);
+  const CHUNK = 40; // rows that come and go together
+  let order = rows.map((_, i) => i); // what is listed
+  let sorted = order;
+  let chunks = [];
+  let high = 140; // of a row, in pixels, about
+  let limit = known.threshold;
 
-  const apply = () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let count = 0;
-    for (const row of body.rows) {
-      const text = row.dataset.text;
-      const fits = words.every((word) => text.includes(word)) &&
-        (!only || !only.checked || row.dataset.verdict === "anomalous");
-      row.hidden = !fits;
-      if (fits) count += 1;
-    }
-    shown.textContent = count + " of " + body.rows.length + " shown";
+  const verdict = (row) => (limit === null ? "no threshold" : row.score > limit ? "anomalous" : "normal");
+  const number = (value) => value.toFixed(known.decimals);
+  const make = (tag, kind, text = "") => {
+    const made = document.createElement(tag);
+    made.className = kind;
+    made.textContent = text;
+    return made;
   };
-  filter.addEventListener("input", apply);
-  if (only) only.addEventListener("change", apply);
-  for (const row of body.rows) {
-    row.dataset.text = (row.dataset.path + " " + row.textContent).toLowerCase();
-  }
-  apply();
+
+  // -- rows -------------------------------------------------------------------------------------------------------------
+  const build = (i) => {
+    const data = rows[i];
+    const row = make("tr", "");
+    row.dataset.i = i;
+    const cells = {};
+    for (const kind of known.columns) {
+      cells[kind] = make("td", { rank: "rank number", score: "score number" }[kind] || kind);
+      cells[kind].setAttribute("role", "cell");
+      row.append(cells[kind]);
+    }
+    row.setAttribute("role", "row");
+    cells.rank.textContent = i + 1;
+    if (cells.pictured) cells.pictured.append(make("span", "muted", "–"));
+    const about = make("div", "small muted");
+    const facts = [data.folder, data.size && `${data.size[1]} × ${data.size[0]} px`, data.hottest && `hottest at x ${data.hottest[1]}, y ${data.hottest[0]}`];
+    for (const fact of facts.filter(Boolean)) about.append(make("bdi", "", fact), document.createElement("br"));
+    for (const [words, link] of [["heat map", data.heatmap], ["photo", data.photo]]) {
+      if (!link) continue;
+      const way = make("a", "", words);
+      way.href = link;
+      about.append(way, " ");
+    }
+    cells.file.append(make("bdi", "name", data.name), about);
+    for (const remark of data.remarks) cells.file.append(make("div", "small remark", remark));
+    cells.verdict.append(make("span", "badge"));
+    if (data.label !== null) cells.verdict.append(make("div", "small muted", "label: " + ["normal", "anomalous"][data.label]));
+    cells.score.append(number(data.score));
+    cells.score.title = data.score;
+    if (cells.worded && data.words.length) {
+      const words = make("ul", "words");
+      for (const [says, whole, region] of data.words) {
+        const entry = make("li", "");
+        const shares = [whole, region].filter((share) => share !== null).map((share) => Math.round(100 * share));
+        entry.append(make("span", "says", says), make("span", "twin"), make("span", "share", shares.join(" · ") + " %"));
+        words.append(entry);
+      }
+      cells.worded.append(words);
+    }
+    built.set(i, row);
+    dress(i);
+    return row;
+  };
+  // What changes with the threshold and with a mark.
+  const dress = (i) => {
+    const row = built.get(i);
+    if (!row) return;
+    const says = verdict(rows[i]);
+    const known_verdict = says === "no threshold" ? "none" : says;
+    row.classList.remove("anomalous", "normal");
+    if (known_verdict !== "none") row.classList.add(says);
+    row.dataset.verdict = says;
+    const badge = row.querySelector(".badge");
+    badge.className = "badge " + known_verdict;
+    badge.textContent = says;
+    const wrong = row.querySelector(".badge.wrong");
+    if (wrong) wrong.parentElement.remove();
+    const outcome = { 1: { normal: "missed" }, 0: { anomalous: "false alarm" } }[rows[i].label]?.[says];
+    if (outcome) {
+      badge.insertAdjacentElement("afterend", make("div", "small"));
+      badge.nextElementSibling.append(make("span", "badge wrong", outcome));
+    }
+    const score = row.querySelector(".score");
+    let times = score.querySelector(".times");
+    if (!times) score.append((times = make("div", "times small muted")));
+    times.textContent = limit > 0 ? (rows[i].score / limit).toFixed(2) + " × threshold" : "";
+    if (rows[i].p !== null) times.append(document.createElement("br"), "p " + rows[i].p.toPrecision(2));
+    const place = score.querySelector(".track u");
+    if (place) place.style.left = 100 * share(limit) + "%";
+    if (rows[i].sha) dressMark(i, row);
+  };
+  const dressMark = (i, row) => {
+    const mark = marks.get(rows[i].sha);
+    let group = row.querySelector(".marks");
+    if (!group) {
+      group = make("div", "marks");
+      group.setAttribute("role", "group");
+      group.setAttribute("aria-label", "Mark " + rows[i].name);
+      for (const label of ["good", "defect", "unsure"]) {
+        const button = make("button", "mark " + label, label);
+        button.type = "button";
+        button.dataset.mark = label;
+        button.title = `${label} (key ${label[0]})`;
+        group.append(button);
+      }
+      row.querySelector(".verdict").append(group);
+    }
+    for (const button of group.children) button.setAttribute("aria-pressed", String(mark?.label === button.dataset.mark));
+    let words = row.querySelector(".marked-words");
+    if (!words) row.querySelector(".verdict").append((words = make("div", "marked-words small")));
+    const boxes = mark?.box?.length ? `${mark.box.length} box${mark.box.length > 1 ? "es" : ""}` : "";
+    words.textContent = [mark?.words, boxes].filter(Boolean).join(", ");
+  };
+  const fill = (chunk) => {
+    if (!chunk || chunk.rows.length) return;
+    const from = chunks.indexOf(chunk) * CHUNK;
+    const next = order.slice(from, from + CHUNK).map((i, n) => {
+      const row = built.get(i) || build(i);
+      dress(i);
+      row.tabIndex = row.tabIndex === 0 && row.isConnected ? 0 : -1;
+      row.setAttribute("aria-rowindex", from + n + 2);
+      return row;
+    });
+    chunk.append(...next);
+    chunk.style.height = "";
+    if (!table.querySelector("tr[tabindex='0']")) next[0].tabIndex = 0;
+  };
+  const empty = (chunk) => {
+    if (!chunk.rows.length || chunk.contains(document.activeElement)) return;
+    const pixels = chunk.getBoundingClientRect().height;
+    if (pixels) high = pixels / chunk.rows.length;
+    chunk.style.height = pixels + "px";
+    for (const row of chunk.rows) if (!standing.has(Number(row.dataset.i))) built.delete(Number(row.dataset.i));
+    chunk.replaceChildren();
+  };
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries) (entry.isIntersecting ? fill : empty)(entry.target);
+  }, { rootMargin: "1200px 0px" });
+  const lay = () => {
+    near.disconnect();
+    for (const chunk of [...table.tBodies]) chunk.remove();
+    for (const i of [...built.keys()]) if (!standing.has(i)) built.delete(i);
+    chunks = [];
+    for (let from = 0; from < order.length; from += CHUNK) {
+      const chunk = table.createTBody();
+      chunk.setAttribute("role", "rowgroup");
+      chunk.style.height = Math.min(CHUNK, order.length - from) * high + "px";
+      chunks.push(chunk);
+    }
+    fill(chunks[0]);
+    for (const chunk of chunks) near.observe(chunk);
+    table.setAttribute("aria-rowcount", order.length + 1);
+  };
+  // The row of a photo that is listed, in the table.
+  const listed = (i) => {
+    fill(chunks[Math.floor(order.indexOf(i) / CHUNK)]);
+    return built.get(i);
+  };
+  const MOST_PRINTED = 1000;
+  window.addEventListener("beforeprint", () => {
+    near.disconnect();
+    chunks.forEach((chunk, n) => (n * CHUNK < MOST_PRINTED ? fill(chunk) : chunk.remove()));
+    element("printed").textContent = order.length > MOST_PRINTED ? `Only the first ${MOST_PRINTED} of ${order.length} photos are printed; filters choose others.` : "";
+  });
+  window.addEventListener("afterprint", () => {
+    element("printed").textContent = "";
+    lay();
+  });
+
+  // -- filters and order ---------------------------------------------------------------------------------------------------
+  const texts = rows.map((row) => [row.folder, row.name, row.words.map((word) => word[0]).join(" "), ...row.remarks].join(" ").toLowerCase());
+  const fits = {
+    filter: (i, value) => value.toLowerCase().split(/\s+/).filter(Boolean).every((word) => texts[i].includes(word) || verdict(rows[i]).includes(word)),
+    "by-verdict": (i, value) => verdict(rows[i]) === value,
+    "by-words": (i, value) => rows[i].words.some((word) => word[0] === value),
+    "by-folder": (i, value) => (rows[i].folder || ".") === value,
+    "by-label": (i, value) => {
+      const label = marks.get(rows[i].sha)?.label;
+      if (value === "none") return !label;
+      if (value === "disagrees") return label === (verdict(rows[i]) === "anomalous" ? "good" : "defect");
+      if (value.startsWith("known")) return rows[i].label === Number(value.slice(-1));
+      return label === value;
+    },
+  };
+  const options = (id, values, least) => {
+    const select = element(id);
+    for (const [value, text] of values) select.append(new Option(text, value));
+    select.closest("label").hidden = values.length < least;
+  };
+  const counts = (values) => {
+    const seen = new Map();
+    for (const value of values) seen.set(value, (seen.get(value) || 0) + 1);
+    return [...seen].sort((a, b) => b[1] - a[1]).map(([value, count]) => [value, `${value} (${count})`]);
+  };
+  options("by-words", counts(rows.flatMap((row) => row.words.map((word) => word[0]))), 1);
+  options("by-folder", counts(rows.map((row) => row.folder || ".")), 2);
+  const apply = () => {
+    const asked = Object.keys(fits).map((id) => [fits[id], element(id).value]).filter((pair) => pair[1]);
+    order = sorted.filter((i) => asked.every(([fit, value]) => fit(i, value)));
+    lay();
+    element("shown").textContent = `${order.length} of ${rows.length} shown`;
+  };
+  for (const id of Object.keys(fits)) element(id).addEventListener("input", apply);
 
   const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
+  const values = {
+    rank: (i) => i, score: (i) => rows[i].score, file: (i) => rows[i].folder + "/" + rows[i].name,
+    verdict: (i) => verdict(rows[i]), worded: (i) => rows[i].words[0]?.[0] || "",
+  };
+  heads.forEach((head) => {
     const button = head.querySelector("button");
     if (!button) return;
     button.addEventListener("click", () => {
@@ -37,174 +223,157 @@
       const falling = before ? before === "ascending" : numbers;
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-      const value = (row) => {
-        const cell = row.cells[column];
-        const text = cell.dataset.value ?? cell.textContent.trim();
-        return numbers ? parseFloat(text) : text;
-      };
-      const sorted = [...body.rows].map((row) => [value(row), row]);
-      sorted.sort((a, b) => {
-        const order = numbers
-          ? a[0] - b[0]
-          : a[0].localeCompare(b[0], undefined, { numeric: true, sensitivity: "base" });
-        return falling ? -order : order;
-      });
-      body.append(...sorted.map((pair) => pair[1]));
+      const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+      const value = values[head.dataset.column];
+      const pairs = rows.map((_, i) => [value(i), i]);
+      pairs.sort((a, b) => (falling ? -1 : 1) * (numbers ? a[0] - b[0] : collator.compare(a[0], b[0])));
+      sorted = pairs.map((pair) => pair[1]);
+      apply();
     });
   });
 
-  // Photo and heat map at full size beside each other; both panes show the same place.
-  const zoom = document.getElementById("zoom");
-  const panes = [...zoom.querySelectorAll(".pane")];
-  const links = () => [...body.querySelectorAll("a.pictures")].filter((link) => !link.closest("tr").hidden);
-  let current = null;
-  let size = [1, 1];
-  let scale = 1;
-  let centre = [0.5, 0.5];
-
-  const fitted = (pane) => Math.min(pane.clientWidth / size[0], pane.clientHeight / size[1]) || 1;
+  // -- the threshold ---------------------------------------------------------------------------------------------------------
+  const slider = element("threshold");
+  const ends = [Number(slider.min), Number(slider.max)];
+  const share = (value) => (ends[1] > ends[0] ? Math.min(1, Math.max(0, (value - ends[0]) / (ends[1] - ends[0]))) : 0.5);
+  const above = () => {
+    let low = 0, high = rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (rows[middle].score > limit) low = middle + 1;
+      else high = middle;
+    }
+    return limit === null ? 0 : low;
+  };
+  let cut = above();
+  const tell = () => {
+    const put = (id, text) => {
+      const place = element(id);
+      if (place) (place.querySelector("b") || place).textContent = text;
+    };
+    const wrong = { missed: 0, alarm: 0, good: 0, defect: 0 };
+    rows.forEach((row, i) => {
+      wrong.missed += row.label === 1 && i >= cut;
+      wrong.alarm += row.label === 0 && i < cut;
+      const mark = row.sha && marks.get(row.sha)?.label;
+      wrong.good += mark === "good" && i < cut;
+      wrong.defect += mark === "defect" && i >= cut;
+    });
+    if (limit !== null) {
+      put("count-anomalous", cut);
+      put("count-normal", rows.length - cut);
+      put("count-missed", wrong.missed);
+      put("count-alarms", wrong.alarm);
+    }
+    const marked = rows.filter((row) => row.sha && marks.get(row.sha)).length;
+    const against = limit === null || !marked ? "" : ` Of the photos that you marked, ${wrong.good} good above it and ${wrong.defect} defective not above it.`;
+    put("counted", limit === null ? "No threshold: photos are only ranked." : `${cut} of ${rows.length} photos above it.` + against);
+    put("marked", `${marked} of ${rows.length} photos marked.` + (marks.lasting() ? "" : " This browser keeps nothing: save before you close the page."));
+    element("save").disabled = !marked;
+  };
   const draw = () => {
-    for (const pane of panes) {
-      const img = pane.firstElementChild;
-      if (!img || !pane.clientWidth) continue;
-      const pixel = fitted(pane) * scale;
-      img.style.width = size[0] * pixel + "px";
-      // The file of a heat map is higher than its photo by the legend.
-      img.style.height = size[0] * pixel * (img.naturalHeight / img.naturalWidth || size[1] / size[0]) + "px";
-      img.style.left = pane.clientWidth / 2 - centre[0] * size[0] * pixel + "px";
-      img.style.top = pane.clientHeight / 2 - centre[1] * size[1] * pixel + "px";
-      img.style.imageRendering = pixel > 3 ? "pixelated" : "auto";
+    const svg = document.querySelector("svg.histogram");
+    if (!svg || limit === null) return;
+    const { low, high, left, right } = svg.dataset;
+    const x = Number(left) + ((limit - low) / (high - low)) * (right - left);
+    let line = svg.querySelector(".limit");
+    if (!line) {
+      line = document.createElementNS(svg.namespaceURI, "line");
+      line.setAttribute("class", "limit");
+      line.setAttribute("y1", svg.dataset.top);
+      line.setAttribute("y2", svg.dataset.base);
+      svg.append(line);
     }
+    line.setAttribute("x1", x);
+    line.setAttribute("x2", x);
+    const text = svg.querySelector(".limit-text");
+    if (!text) return;
+    const far = x > svg.viewBox.baseVal.width * 0.7;
+    text.setAttribute("x", x + (far ? -6 : 6));
+    text.setAttribute("text-anchor", far ? "end" : "start");
+    text.textContent = `threshold ${Number(limit.toPrecision(4))}`;
   };
-  const look = (factor, x, y) => {
-    const most = Math.max(8, 8 / fitted(panes.find((pane) => pane.clientWidth) || panes[0]));
-    scale = Math.min(most, Math.max(1, factor));
-    centre = scale === 1 ? [0.5, 0.5] : [Math.min(1, Math.max(0, x)), Math.min(1, Math.max(0, y))];
+  const permanent = () => {
+    const own = element("permanent");
+    own.hidden = limit === null || limit === known.threshold;
+    const command = known.command.startsWith("promptad inspect ") ? known.command : "promptad inspect PHOTOS --model DETECTOR.safetensors -o OUT";
+    const bare = command.replace(/ --(threshold|false-alarms)[ =]\S+/g, "");
+    own.querySelector("code").textContent = `${bare} --threshold ${limit}`;
+  };
+  const move = (value) => {
+    limit = value;
+    cut = above();
+    for (const [i, row] of built) if (row.isConnected) dress(i); // the others when they come into the table
+    if (limit !== null) {
+      slider.value = limit;
+      element("exactly").value = limit;
+      slider.setAttribute("aria-valuetext", `${number(limit)}, ${cut} photos above it`);
+    }
     draw();
+    tell();
+    permanent();
+    if (["by-verdict", "by-label", "filter"].some((id) => element(id).value)) apply();
   };
-  const show = (link) => {
-    current = link;
-    const data = link.dataset;
-    const small = [...link.querySelectorAll("img")];
-    size = [Number(data.width) || small[0].naturalWidth, Number(data.height) || small[0].naturalHeight];
-    zoom.querySelector(".caption bdi").textContent = data.name;
-    zoom.querySelector(".caption span").textContent = data.words;
-    for (const pane of panes) {
-      const thumb = small.find((img) => img.dataset.kind === pane.dataset.kind);
-      pane.closest("figure").hidden = !thumb;
-      pane.replaceChildren();
-      if (!thumb) continue;
-      const img = new Image();
-      img.alt = thumb.alt;
-      img.draggable = false;
-      img.src = thumb.src;
-      pane.append(img);
-      if (!data[pane.dataset.kind]) continue;
-      const full = new Image();
-      full.onload = () => {
-        if (img.isConnected) img.src = full.src;
-      };
-      img.onload = draw;
-      full.src = data[pane.dataset.kind];
+  let waiting = 0;
+  slider.addEventListener("input", () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(() => move(Number(Number(slider.value).toPrecision(6))));
+  });
+  element("exactly").addEventListener("change", (event) => {
+    if (event.target.value !== "" && Number.isFinite(Number(event.target.value))) move(Number(event.target.value));
+  });
+  element("learned").addEventListener("click", () => move(known.threshold));
+
+  // -- marks and keys ----------------------------------------------------------------------------------------------------------
+  const bySha = new Map();
+  rows.forEach((row, i) => row.sha && bySha.set(row.sha, [...(bySha.get(row.sha) || []), i]));
+  marks.changed((sha) => {
+    for (const i of sha ? bySha.get(sha) || [] : [...built.keys()]) dress(i);
+    tell();
+  });
+  const way = (link) => {
+    try {
+      return decodeURIComponent(link).replace(/^\.\//, "");
+    } catch {
+      return link.replace(/^\.\//, "");
     }
-    const all = links();
-    zoom.querySelector("[data-do=back]").disabled = all[0] === link;
-    zoom.querySelector("[data-do=next]").disabled = all[all.length - 1] === link;
-    zoom.querySelector("[data-do=hottest]").hidden = data.x === undefined;
-    if (!zoom.open) zoom.showModal();
-    look(1, 0.5, 0.5);
   };
-  const step = (by) => {
-    const all = links();
-    const next = all[all.indexOf(current) + by];
-    if (next) show(next);
-  };
-  const actions = {
-    fit: () => look(1, 0.5, 0.5),
-    hottest: () => {
-      const wide = panes.find((pane) => pane.clientWidth) || panes[0];
-      look(Math.max(3, 1 / fitted(wide)), Number(current.dataset.x) / size[0], Number(current.dataset.y) / size[1]);
-    },
-    back: () => step(-1),
-    next: () => step(1),
-    close: () => zoom.close(),
-  };
-  if (typeof zoom.showModal === "function") {
-    body.addEventListener("click", (event) => {
-      const link = event.target.closest("a.pictures");
-      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      show(link);
-    });
-  }
-  zoom.addEventListener("click", (event) => {
-    const action = actions[event.target.dataset.do];
-    if (action) action();
+  element("save").addEventListener("click", () => {
+    const photos = [...bySha].map(([sha, numbers]) => [rows[numbers[0]].photo ? way(rows[numbers[0]].photo) : rows[numbers[0]].name, sha]);
+    marks.save(photos);
   });
-  zoom.addEventListener("close", () => {
-    if (current) current.focus({ preventScroll: true });
-    for (const pane of panes) pane.replaceChildren();
+  element("who").value = marks.who();
+  element("who").addEventListener("input", (event) => marks.setWho(event.target.value.trim()));
+  const KEYS = { g: "good", d: "defect", u: "unsure", x: null, Backspace: null };
+  const marking = (event, i) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS) || !rows[i].sha) return false;
+    if (event.target.closest("input, select, textarea")) return false;
+    marks.set(rows[i].sha, KEYS[event.key]);
+    event.preventDefault();
+    return true;
+  };
+  const focus = (row) => {
+    for (const other of table.querySelectorAll("tr[tabindex='0']")) other.tabIndex = -1;
+    row.tabIndex = 0;
+    row.focus();
+    row.scrollIntoView({ block: "nearest" });
+  };
+  table.addEventListener("click", (event) => {
+    const button = event.target.closest(".mark");
+    if (button) marks.set(rows[button.closest("tr").dataset.i].sha, button.dataset.mark);
   });
-  document.addEventListener("keydown", (event) => {
-    if (!zoom.open) return;
-    const action = { ArrowRight: "next", ArrowLeft: "back", 0: "fit" }[event.key];
-    if (action) actions[action]();
-    else if (event.key === "+") look(scale * 1.5, ...centre);
-    else if (event.key === "-") look(scale / 1.5, ...centre);
-    else return;
+  table.addEventListener("keydown", (event) => {
+    const row = event.target.closest("tbody tr");
+    if (!row || marking(event, Number(row.dataset.i))) return;
+    const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+    if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = order[order.indexOf(Number(row.dataset.i)) + by];
+    if (next !== undefined) focus(listed(next));
     event.preventDefault();
   });
-  window.addEventListener("resize", draw);
 
-  // What lies under a point of a pane, as a share of the photo's sides.
-  const under = (pane, x, y) => {
-    const frame = pane.getBoundingClientRect();
-    const pixel = fitted(pane) * scale;
-    return [
-      centre[0] + (x - frame.left - frame.width / 2) / (size[0] * pixel),
-      centre[1] + (y - frame.top - frame.height / 2) / (size[1] * pixel),
-    ];
-  };
-  // Zooms so that what lies under a point stays there.
-  const zoomAt = (pane, factor, x, y) => {
-    const held = under(pane, x, y);
-    const before = scale;
-    look(factor, ...centre);
-    if (scale === 1 || scale === before) return;
-    const now = under(pane, x, y);
-    look(scale, centre[0] + held[0] - now[0], centre[1] + held[1] - now[1]);
-  };
-  for (const pane of panes) {
-    const fingers = new Map();
-    const spread = () => {
-      const [a, b] = [...fingers.values()];
-      return Math.hypot(a[0] - b[0], a[1] - b[1]);
-    };
-    pane.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      zoomAt(pane, scale * Math.exp(-event.deltaY / 400), event.clientX, event.clientY);
-    }, { passive: false });
-    pane.addEventListener("dblclick", (event) => {
-      zoomAt(pane, scale > 1 ? 1 : Math.max(3, 1 / fitted(pane)), event.clientX, event.clientY);
-    });
-    pane.addEventListener("pointerdown", (event) => {
-      pane.setPointerCapture(event.pointerId);
-      fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    });
-    pane.addEventListener("pointermove", (event) => {
-      const from = fingers.get(event.pointerId);
-      if (!from) return;
-      const apart = fingers.size === 2 ? spread() : 0;
-      fingers.set(event.pointerId, [event.clientX, event.clientY]);
-      if (fingers.size === 2) {
-        if (apart) zoomAt(pane, scale * spread() / apart, event.clientX, event.clientY);
-      } else if (scale > 1) {
-        const pixel = fitted(pane) * scale;
-        look(scale, centre[0] - (event.clientX - from[0]) / (size[0] * pixel), centre[1] - (event.clientY - from[1]) / (size[1] * pixel));
-      }
-    });
-    for (const kind of ["pointerup", "pointercancel"]) {
-      pane.addEventListener(kind, (event) => fingers.delete(event.pointerId));
-    }
-  }
+  apply();
+  draw();
+  tell();
+  return { rows, table, marking, focus, verdict, number, order: () => order, row: listed };
 })();

@@ -23,8 +23,12 @@ from promptad.data.files import shown, write_atomic
 from promptad.errors import PhotoError
 from promptad.report.colours import css_gradient
 from promptad.report.histogram import histogram_svg
+from promptad.report.page_data import page_data
 from promptad.report.rows import TOP_DEFECTS, VERDICTS, Row, counted, worst_first
 from promptad.report.thumbnails import Thumbnail, thumbnail
+
+_SCRIPTS = ("marks.js", "page.js", "viewer.js")
+_STANDING = 200  # rows that stand in the page itself, without scripts too
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class PageSummary:
         words: the defect words that photos were compared with.
         notices: what was assumed, left out or not used, a line each (:mod:`promptad.notices`).
         notes: further remarks, a paragraph each ("12 of 40 photos were taken from an earlier run").
+        good_scores: scores of the photos that set the threshold, marked in the histogram. good_words: what these are.
         version: of promptad.
         created: date and time as text; now by default.
     """
@@ -75,6 +80,8 @@ class PageSummary:
     words: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    good_scores: tuple[float, ...] = ()
+    good_words: str = ""
     version: str = __version__
     created: str = field(default_factory=lambda: datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
 
@@ -90,6 +97,7 @@ class _View:
     score: str
     truth: str  # "", "normal", "anomalous"
     outcome: str  # "", "missed", "false alarm"
+    times: str  # the score as a multiple of the threshold
     place: float | None  # of the score between the smallest and the largest, 0 to 100
     photo: Thumbnail | None
     heatmap: Thumbnail | None
@@ -106,7 +114,7 @@ def write_page(
     title: str,
     summary: PageSummary,
     max_pictures: int = 200,
-    max_rows: int = 5000,
+    max_rows: int = 20000,
     edge: int = 360,
     input_range: float | None = None,
 ) -> None:
@@ -123,7 +131,8 @@ def write_page(
         title: heading of the page.
         summary: the head of the page.
         max_pictures: only so many of the worst photos are shown with pictures.
-        max_rows: only so many of the worst photos are listed; counts and histogram are of all.
+        max_rows: only so many of the worst photos are listed; counts and histogram are of all. Those after the first few hundred
+            are built by the page's script when they are reached.
         edge: long edge of the pictures in pixels, at most.
         input_range: the value that was white in photos of more than 8 bits; None as their files say.
 
@@ -131,7 +140,7 @@ def write_page(
         DataError: the file cannot be written.
     """
     resources = files("promptad.report")
-    script = resources.joinpath("page.js").read_text("utf-8")
+    script = "".join(resources.joinpath(name).read_text("utf-8") for name in _SCRIPTS)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.joinpath("page.html.j2").read_text("utf-8"))
     parts = template.generate(
@@ -142,7 +151,7 @@ def write_page(
         style=Markup(resources.joinpath("page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        **_values(worst_first(rows), Path(path).parent, summary.threshold, max_pictures, max_rows, edge, input_range),
+        **_values(worst_first(rows), Path(path).parent, summary, max_pictures, max_rows, edge, input_range),
     )
     write_atomic(path, "".join(parts).encode("utf-8", "backslashreplace"))
 
@@ -150,24 +159,41 @@ def write_page(
 def _values(
     rows: list[Row],
     base: Path,
-    threshold: float | None,
+    summary: PageSummary,
     max_pictures: int,
     max_rows: int,
     edge: int,
     input_range: float | None,
 ) -> dict[str, Any]:
     """What the template shows of the rows, which come worst first."""
+    threshold = summary.threshold
+    limit = threshold if threshold is not None and math.isfinite(threshold) else None
     scored = [row for row in rows if row.score is not None]
     folder, home = _folder(rows)
     scores = [row.score or 0.0 for row in scored]
     labels = [row.label for row in scored]
     seconds = [row.seconds for row in scored if row.seconds is not None]
+    pictured = min(len(scored), max_rows, max_pictures)
+    standing, ends = min(len(scored), max_rows, max(max_pictures, _STANDING)), [] if limit is None else [limit]
     return {
         "folder": shown(home),
         "counts": counted(rows),
         "verdicts": VERDICTS,
         "total": sum(row.verdict != "skipped" for row in rows),
-        "views": _views(scored, base, folder, threshold, max_pictures, max_rows, edge, input_range),
+        "views": _views(scored, base, folder, threshold, max_pictures, standing, edge, input_range),
+        "standing": standing,
+        "limit": limit,
+        "ends": (min([*scores, *ends]), max([*scores, *ends])) if scores else (0.0, 0.0),
+        "data": page_data(
+            scored[:max_rows],
+            lambda photo: _inside(photo, folder),
+            lambda file: _link(file, base),
+            base,
+            threshold=limit,
+            decimals=_decimals(scores),
+            columns=_columns(scored, pictured),
+            command=summary.command,
+        ),
         "limit_place": None if threshold is None else _placer(scores, threshold)(threshold),
         "unread": {
             verdict: [(shown(_inside(row.photo, folder)), row.error) for row in rows if row.verdict == verdict]
@@ -176,7 +202,7 @@ def _values(
         "partly": [row.inspected for row in scored if row.inspected is not None and row.inspected < 1],
         "listed": min(len(scored), max_rows),
         "scored": len(scored),
-        "pictured": min(len(scored), max_rows, max_pictures),
+        "pictured": pictured,
         "worded": any(row.defects for row in scored),
         "regional": any(word.region_probability is not None for row in scored for word in row.defects),
         "labelled": any(label is not None for label in labels),
@@ -184,7 +210,7 @@ def _values(
         "outcomes": Counter(_outcome(row) for row in scored),
         "seconds_each": sum(seconds) / len(seconds) if seconds else None,
         "number": _formatter(scores),
-        "histogram": Markup(histogram_svg(scores, labels, threshold)),
+        "histogram": Markup(histogram_svg(scores, labels, threshold, summary.good_scores)),
     }
 
 
@@ -213,6 +239,7 @@ def _views(
             truth={0: "normal", 1: "anomalous"}.get(row.label, "") if row.label is not None else "",
             outcome=_outcome(row),
             place=place(score),
+            times=f"{score / threshold:.2f} × threshold" if threshold and 0 < threshold < math.inf else "",
             photo=photo,
             heatmap=heatmap,
             photo_link=_link(row.photo_file(base), base) if row.photo else "",
@@ -259,10 +286,21 @@ def _outcome(row: Row) -> str:
 
 
 def _formatter(scores: Sequence[float]) -> Callable[[float], str]:
-    """Writes scores with as many decimals as their spread needs: about four digits that differ."""
-    span = max(scores) - min(scores) if scores else 0.0
-    decimals = int(min(10, max(0, 3 - math.floor(math.log10(span))))) if span > 0 else 4
+    """Writes scores with :func:`_decimals`."""
+    decimals = _decimals(scores)
     return lambda value: f"{value:.{decimals}f}"
+
+
+def _decimals(scores: Sequence[float]) -> int:
+    """As many decimals as the spread of scores needs: about four digits that differ."""
+    span = max(scores) - min(scores) if scores else 0.0
+    return int(min(10, max(0, 3 - math.floor(math.log10(span))))) if span > 0 else 4
+
+
+def _columns(rows: Sequence[Row], pictured: int) -> list[str]:
+    """The columns of the table, by the classes of their cells."""
+    shown_ones = {"pictured": bool(pictured), "worded": any(row.defects for row in rows)}
+    return [name for name in ("rank", "pictured", "file", "verdict", "score", "worded") if shown_ones.get(name, True)]
 
 
 def _placer(scores: Sequence[float], threshold: float | None) -> Callable[[float], float | None]:

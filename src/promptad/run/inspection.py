@@ -338,6 +338,8 @@ class _Run:
             words=self.words,
             notices=tuple(report.notices),
             notes=tuple(notes),
+            good_scores=calibration.scores if calibration else (),
+            good_words=calibration.scored_words if calibration else "",
         )
 
 
