@@ -203,6 +203,7 @@ class Prediction:
             "map_file": None,
             "remarks": [],
             "error": "",
+            "camera": {},
         }
 
 

@@ -12,7 +12,7 @@ import pytest
 from promptad.errors import DataError
 from promptad.report.audit import AuditLog, audit_lines
 
-PHOTO = {"detector": "d" * 64, "threshold": 0.5, "verdict": "normal", "error": ""}
+PHOTO = {"detector": "d" * 64, "threshold": 0.5, "verdict": "normal", "error": "", "camera": {}}
 
 
 def filled(path: Path, count: int = 6) -> list[bytes]:

@@ -109,7 +109,7 @@ def template(tmp_path_factory) -> Path:
     for name, photo in (("audit.jsonl", "good/0.png"), ("second.jsonl", "good/1.png")):
         log = AuditLog(root / name)
         known = {"detector": sha256_file(root / "model.safetensors"), "sha256": sha256_file(root / photo)}
-        log.add("photo", photo=photo, score=9.0, threshold=0.5, verdict="normal", error="", **known)
+        log.add("photo", photo=photo, score=9.0, threshold=0.5, verdict="normal", error="", camera={}, **known)
         log.close()
     return root
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from promptad.calibration.bounds import counted
 from promptad.calibration.ladder import Role
+from promptad.data.camera import camera_statistics
 from promptad.data.copies import Photo, altered_copies
 from promptad.data.duplicates import CopyFinder
 from promptad.data.files import sha256_file, shown
@@ -29,7 +30,7 @@ class GoodPhotos:
     Attributes:
         learned, held_out: features, copies left out.
         entries: of those given to learn from: name and size (H, W), "sha256" of files, and "copy_of" where it repeats
-            another one and was left out.
+            another one and was left out; "camera": its statistics (`data.camera`).
         first: pixels of the first of those learned.
     """
 
@@ -123,7 +124,9 @@ class _Reading:
             (self.out.learned if learned else self.out.held_out).append(features)
         if learned:
             name = self.names[original] if copy is not None else None
-            self.out.entries.append(_entry(item, self.names[number], photo.shape[:2], name))
+            self.out.entries.append(
+                {**_entry(item, self.names[number], photo.shape[:2], name), "camera": camera_statistics(photo)}
+            )
         self.used.append(number)
 
 

@@ -43,6 +43,7 @@ _KINDS: dict[str, dict[str, Any]] = {
         "threshold": float | None,
         "verdict": str,
         "error": str,
+        "camera": dict[str, float],
     },
     "drift": {"text": str, "since": str},
 }

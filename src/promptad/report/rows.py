@@ -54,6 +54,7 @@ class Row:
         sha256: of the photo's content. run: names what decides the score (:func:`promptad.report.table.run_key`).
         map_threshold: the pixel level above which no good photo went.
         inspected: share of the photo's pixels that were looked at; None where none was.
+        camera: statistics of the photo itself (:mod:`promptad.data.camera`), none in lines of earlier versions.
         remarks: lines about this photo that do not keep it from being judged.
         picture, heatmap_picture: small pictures to show instead of the files. Not saved in logs.
     """
@@ -80,6 +81,7 @@ class Row:
     map_threshold: float | None = None
     inspected: float | None = None
     remarks: tuple[str, ...] = ()
+    camera: dict[str, float] = field(default_factory=dict)
     picture: Thumbnail | None = field(default=None, repr=False, compare=False)
     heatmap_picture: Thumbnail | None = field(default=None, repr=False, compare=False)
 
@@ -168,6 +170,7 @@ class Row:
             "map_file": self.map_file,
             "remarks": list(self.remarks),
             "error": self.error,
+            "camera": self.camera,
         }
 
     @classmethod
@@ -205,6 +208,7 @@ class Row:
             map_threshold=values["map_threshold"],
             inspected=values["inspected"],
             remarks=tuple(values["remarks"]),
+            camera=values.get("camera", {}),
         )
 
 

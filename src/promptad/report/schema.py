@@ -24,11 +24,15 @@ _SIDE: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
 _NUMBERS: dict[str, Any] = {"type": "object", "additionalProperties": _NUMBER_OR_NULL}
 
 
+_LATER = ("camera",)
+"""Fields that lines of this version may lack: they came later, and a reader takes nothing for them."""
+
+
 def _record(fields: Mapping[str, Any], *, null: bool = False) -> dict[str, Any]:
     return {
         "type": ["object", "null"] if null else "object",
         "properties": dict(fields),
-        "required": list(fields),
+        "required": [name for name in fields if name not in _LATER],
         "additionalProperties": False,
     }
 
@@ -61,6 +65,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "map_file": _TEXT_OR_NULL,
     "remarks": {"type": "array", "items": _TEXT},
     "error": _TEXT,
+    "camera": {"type": "object", "additionalProperties": _NUMBER},
 }
 """Every field of a result, in the order in which they are written, as JSON Schema."""
 

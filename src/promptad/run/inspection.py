@@ -19,6 +19,7 @@ from promptad.report.log import ResultLog, run_key
 from promptad.report.page import Metric, PageSummary, write_page
 from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
 from promptad.report.table import write_csv
+from promptad.run.drifting import say_drift
 from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge, learned_contents
 from promptad.run.naming import common_folder, picture_names, relative_path
 from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_about_good_photos, remarks_of
@@ -195,6 +196,7 @@ class _Run:
     ) -> None:
         """Says what concerns many photos, and writes log, table and page."""
         report = self.report
+        say_drift(self.detector, report.rows)
         report.rows = worst_first(report.rows)
         self._say_what_concerns_many()
         if concluded is not None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from promptad.data.camera import camera_statistics
 from promptad.data.files import one_line, shown
 from promptad.data.photos import read_photo
 from promptad.detector import Detector
@@ -91,7 +92,7 @@ def judge(
     prediction.timings.update(read=read - began, encode=encoded - read, score=done - encoded)
     if seen is not None:
         seen(path, prediction)
-    row = Row.of(prediction, **known)
+    row = replace(Row.of(prediction, **known), camera=camera_statistics(photo))
     try:
         return _with_files(row, detector, photo, prediction, files, pictured(prediction.score))
     except Exception as error:  # the verdict stands

@@ -31,6 +31,7 @@ from promptad.report.rows import Row, RowVerdict
 from promptad.report.table import open_table, table_line
 from promptad.run.arrivals import Arrival, Inbox
 from promptad.run.delivery import Delivery, Receiver
+from promptad.run.drifting import StreamDrift
 from promptad.run.inspection import sweep
 from promptad.run.judged import Judged
 from promptad.run.judging import Files, HeatmapKind, MapKind, judge, learned_contents
@@ -77,6 +78,7 @@ class Watched:
     Attributes:
         counts: photos by verdict. repeats: files whose content was judged already. before: photos that earlier watches judged here.
         interrupted: ended by Ctrl-C. waiting: events that are not delivered, by receiver.
+        changes: sentences about drift (`calibration.drift`).
     """
 
     counts: dict[RowVerdict, int] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Watched:
     before: int = 0
     interrupted: bool = False
     waiting: dict[str, int] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
 
 
 class Watch:
@@ -125,6 +128,8 @@ class Watch:
         try:
             self.audit = AuditLog(plan.folder / AUDIT)
             self.index = Judged(plan.folder, self.audit.path)
+            self._drift = StreamDrift(detector, digest, self.audit.path)
+            self._unsaid = self._drift.unsaid
             self._log, self._table = (
                 open_results(plan.folder / "results.jsonl"),
                 open_table(plan.folder / "results.csv"),
@@ -146,6 +151,7 @@ class Watch:
             delivery.start()
         try:
             self._until(self._begin, "the results")
+            self._until(self._say_changes, "the results")
             self._finish_last()
             while not self._stopping.is_set():
                 if self._round() and self.plan.once:
@@ -230,7 +236,7 @@ class Watch:
             self._table.add(line)
         assert row.sha256 is not None
         if row.sha256 not in self.index and row.sha256 != self._entered:
-            self.audit.add(
+            entry = self.audit.add(
                 "photo",
                 photo=row.photo,
                 sha256=row.sha256,
@@ -239,13 +245,27 @@ class Watch:
                 threshold=row.threshold,
                 verdict=row.verdict,
                 error=row.error,
+                camera=row.camera,
             )
             self._entered = row.sha256
+            self._unsaid += self._drift.add(entry)
             self.report.counts[row.verdict] = self.report.counts.get(row.verdict, 0) + 1
             self._wake()
             if self._judged_line is not None:
                 self._judged_line(row)
+        self._say_changes()
+        self._drift.keep(self.audit.end)
         self.index.add(row.sha256, self.audit.end, self.audit.entries)
+
+    def _say_changes(self) -> None:
+        """Entries and lines of changes that were noticed."""
+        while self._unsaid:
+            text = self._unsaid[0].text
+            self.audit.add("drift", text=text, since=self._unsaid[0].since)
+            del self._unsaid[0]
+            self.report.changes.append(text)
+            self._wake()
+            self.said(text)
 
     def _begin(self) -> None:
         calibration, detector = self.detector.calibration, self.detector
@@ -309,5 +329,7 @@ class Watch:
             delivery.stop()
             if waiting := delivery.waiting:
                 self.report.waiting[delivery.receiver.name] = waiting
+        if not self._unsaid:  # else the next watch finds them once more
+            self._drift.keep(self.audit.end, now=True)
         for file in (self._log, self._table, self.audit, self.index):
             file.close()

@@ -205,8 +205,8 @@ def _photos(name: str, entries: Any) -> list[dict[str, Any]]:
 
 
 def _photo(entry: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a photo: "name", "size" (H, W), and "sha256" and "copy_of" of some."""
-    kinds = {"name": str, "sha256": str, "copy_of": str, "size": tuple[Positive, Positive]}
+    """What is kept of a photo: "name", "size" (H, W), and "sha256", "copy_of" and "camera" of some."""
+    kinds = {"name": str, "sha256": str, "copy_of": str, "size": tuple[Positive, Positive], "camera": dict[str, float]}
     known = {key: checked_value(key, kind, entry[key]) for key, kind in kinds.items() if key in entry}
     return {**entry, **known, **({"size": list(known["size"])} if "size" in known else {})}
 
