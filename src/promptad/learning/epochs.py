@@ -202,7 +202,7 @@ def _restore(
                     state[key] = value if key == "step" else value.to(parameter.device)
             optimiser.state[parameter] = state
         return [float(value) for value in saved.header["history"]]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0][:100]
         raise WeightsError(
             f"{path}: does not hold what this training keeps ({reason}); start anew ({argument('fresh', 'True')})"
