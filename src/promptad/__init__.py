@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from promptad.requests.detecting import FitRequest as FitRequest
     from promptad.requests.evaluating import EvaluateRequest as EvaluateRequest
     from promptad.requests.inspecting import InspectRequest as InspectRequest
+    from promptad.requests.reviewing import ReviewRequest as ReviewRequest
     from promptad.requests.submitting import SubmitRequest as SubmitRequest
     from promptad.requests.training import TrainRequest as TrainRequest
     from promptad.requests.verifying import VerifyRequest as VerifyRequest
@@ -37,6 +38,7 @@ _PUBLIC = {
     "FitRequest": "promptad.requests.detecting",
     "InspectRequest": "promptad.requests.inspecting",
     "Prediction": "promptad.prediction",
+    "ReviewRequest": "promptad.requests.reviewing",
     "SubmitRequest": "promptad.requests.submitting",
     "TrainRequest": "promptad.requests.training",
     "VerifyRequest": "promptad.requests.verifying",
@@ -53,6 +55,7 @@ __all__ = [  # noqa: RUF022 - the version last
     "FitRequest",
     "InspectRequest",
     "Prediction",
+    "ReviewRequest",
     "SubmitRequest",
     "TrainRequest",
     "VerifyRequest",

@@ -26,7 +26,7 @@ from promptad.data.folder import each_photo
 from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, TextError, WeightsError
-from promptad.judging import Judge, PhotoLike, judge_good
+from promptad.judging import Judge, PhotoLike
 from promptad.learning.features import Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.catalogue import require_anomalies, require_memory
 from promptad.methods.contract import EpochHook, Trained
@@ -112,7 +112,6 @@ class Detector(Judge):
                 tuple(defects) if isinstance(defects, Iterable) and not isinstance(defects, Set) else defects
             )
         self.object = object
-        # Settings that cannot be are told before the seconds that loading takes.
         if weights is not None:
             weights = weights if isinstance(weights, Learned) else read_learned(Path(weights))
             weights.make_config(settings)
@@ -151,6 +150,7 @@ class Detector(Judge):
         self.calibration: Calibration | None = None
         self.good: list[dict[str, Any]] = []
         self.anomalies: list[dict[str, Any]] = []
+        self.parents: list[dict[str, Any]] = []  # files that it was made from, see `requests.refitting`
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -201,7 +201,6 @@ class Detector(Judge):
         learns = self.entry.learns_anomalies
         known_bad, entries = encode_defective(faulty, partial(self.encode, reference=learns), unreadable)
         say_learned(self.entry.title, len(known_bad) if learns else 0)
-        # Only now: a photo that cannot be read leaves the detector as it was.
         self.good, self.anomalies = read.entries, entries if learns else []
         self.fit_features(
             read.learned,
@@ -251,13 +250,13 @@ class Detector(Judge):
         )
         self._fitted = True
         self.calibration = None
-        # Photos that may be defective set no threshold; good ones that are held out do.
+        # Photos that may be defective set no threshold.
         setting = ((), ()) if self.entry.facts.unlabelled else (photos, copies)
         evidence = choose_evidence(setting[0], held_out, setting[1], self.entry.good_photos) if set_threshold else None
         if evidence is not None:
 
             def judge(photo: PhotoFeatures, leave_out: int | None) -> Judged:
-                judged = judge_good(self.method, photo, leave_out, self.config, self._square)
+                judged = self.judged(photo, leave_out)
                 if after_score is not None:
                     after_score()
                 return judged
@@ -347,6 +346,7 @@ class Detector(Judge):
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "good_photos": self.good,
             **({"anomalies": self.anomalies} if self.anomalies else {}),
+            **({"parents": self.parents} if self.parents else {}),
             "trained": self.trained,
             "fitted": self._fitted,
             "words": self.words.to_dict(),
@@ -377,10 +377,11 @@ class Detector(Judge):
         given |= {"memory_backbone": memory_backbone}
         check_arguments({**kinds, "backbone": kinds["backbone"] | None, "path": str | Path, "device": str}, given)
         saved = read_detector(Path(path))
-        return cls._from_saved(saved, saved.backbone(backbone, device, memory_backbone), cache)
+        return cls.from_saved(saved, saved.backbone(backbone, device, memory_backbone), cache)
 
     @classmethod
-    def _from_saved(cls, saved: SavedDetector, backbone: Backbone, cache: FeatureStore | None) -> Detector:
+    def from_saved(cls, saved: SavedDetector, backbone: Backbone, cache: FeatureStore | None) -> Detector:
+        """The detector that a file held. Raises WeightsError: it does not fit."""
         self = cls.__new__(cls)
         self.preset, self.object = saved.preset, saved.object
         try:
@@ -389,7 +390,6 @@ class Detector(Judge):
         except (ConfigError, TextError, WeightsError, MemoryError, RuntimeError) as error:
             # A damaged header may ask for sizes that torch cannot allocate.
             raise WeightsError(f"{shown(saved.path)}: cannot be used ({one_line(error)[:300]})") from error
-        # What was learned, without the threshold: another threshold gives the same scores.
         self.origin, self.trained = content_digest(saved.method, saved.tensors), saved.trained
         return self
 
@@ -398,7 +398,7 @@ class Detector(Judge):
         if saved.fitted:
             self.method.load_state(saved.tensors)
         self.calibration, self._fitted = saved.calibration, saved.fitted
-        self.good, self.anomalies = saved.good, saved.anomalies
+        self.good, self.anomalies, self.parents = saved.good, saved.anomalies, saved.parents
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its saved form beside its backbone, so that other processes get the very same detector."""
@@ -412,7 +412,7 @@ class Detector(Judge):
 
 
 def _revived(content: bytes, backbone: Backbone, cache: FeatureStore | None) -> Detector:
-    return Detector._from_saved(detector_from_bytes(content), backbone, cache)
+    return Detector.from_saved(detector_from_bytes(content), backbone, cache)
 
 
 def load(path: str | Path, **options: Any) -> Detector:

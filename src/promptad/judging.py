@@ -237,6 +237,10 @@ class Judge:
             inspected=inspected,
         )
 
+    def judged(self, photo: PhotoFeatures, leave_out: int | None = None) -> Judged:
+        """What a threshold needs of a photo; `leave_out` is its number where it is a good photo that was learned from."""
+        return judge_good(self.method, photo, leave_out, self.config, self._square)
+
     def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
         """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit_features`."""
         if self.encoder.cache and isinstance(item, str | Path):

@@ -11,6 +11,7 @@ from promptad import (
     EvaluateRequest,
     FitRequest,
     InspectRequest,
+    ReviewRequest,
     SubmitRequest,
     TrainRequest,
     VerifyRequest,
@@ -41,7 +42,15 @@ ABOUT_DETECTORS: dict[str, Any] = {
 }
 ABOUT_FEATURES = {"no_cache": True, "feature_memory": 0.0, "feature_disk": 0.0}
 OPTIONS: dict[type[Request], dict[str, Any]] = {
-    FitRequest: {**ABOUT_DETECTORS, "output": "another"},
+    FitRequest: {
+        **ABOUT_DETECTORS,
+        "output": "another",
+        "model": "second.safetensors",
+        "labels": ["labels.csv", "more.csv"],
+        "photos": ["good", "bad", "more"],
+        "budget": 7,
+    },
+    ReviewRequest: {"folder": "reviewed-too", "labels": ["more.csv"]},
     InspectRequest: {
         **ABOUT_DETECTORS,
         "photos": ["photos/0.png"],

@@ -34,6 +34,7 @@ from promptad import (
     EvaluateRequest,
     FitRequest,
     InspectRequest,
+    ReviewRequest,
     SubmitRequest,
     TrainRequest,
     VerifyRequest,
@@ -43,9 +44,12 @@ from promptad import (
 from promptad.bench.draw import LIST_FORMAT
 from promptad.clip.backbone import Backbone
 from promptad.data.files import sha256_file
+from promptad.data.labels import Label, write_labels
 from promptad.data.tensor_file import read_saved
 from promptad.errors import PromptadError
 from promptad.report.audit import AuditLog
+from promptad.report.log import ResultLog
+from promptad.report.rows import Row
 from promptad.requests.asked import BackboneRequest, Request, TowersRequest
 from promptad.saved.detectors import SavedDetector
 from promptad.training import train_prompts
@@ -74,6 +78,10 @@ INPUTS = (
     "second.safetensors",
     "audit.jsonl",
     "second.jsonl",
+    "labels.csv",
+    "more.csv",
+    "reviewed",
+    "reviewed-too",
     "loaded.txt",
 )
 
@@ -106,6 +114,14 @@ def template(tmp_path_factory) -> Path:
     detector = Detector(object="nut", backbone=clip, **QUICK["promptad"])
     detector.fit([root / "good/0.png", root / "good/1.png"]).save(root / "model.safetensors")
     detector.fit([root / "good/1.png", root / "good/2.png"]).save(root / "second.safetensors")
+    marks = {"labels.csv": (("good/2.png", "good"), ("bad/0.png", "defect"), ("more/0.png", "good"))}
+    marks["more.csv"] = (("more/1.png", "good"), ("good/2.png", "unsure"))
+    for name, labels in marks.items():  # known by content alone: at these places nothing lies
+        write_labels(root / name, [Label(f"x/{photo}", sha256_file(root / photo), label) for photo, label in labels])
+    for name, photos in (("reviewed", ["good/2.png"]), ("reviewed-too", ["bad/0.png", "more/0.png"])):
+        with ResultLog(root / name / "results.jsonl", "0" * 16) as results:
+            for photo in photos:
+                results.append(Row(photo, "anomalous", 0.9, 0.5, sha256=sha256_file(root / photo), run="0" * 16))
     for name, photo in (("audit.jsonl", "good/0.png"), ("second.jsonl", "good/1.png")):
         log = AuditLog(root / name)
         known = {"detector": sha256_file(root / "model.safetensors"), "sha256": sha256_file(root / photo)}
@@ -201,6 +217,10 @@ def fit(request: FitRequest) -> Any:
     return detector.calibration and (detector.calibration.threshold, detector.calibration.note), repr(detector.words)
 
 
+def review(request: ReviewRequest) -> Any:
+    return request.run()
+
+
 def inspect(request: InspectRequest) -> Any:
     InspectRequest(**{**_given(request), "fresh": False}).run(said=str)  # an earlier run, for `fresh`
     detector, report = request.run(said=str)
@@ -267,6 +287,7 @@ def _given(request: Request) -> dict[str, Any]:
 
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
+    ReviewRequest: review,
     InspectRequest: inspect,
     WatchRequest: watch,
     VerifyRequest: verify,
@@ -286,6 +307,11 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
     return {
         "fit promptad": (FitRequest, {"good": ["good"], "output": "new", **learning}),
         "fit clip": (FitRequest, {"good": ["good"], "output": "new", "object": "nut", "method": "clip"}),
+        "fit labels": (
+            FitRequest,
+            {"model": "model.safetensors", "labels": ["labels.csv"], "photos": ["good", "bad"], "output": "new"},
+        ),
+        "review": (ReviewRequest, {"folder": "reviewed", "labels": ["labels.csv"]}),
         "inspect promptad": (InspectRequest, {"photos": ["photos"], "good": ["good"], **learning}),
         "inspect clip": (InspectRequest, {"photos": ["photos"], "method": "clip", "object": "nut"}),
         "inspect rwda": (InspectRequest, {"photos": ["photos"], "method": "rwda", "object": "nut"}),
@@ -362,6 +388,14 @@ REFUSALS = {
     ),
     *((name, "memory_backbone") for name in ("evaluate clip", "evaluate rwda")),
     *(("fit promptad", option) for option in ("only_defects",)),
+    *((f"fit {name}", option) for name in ("promptad", "clip") for option in ("model", "labels", "photos", "budget")),
+    *(
+        ("fit labels", option)
+        for option in (
+            *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
+            *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "memory_backbone"),
+        )
+    ),
     *(("fit clip", option) for option in ("only_defects", "weights", "seed")),
     *(("inspect promptad", option) for option in ("only_defects", "model")),
     *(

@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
     import typer
 
-    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, train, verify, watch
+    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, review, train, verify, watch
 
     app = typer.Typer(
         name="promptad",
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     app.command("inspect")(inspect.inspect)
     app.command("watch")(watch.watch)
     app.command("verify")(verify.verify)
+    app.command("review")(review.review)
     app.command("train")(train.train)
     app.command("evaluate")(evaluate.evaluate)
     app.command("bench")(bench.bench)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptad.annotations import Above0, Positive, Seed
 from promptad.data.files import shown
-from promptad.errors import ConfigError
+from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies, require_memory
 from promptad.notices import notice
@@ -27,6 +27,7 @@ from promptad.steps import Progress
 
 if TYPE_CHECKING:
     from promptad.detector import Detector
+    from promptad.requests.refitting import Refit
 
 
 @dataclass(frozen=True)
@@ -235,14 +236,46 @@ def photo_files(paths: tuple[Path, ...], lines: Lines) -> list[Path]:
     return photos
 
 
+# What a detector that is there brings with it; a refit keeps all of it.
+_BROUGHT = (
+    *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
+    *("activation", "precision", "seed", "input_range", "finest_defect", "settings"),
+)
+
+
 @dataclass(frozen=True)
 class FitRequest(DetectorRequest):
-    """A detector from good photos, saved."""
+    """A detector from good photos, or made anew from one that is there and from labels, saved."""
 
     output: Path | None = asked("The detector, one .safetensors file.", None, option="-o --output")
+    model: Path | None = asked("A saved detector to make a new one from, with --labels or further good photos.", None)
+    labels: tuple[Path, ...] = asked(
+        "Labels of photos, as the report saves them: good ones join the good photos of --model, defects set the threshold's other "
+        "side; repeat for more.",
+        (),
+    )
+    photos: tuple[Path, ...] = asked(
+        "Folders in which the photos of --labels and --model are looked for, by content, where they are not where they were; repeat.",
+        (),
+    )
+    budget: Positive | None = asked(
+        "Most patches of good photos that the memory of a layer keeps with --model, those farthest apart. Default: as the "
+        "detector says, else 10000.",
+        None,
+    )
 
     def check(self) -> None:
-        """There must be good photos."""
+        """There must be good photos, or a detector and labels."""
+        if self.model is not None:
+            self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
+            if not self.labels and not self.good:
+                raise ConfigError(
+                    f"nothing says what is new; give labels ({argument('labels', 'labels.csv')}) or good photos ({argument('good')})"
+                )
+            if self.false_alarms is not None and not 0 < self.false_alarms < 1:
+                raise ConfigError(f"{argument('false_alarms')} must be above 0 and below 1; got {self.false_alarms:g}")
+            return
+        self.refuse(("labels", "photos", "budget"), f"go with a saved detector; name it ({argument('model')})")
         super().check()
         if not self.good:
             raise ConfigError(f"a detector is fitted to good photos; give at least one ({argument('good')})")
@@ -260,14 +293,59 @@ class FitRequest(DetectorRequest):
         Raises:
             PromptadError: whatever cannot be, on one line.
         """
+        if self.model is not None:
+            done, output = self.refit(progress=progress, said=said, failed=failed)
+            return done.detector, output
+        lines = Lines(said, failed)
+        return self._saved(lambda: self.fitted_detector(progress, lines))
+
+    def refit(
+        self, *, progress: Progress | None = None, said: Said | None = None, failed: Said | None = None
+    ) -> tuple[Refit, Path | None]:
+        """Makes a new detector from `model` and saves it; gives what changed, and its file. Listeners as in :meth:`run`.
+
+        Raises:
+            ConfigError: there is no `model`. DataError: a file of that name is there already. PromptadError: whatever else cannot be.
+        """
+        from promptad.requests.refitting import refit
+
+        if self.model is None:
+            raise ConfigError(f"there is no detector to make a new one from; name it ({argument('model')})")
+        output = tensors_file(self.output) if self.output is not None else None
+        if output is not None and output.exists():
+            raise DataError(
+                f"{shown(output)}: is there already, and a detector that is made from another overwrites none; choose another name "
+                f"({argument('output')})"
+            )
+        model, load = self.model, {name: getattr(self, name) for name in ("backbone", "memory_backbone", "device")}
+        lines = Lines(said, failed)
+        done: list[Refit] = []
+
+        def make() -> Detector:
+            options: dict[str, Any] = {"rows": self.budget, "false_alarms": self.false_alarms, "load": load}
+            good = photo_files(self.good, lines)
+            done.append(refit(model, self.labels, good, self.photos, **options, progress=progress, lines=lines))
+            return done[0].detector
+
+        _, output = self._saved(make, lambda: done[0].files)
+        return done[0], output
+
+    def _saved(
+        self, make: Callable[[], Detector], files: Callable[[], Iterable[Path]] | None = None
+    ) -> tuple[Detector, Path | None]:
+        """Makes a detector and writes it, with the way to its good photos, in one lock."""
         from promptad.data.files import refuse_foreign, write_atomic
         from promptad.data.lock import only_writer, prepared_folder
+        from promptad.requests.refitting import places_of
 
         output = tensors_file(self.output) if self.output is not None else None
         if output is not None:
             refuse_foreign(output)
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
-            detector = self.fitted_detector(progress, Lines(said, failed))
+            detector = make()
             if output is not None:
-                write_atomic(output, detector.to_bytes())  # as `save` does, in the lock that is held already
+                told = Lines(lambda line: None)  # what is no photo was told when they were read
+                photos = files() if files is not None else photo_files((*self.good, *self.defective), told)
+                # As `save` does, in the lock that is held already.
+                write_atomic(output, detector.to_bytes(places=places_of(photos, output.parent, detector)))
         return detector, output

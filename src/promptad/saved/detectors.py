@@ -39,6 +39,8 @@ class SavedDetector:
             it was not `fitted` yet. words: states as they were then and their digest, None in files of 0.1.0.
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
         anomalies: the same as `good` of labelled defective photos that were learned from.
+        parents: the files that it was made from, newest first: "sha256" and "name" of each.
+        places: of good photos, by SHA-256, the way from the detector's folder to the file, where they lay when it was saved.
         kept_for, said: see `promptad.requests.kept`, empty in all other files.
     """
 
@@ -58,6 +60,8 @@ class SavedDetector:
     anomalies: list[dict[str, Any]] = field(default_factory=list)
     kept_for: str = ""
     said: tuple[str, ...] = ()
+    parents: list[dict[str, Any]] = field(default_factory=list)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -186,6 +190,8 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             decides,
             _photos("anomalies", header.get("anomalies", [])),
             *_kept(header.get("kept", {})),
+            _photos("parents", header.get("parents", [])),
+            checked_value("places", dict[str, str], header.get("places", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
