@@ -6,7 +6,7 @@ prints image AUROC / pixel AUROC / AUPRO up to 0.3, the mean over draws in perce
 beside those of its encoding. Without `--set` the rows are SETTINGS below, each with one step more than one before it.
 
 Settings are chosen on draws that no table uses (`--draws`, 1001 and on). `--parts fused` learns the prompts of the preset once for each draw and joins
-them with every memory; `memory` alone leaves words out.
+them with every memory, once for all rows that differ in nothing else; `memory` alone leaves words out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from promptad.data.records import Record
 from promptad.data.shots import draw_shots
 from promptad.learning.features import GIB, Encoder, FeatureStore, PhotoFeatures
 from promptad.methods.contract import TASKS
+from promptad.methods.settings import config_dict
 
 BEFORE = "memory_layers=3,8 memory_point=block memory_top=0"
 QUARTERS = "memory_layers=3,6,9 memory_point=block memory_top=0.01"
@@ -133,19 +134,25 @@ def measured(
     good: dict[tuple[Any, Any], PhotoFeatures] = {}
     for seed in draws:
         chosen = draw_shots(records, shots, seed)
-        learned: dict[str, Any] = {}
+        learned: dict[str, dict[str, Any]] = {}
         for row in rows:
             for record in chosen:
                 key = record.photo, row.encoder.request
                 if key not in good:
                     [good[key]] = row.encoder.encode_files([record.photo], learned=True)
             photos = [good[record.photo, row.encoder.request] for record in chosen]
-            learned = fit(row.detector, photos, learned)
+            prompts = prompt_settings(row.detector)
+            learned[prompts] = fit(row.detector, photos, learned.get(prompts, {}))
             result = row.tests.measure(row.detector).result
             metrics = (result.image_auroc, result.pixel_auroc, result.aupro_30)
             values[row.name].append([float("nan") if value is None else 100 * value for value in metrics])
             spent[row.name].append(score_time(row))
     return [(row.name, np.mean(values[row.name], axis=0).tolist(), float(np.mean(spent[row.name]))) for row in rows]
+
+
+def prompt_settings(detector: Detector) -> str:
+    """Everything but what concerns the memory: where that is equal, prompts learn the same."""
+    return repr({k: v for k, v in config_dict(detector.config).items() if not k.startswith("memory_")})
 
 
 def fit(detector: Detector, photos: Sequence[PhotoFeatures], learned: dict[str, Any]) -> dict[str, Any]:

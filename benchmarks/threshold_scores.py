@@ -5,8 +5,8 @@ set its threshold (leave-one-out; for k = 1 those of altered copies), of the goo
 defective ones. `benchmarks/thresholds.py` compares rules on these files; nothing is scored again.
 
 A few-shot memory is the nearest of what each good photo holds, so for `promptad` all distances between two photos are
-computed once, and every draw is a minimum over them. Its prompts are those of one epoch on the first good photo: fifty lower
-the scores of good cookies by two to three hundredths, all alike. Other methods learn and score draw by draw.
+computed once, and every draw is a minimum over them. Its prompts are those of one epoch on the first good photo; what they say counts
+in deviations from the drawn photos. Other methods learn and score draw by draw.
 
 Products: bottle, cookies and magnetic tile below `--data`, and the packages `elpv-dataset` (two kinds of solar cells, from
 probability 0 good, 1 defective) and `conformal-clip-data` (simulated textile, local and global defects).
@@ -28,11 +28,15 @@ from torch.nn import functional as F
 
 from promptad.bench.testset import judge
 from promptad.clip.backbone import Backbone, load_backbone
+from promptad.clip.features import Features
 from promptad.data.copies import altered_copies
 from promptad.data.photos import read_photo
 from promptad.detector import Detector
 from promptad.learning.features import PhotoFeatures
+from promptad.scoring.fusion import raised
+from promptad.scoring.good_scores import GoodScores
 from promptad.scoring.patch_memory import MemorySettings
+from promptad.scoring.prototypes import anomalous_logit
 
 SHOTS = (1, 2, 4, 8, 12)
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -108,12 +112,12 @@ class MemoryScores:
 
     def __init__(self, detector: Detector, good: Sequence[PhotoFeatures]) -> None:
         self.method, self.layers = detector.method, detector.method.request.taps
-        config = detector.config
-        if config.memory(detector.backbone.sizes.vision) != replace(
+        self.config = config = detector.config
+        if config.fusion != "raised" or config.memory(detector.backbone.sizes.vision) != replace(
             MemorySettings(self.layers), precision=config.memory_precision
         ):
             raise SystemExit(
-                "only memories of the nearest patch, without windows, turns and budget, are put together here"
+                "only memories of the nearest patch, without windows, turns and budget, that text raises are put together here"
             )
         self.top = config.memory_top
         self.banks = [
@@ -121,9 +125,16 @@ class MemoryScores:
             for photo in good
         ]
 
+        self.good_gaps = [torch.stack([self._gap(view) for view in photo.features]) for photo in good]
+
+    def _gap(self, view: Features) -> torch.Tensor:
+        """How much nearer a view is to the anomalous prototype, in cosines."""
+        prototypes = self.method.snapshot("image").prototypes
+        return anomalous_logit(_unit(view.image), prototypes.normal, prototypes.anomalous, 1.0)[0]
+
     @torch.no_grad()
-    def distances(self, photo: PhotoFeatures, good: Iterable[int]) -> list[tuple[NDArray[np.float32], float]]:
-        """Of every view: distance of every patch to each good photo, (good, layers, patches), and the text score."""
+    def distances(self, photo: PhotoFeatures, good: Iterable[int]) -> list[tuple[NDArray[np.float32], torch.Tensor]]:
+        """Of every view: distance of every patch to each good photo, (good, layers, patches), and the text's gap."""
         out = []
         for view in photo.features:
             patches = {layer: _unit(view.taps[layer].flatten(0, 1)) for layer in self.layers}
@@ -131,15 +142,16 @@ class MemoryScores:
                 torch.stack([(patches[layer] @ self.banks[i][layer].T).amax(1).clamp(max=1) for layer in self.layers])
                 for i in good
             ]
-            text = float(self.method.score(view).parts["text"][0])
-            out.append((((1 - torch.stack(nearest)) / 2).numpy(), text))
+            out.append((((1 - torch.stack(nearest)) / 2).numpy(), self._gap(view)))
         return out
 
-    def score(self, views: Sequence[tuple[NDArray[np.float32], float]], good: Sequence[int]) -> float:
-        """The image score with a memory of these good photos: mean over layers, largest patches, harmonic fusion."""
+    def score(self, views: Sequence[tuple[NDArray[np.float32], torch.Tensor]], good: Sequence[int]) -> float:
+        """The image score with a memory of these good photos: mean over layers, largest patches, raised by the text."""
         maps = [np.sort(distance[list(good)].min(0).mean(0)) for distance, _ in views]
-        memory = [float(values[-max(1, int(self.top * len(values))) :].mean()) for values in maps]
-        return max(m * text / (m + text) for m, (_, text) in zip(memory, views, strict=True))
+        memory = torch.tensor([float(values[-max(1, int(self.top * len(values))) :].mean()) for values in maps])
+        known = GoodScores.of([self.good_gaps[index] for index in good], self.config.fusion_spread)
+        beyond = known.deviations(torch.stack([gap for _, gap in views]))
+        return float(raised(memory, beyond, self.config.fusion_weight, self.config.fusion_margin).max())
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:

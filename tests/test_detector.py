@@ -196,7 +196,7 @@ def test_a_loaded_backbone_is_not_asked_to_be_another(backbone, asked):
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("promptad", {}),
+        ("promptad", {"memory_layers": (3, 8)}),
         ("patchcore", {"layers": (9,)}),
         ("anovl", {"local_start": 9}),
         ("promptad", {"local_start": 9}),

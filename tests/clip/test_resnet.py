@@ -315,7 +315,9 @@ def test_a_detector_learns_judges_and_comes_back_from_its_file(backbone, tmp_pat
     assert again.score == first.score and np.array_equal(again.map, first.map)
 
 
-@pytest.mark.parametrize(("method", "settings"), [("promptad-zs", {}), ("promptad", {"local": "linear"})])
+@pytest.mark.parametrize(
+    ("method", "settings"), [("promptad-zs", {}), ("promptad", {"local": "linear", "memory_point": "block"})]
+)
 def test_methods_that_need_a_vit_say_so(backbone, method, settings):
     entry = find_method(method)
     with pytest.raises(ConfigError, match="needs a ViT"):

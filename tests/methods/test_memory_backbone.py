@@ -148,10 +148,10 @@ def test_words_and_prompts_stay_those_of_clip():
     view = detector.encode(broken()).features[0]
     with_parts = {}
     for part in ("text", "memory"):
-        detector.method.config = replace(detector.config, parts=part, fusion_scale=0.0)
+        detector.method.config = replace(detector.config, parts=part, fusion="harmonic")
         with_parts[part] = detector.method.score(view).map
     assert with_parts["text"].shape == (1, 6, 6) and with_parts["memory"].shape == (1, 9, 9)
-    detector.method.config = replace(detector.config, parts="fused", fusion_scale=0.0)
+    detector.method.config = replace(detector.config, parts="fused", fusion="harmonic")
     fused = harmonic(with_parts["memory"], onto_grid(with_parts["text"], (9, 9)))
     assert torch.allclose(detector.method.score(view).map, fused, atol=1e-6)
 
@@ -202,7 +202,7 @@ def test_turned_copies_are_tapped_by_the_second_tower():
 
 
 def test_layers_and_points_of_the_second_tower_can_be_named():
-    detector = fitted("promptad", parts="memory", memory_backbone_layers=(1, 4), memory_point="next_norm")
+    detector = fitted("promptad", parts="memory", memory_backbone_layers=(1, 4), memory_backbone_point="next_norm")
     assert detector.method.request.memory == FeatureRequest(taps=(1, 4), tap_point="next_norm")
     assert fitted("patchcore", layers=(4,)).method.request.memory.taps == (4,)
     with pytest.warns(PromptadNotice, match="names layers of CLIP's tower, which the memory does not read"):
@@ -214,7 +214,7 @@ def test_layers_and_points_of_the_second_tower_can_be_named():
 
 
 def test_linear_layers_still_read_clips_own_blocks():
-    detector = fitted("promptad", local="linear")
+    detector = fitted("promptad", local="linear", memory_point="block")
     assert detector.method.request.taps == (1, 2, 3, 4) and detector.method.request.memory.taps == (2, 3)
     assert 0 <= detector.predict(broken()).score <= 1
 

@@ -248,11 +248,37 @@ def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
     assert method.history == [pytest.approx(expected, rel=2e-4)]
 
 
+def slow_raised(method: PromptAD, view: Features, largest: float, m_v: np.ndarray) -> tuple[float, np.ndarray]:
+    """Memory scores of a photo and its patches, each times (1 + e^(z - margin))^weight."""
+    config, raised = method.config, []
+    good = [encode(method, photo(seed))[0][0] for seed in (1, 2)]
+    for task, distance, weight in (
+        ("image", largest, config.fusion_weight),
+        ("pixel", m_v, config.fusion_weight_pixel),
+    ):
+        own, sign = method.snapshot(task).prototypes, 1 if config.numerator == "anomalous" else -1
+        difference = sign * (own.anomalous - own.normal).double().numpy()
+        rows = [(x.image if task == "image" else x.patches[0]).double().numpy() for x in (*good, view)]
+        *known, gaps = [unit(row) @ difference for row in rows]
+        variance = (2 * np.var(np.concatenate(known)) + 2 * config.fusion_spread**2) / 3 * (1 + 1 / 2)
+        z = (gaps - np.concatenate(known).mean()) / np.sqrt(variance)
+        raised.append(distance * (1 + np.exp(z - config.fusion_margin)) ** weight)
+    return raised[0].item(), raised[1]
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {},
         {"preset": "clean"},
+        {"preset": "clean", "fusion": "harmonic"},
+        {
+            "fusion": "raised",
+            "fusion_weight": 1.0,
+            "fusion_weight_pixel": 0.5,
+            "fusion_margin": 0.0,
+            "numerator": "normal",
+        },
         {"parts": "text"},
         {"parts": "memory"},
         {"numerator": "normal", "score_scale": 4.6, "score_scale_pixel": 30.0},
@@ -268,7 +294,7 @@ def test_the_first_loss_equals_the_slow_reference(backbone, values, fit):
 )
 def test_scores_equal_the_slow_reference(backbone, values):
     method = trained(backbone, **values)
-    memory = build(backbone, parts="memory")
+    memory = build(backbone, parts="memory", memory_point=method.config.memory_point)
     good = [encode(memory, photo(seed))[0][0] for seed in (1, 2)]
     (view,), (tapped,) = encode(method, photo(9))[0], encode(memory, photo(9))[0]
     maps = {}
@@ -289,6 +315,8 @@ def test_scores_equal_the_slow_reference(backbone, values):
     m_v, s_t, m_t = np.mean(layers, axis=0), maps["image"][0], maps["pixel"]
     largest = slow_maximum(m_v.reshape(6, 6), config.map_size) if config.memory_maximum == "map" else m_v.max()
     fused = (1 / (1 / largest + 1 / s_t), 1 / (1 / m_v + 1 / m_t))
+    if config.fusion == "raised" and config.parts == "fused":
+        fused = slow_raised(method, view, largest, m_v)
     expected = {"fused": fused, "text": (s_t, m_t), "memory": (largest, m_v)}[method.config.parts]
     tolerance = 2e-6 if config.memory_precision == "fp32" else 1e-4
     scores = method.score(view)
@@ -338,8 +366,9 @@ def test_every_preset_trains_only_its_prompts_and_scores_within_zero_and_one(bac
     assert values.isfinite().all() and values.min() >= 0 and values.max() <= 1 and values.std() > 0
 
 
-def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone):
-    method, seen = build(backbone, epochs=3, lr=0.1), []
+@pytest.mark.parametrize("fusion", ["harmonic", "raised"])
+def test_the_hook_gets_every_epoch_with_its_own_prototypes(backbone, fusion):
+    method, seen = build(backbone, epochs=3, lr=0.1, fusion=fusion, fusion_weight=1.0, fusion_weight_pixel=1.0), []
 
     def hook(epoch: int, given: Method) -> None:
         assert given is method
@@ -364,7 +393,7 @@ def test_the_anchor_keeps_the_anomalous_prototype_and_attraction_moves_the_norma
     moved, good = {}, F.normalize(torch.cat([view.image for views in photos for view in views]), dim=-1)
     for name, values in {"plain": {}, "ours": {"attraction": 30.0, "anchor": 100.0}}.items():
         method = build(backbone, **common, **values)
-        method._freeze()
+        method._freeze(photos)
         before = method.snapshot("image").prototypes
         method.fit(photos)
         after = method.snapshot("image").prototypes

@@ -28,7 +28,7 @@ ELSEWHERE = {
 }
 ELSEWHERE |= {"map_size", "smoothing"}
 # Of a second image tower: `test_memory_backbone.py`.
-ELSEWHERE |= {"memory_backbone_layers"}
+ELSEWHERE |= {"memory_backbone_layers", "memory_backbone_point"}
 # Setting -> another value, with the other settings that it needs to matter.
 OTHERS = {
     "prefixes_image": {"prefixes_image": 2},
@@ -53,6 +53,11 @@ OTHERS = {
     "score_scale": {"score_scale": 4.6},
     "score_scale_pixel": {"score_scale_pixel": 4.6},
     "fusion_scale": {"fusion_scale": 4.6},
+    "fusion": {"fusion": "raised"},
+    "fusion_weight": {"fusion_weight": 1.0, "fusion": "raised"},
+    "fusion_weight_pixel": {"fusion_weight_pixel": 1.0, "fusion": "raised"},
+    "fusion_margin": {"fusion_margin": 0.0, "fusion": "raised"},
+    "fusion_spread": {"fusion_spread": 0.5, "fusion": "raised"},
     "numerator": {"numerator": "normal"},
     "margin_distance": {"margin_distance": "euclidean"},
     "margin_over_patches": {"margin_over_patches": True},
@@ -67,6 +72,7 @@ OTHERS = {
     "final_lr": {"final_lr": 0.001},
     "prefix_init": {"prefix_init": "a photo of a"},
     "init_std": {"init_std": 0.05},
+    "sentences": {"sentences": "winclip"},
     "prompt_precision": {"prompt_precision": "fp16"},
     "memory_layers": {"memory_layers": (2, 3)},
     "memory_pool": {"memory_pool": 3},
@@ -217,7 +223,15 @@ def test_fitting_again_starts_anew(backbone, usual):
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"preset": "clean"}, {"preset": "release"}, {"parts": "text"}, {"parts": "memory"}, {"manual_prompts": False}],
+    [
+        {},
+        {"preset": "clean"},
+        {"preset": "release"},
+        {"parts": "text"},
+        {"parts": "memory"},
+        {"fusion": "raised"},
+        {"manual_prompts": False},
+    ],
     ids=str,
 )
 def test_state_gives_the_same_scores_and_words_in_a_new_detector(backbone, values):
@@ -271,6 +285,21 @@ def test_a_good_photo_left_out_is_compared_with_the_others_only(backbone):
     assert torch.equal(left.parts["memory"], alone.score(view).parts["memory"])
     assert torch.equal(left.parts["text"], kept.parts["text"])
     assert torch.equal(method.score(view, leave_out=1).map, kept.map)
+
+
+def test_text_raises_distances_by_the_other_photos_where_a_good_photo_is_left_out(backbone):
+    settings = {"fusion": "raised", "fusion_weight": 1.0, "fusion_weight_pixel": 1.0, "fusion_margin": 0.0, "epochs": 0}
+    method, alone, plain = (
+        trained(backbone, **settings),
+        build(backbone, **settings),
+        trained(backbone, parts="memory"),
+    )
+    alone.fit(encode(alone, photo(2)))
+    (view,) = encode(method, photo(1))[0]
+    left = method.score(view, leave_out=0)
+    torch.testing.assert_close(left.image, alone.score(view).image)
+    torch.testing.assert_close(left.map, alone.score(view).map)
+    assert (left.map > plain.score(view, leave_out=0).map).all()  # by no text is a distance made smaller
 
 
 def test_every_tile_of_a_good_photo_is_left_out_together(backbone):

@@ -6,6 +6,7 @@ No torch here: requests are checked against it before the seconds that loading t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from promptad.errors import ConfigError
@@ -95,7 +96,9 @@ def names_for_anomalies() -> str:
 def method_facts(name: str) -> Facts:
     """The facts of a method. Raises ConfigError naming the known ones."""
     if name not in FACTS:
-        raise ConfigError(f"method {name!r} unknown; expected one of {', '.join(FACTS)}")
+        near = get_close_matches(name, FACTS, n=1)
+        hint = f"did you mean {near[0]}? All are" if near else "expected one of"
+        raise ConfigError(f"method {name!r} unknown; {hint} {', '.join(FACTS)}")
     return FACTS[name]
 
 

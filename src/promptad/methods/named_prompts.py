@@ -27,10 +27,11 @@ from promptad.methods.catalogue import Needs
 from promptad.methods.contract import Scores
 from promptad.methods.learned_context import ContextConfig, LearnedContext, first_context
 from promptad.methods.learned_once import LearnedOnce, class_words, say_nameless
-from promptad.methods.object_agnostic import OBJECT, anomalous_logit
+from promptad.methods.object_agnostic import OBJECT
 from promptad.methods.ranked_words import RankedWords
 from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import object_words
+from promptad.scoring.prototypes import anomalous_logit
 
 STATES = ("normal", "anomalous")
 """The words in front of the object's name, the two classes."""

@@ -28,6 +28,7 @@ from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import ScoringConfig
 from promptad.notices import notice
 from promptad.prompts.layout import Layout, PromptSet
+from promptad.scoring.prototypes import anomalous_logit
 
 OBJECT, DAMAGED = "object", "damaged object"
 
@@ -245,18 +246,3 @@ class ObjectAgnostic(LearnedOnce):
         """Restores :meth:`learned`. Raises WeightsError when a tensor is missing or of another shape."""
         super().load_learned(tensors)
         self._kept = None
-
-
-def anomalous_logit(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
-    """scale * (cos(x, anomalous) - cos(x, normal)), whose sigmoid is the anomalous one of the two-class softmax.
-
-    Args:
-        features: (B, ..., E) unit vectors. normal: (E,). anomalous: (E,), or (B, E) for one a view.
-
-    Returns:
-        (B, ...).
-    """
-    difference = F.normalize(anomalous, dim=-1) - F.normalize(normal, dim=-1)
-    if difference.ndim == 1:
-        return scale * (features @ difference)
-    return scale * torch.einsum("b...e,be->b...", features, difference)

@@ -24,12 +24,11 @@ from promptad.errors import ConfigError
 from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.contract import TASKS, EpochHook, Method, Scores, WordScores
 from promptad.methods.learned_context import ContextConfig, LearnedContext, encode_prompts, first_context
-from promptad.methods.object_agnostic import anomalous_logit
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.state import require_learned, saved_tensor
 from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import ensemble, object_words
-from promptad.scoring.prototypes import ensemble_prototype
+from promptad.scoring.prototypes import anomalous_logit, ensemble_prototype
 
 _MOST_VIEWS = 8
 """Views whose graph is in memory at the same time."""

@@ -73,11 +73,12 @@ class InspectRequest(DetectorRequest):
         if self.good:
             return
         self.refuse(["false_alarms"], f"is about the threshold from good photos; give some ({argument('good')})")
-        facts = method_facts(self.method_name)
+        facts, unlabelled = method_facts(self.method_name), argument("unlabelled", "True")
         if self.weights is None and facts.good_photos == "needed" and not self.unlabelled:
             raise ConfigError(
                 f"{facts.title} learns from good photos: give some ({argument('good')}), a saved detector "
                 f"({argument('model')}), or a method that needs neither ({argument('method', 'faprompt')})"
+                + (f"; or {unlabelled} ranks a mixed folder" if self.method_name in UNLABELLED else "")
             )
 
     @property
@@ -91,7 +92,7 @@ class InspectRequest(DetectorRequest):
         self.refuse(["good", "held_out", "defective", "weights"], f"{what}; leave one of the two out")
         if self.method_name not in UNLABELLED:
             raise ConfigError(
-                f"{what}, of which {method_facts(self.method_name).title} learns nothing; take {', '.join(UNLABELLED)} "
+                f"{what}, of which {self.method_name} learns nothing; take {', '.join(UNLABELLED)} "
                 f"or leave the method out ({argument('method', UNLABELLED[0])})"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 _EPS = 1e-12
 
@@ -14,3 +15,14 @@ def harmonic(first: Tensor, second: Tensor) -> Tensor:
     """
     a, b = first.clamp(min=_EPS), second.clamp(min=_EPS)
     return a * b / (a + b)
+
+
+def raised(distance: Tensor, deviations: Tensor, weight: float, margin: float) -> Tensor:
+    """d * (1 + exp(z - margin)) ^ weight: a distance that a second score raises where it lies beyond what is usual, and leaves as it is
+    elsewhere.
+
+    Args:
+        distance: (...,) not negative. deviations: z, of the same shape, in standard deviations (`scoring.good_scores`).
+        weight: power by which the distance rises for each standard deviation above the margin; 0 leaves the distance alone.
+    """
+    return distance * (weight * F.softplus(deviations - margin)).exp()

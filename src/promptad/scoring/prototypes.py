@@ -25,6 +25,21 @@ def anomalous_probability(features: Tensor, normal: Tensor, anomalous: Tensor, s
     return torch.sigmoid(logits[..., 1] - logits[..., 0])
 
 
+def anomalous_logit(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:
+    """scale * (cos(x, anomalous) - cos(x, normal)), whose sigmoid is the anomalous one of the two-class softmax.
+
+    Args:
+        features: (B, ..., E) unit vectors. normal: (E,). anomalous: (E,), or (B, E) for one a view.
+
+    Returns:
+        (B, ...).
+    """
+    difference = F.normalize(anomalous, dim=-1) - F.normalize(normal, dim=-1)
+    if difference.ndim == 1:
+        return scale * (features @ difference)
+    return scale * torch.einsum("b...e,be->b...", features, difference)
+
+
 def state_probabilities(features: Tensor, states: Tensor, scale: float) -> Tensor:
     """Which of S defect states fits best, were there a defect: softmax over scale * cos(x, state).
 

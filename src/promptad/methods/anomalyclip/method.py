@@ -19,8 +19,9 @@ from promptad.learning.auxiliary import Batch
 from promptad.learning.map_losses import map_loss
 from promptad.methods.anomalyclip.config import AnomalyCLIPConfig
 from promptad.methods.contract import Scores
-from promptad.methods.object_agnostic import DAMAGED, OBJECT, ObjectAgnostic, anomalous_logit
+from promptad.methods.object_agnostic import DAMAGED, OBJECT, ObjectAgnostic
 from promptad.prompts.layout import Layout, Slot
+from promptad.scoring.prototypes import anomalous_logit
 
 
 class AnomalyCLIP(ObjectAgnostic):

@@ -32,7 +32,6 @@ from promptad.methods.aprilgan.config import AprilGANConfig
 from promptad.methods.catalogue import Needs
 from promptad.methods.contract import EpochHook, Scores
 from promptad.methods.learned_once import NAMELESS, LearnedOnce, class_words, say_nameless
-from promptad.methods.object_agnostic import anomalous_logit
 from promptad.methods.ranked_words import RankedWords
 from promptad.methods.settings import quarter_layers
 from promptad.methods.state import saved_tensor
@@ -40,7 +39,7 @@ from promptad.notices import notice
 from promptad.prompts.words import ensemble
 from promptad.scoring.maps import aligned_upsample
 from promptad.scoring.memory import MemoryBank, layer_memories
-from promptad.scoring.prototypes import anomalous_probability, ensemble_prototype
+from promptad.scoring.prototypes import anomalous_logit, anomalous_probability, ensemble_prototype
 
 _TITLE = "APRIL-GAN"
 _OWNERS, _PEAKS = "good.owners", "good.peaks"

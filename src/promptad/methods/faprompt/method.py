@@ -31,9 +31,9 @@ from promptad.methods.object_agnostic import (
     OBJECT,
     LearnedPrompts,
     ObjectAgnostic,
-    anomalous_logit,
 )
 from promptad.prompts.layout import Layout, PromptSet, Slot
+from promptad.scoring.prototypes import anomalous_logit
 
 # The prior network's hidden layer is this many times narrower than its input.
 _BOTTLENECK = 16
@@ -162,3 +162,6 @@ class FAPrompt(ObjectAgnostic):
         maps = (reading.first + reading.refined) / 2
         parts = {"text": reading.text.sigmoid(), "map": reading.from_maps}
         return Scores(reading.score, maps.view(len(features), *features.grid), parts)
+
+
+# FIX

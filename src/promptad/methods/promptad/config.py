@@ -58,6 +58,9 @@ class PromptADConfig(ScoringConfig):
     # Words whose token embeddings start the prefixes, "" starts them at zero; of several phrases with commas between
     # them, every prefix takes the next.
     prefix_init: str = ""
+    # Untrained sentences whose prototypes are averaged with the learned ones of photos, not of patches, where photos are scored: what
+    # learning on good photos alone breaks, they hold.
+    sentences: Literal["none", "winclip", "april_gan", "clip_ac"] = "none"
     # Sigma of the Gaussian of the suffixes, and of the one added to prefixes that no phrase of their own sets apart.
     init_std: Weight = 0.02
     # Parameters in fp32, or in fp16 as released (F-9).
@@ -109,6 +112,18 @@ class PromptADConfig(ScoringConfig):
     # Inverse temperature of the text scores that are joined with the memory; 0 takes `score_scale` and
     # `score_scale_pixel`. A low one lets the memory count, a high one gives better maps of the text alone.
     fusion_scale: float = 0.0
+    # How the text scores are joined with the memory's distances: half their harmonic mean (eqs. 17 and 18), or the distance, raised
+    # where the text score lies beyond those of the good photos ("raised", `scoring.fusion`): where words spread on good photos
+    # they are worth little.
+    fusion: Literal["harmonic", "raised"] = "harmonic"
+    # With "raised": power by which a photo's distance rises for each standard deviation beyond the margin.
+    fusion_weight: Weight = 0.1
+    # The same of a patch's distance.
+    fusion_weight_pixel: Weight = 0.05
+    # With "raised": standard deviations above the good photos' mean from which on text counts.
+    fusion_margin: Weight = 2.0
+    # With "raised": what the difference of cosines usually spreads over a product's good photos; counts as two photos.
+    fusion_spread: Annotated[float, Range(0, 1, open_low=True)] = 0.012
     # Inverse temperature of the defect words.
     word_scale: float = 100.0
     # Probability in the score: of "anomalous", or of "normal" as eq. 16 is printed, a normality score (F-2).
@@ -133,6 +148,8 @@ class PromptADConfig(ScoringConfig):
     # Where in the block they are tapped (F-5): its output, that plus the next block's attention as in the released code, or its
     # output through the norm that the next block reads it through ("next_norm"; a ResNet has none there, and gives the output).
     memory_point: TapPoint = "block"
+    # The same of a memory backbone, whose tokens are read behind its final norm ("block", as AnomalyDINO does) or the next block's.
+    memory_backbone_point: Literal["block", "next_norm"] = "block"
     # Orientations of each good photo that the memory holds, evenly spread over 360 degrees; 1 is the photo as it is. For parts
     # that lie at any angle; each is encoded once, in `fit`.
     memory_turns: Annotated[int, Range(1, 72)] = 1
@@ -216,12 +233,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prefix_tokens": 5,
         "prefix_init": "a cropped photo of the, a bright photo of a, a blurry photo of the",
         "anomaly_prefixes": "own",
-        "attraction": 30.0,
+        "sentences": "winclip",
+        "attraction": 5.0,
         "anchor": 100.0,
         "optimiser": "adam",
         "epochs": 50,
         "lr": 0.005,
-        "fusion_scale": 2.0,
+        "fusion": "raised",
+        "memory_layers": (),
+        "memory_point": "next_norm",
     },
     "paper": {
         "fit": "crop",

@@ -19,7 +19,7 @@ There are two sets of prompts, one for image scores and one for pixel scores; bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,31 +33,20 @@ from promptad.learning.optimise import Schedule, optimise
 from promptad.methods.contract import TASKS, EpochHook, Method, Scores, WordScores
 from promptad.methods.promptad.config import PromptADConfig
 from promptad.methods.promptad.local import block_numbers, draw_linear, mapped, stacked_blocks
-from promptad.methods.promptad.prompt_sets import Prompts, build_prompts
-from promptad.methods.promptad.towers import memory_settings
+from promptad.methods.promptad.prompt_sets import Prompts, Prototypes, Snapshot, build_prompts
+from promptad.methods.promptad.towers import memory_settings, tap_point
 from promptad.methods.state import require_learned, saved_tensor
-from promptad.prompts.words import anomaly_states, defect_words, object_words
-from promptad.scoring.fusion import harmonic
+from promptad.prompts.words import anomaly_states, defect_words, ensemble, object_words
+from promptad.scoring.fusion import harmonic, raised
+from promptad.scoring.good_scores import GoodScores
 from promptad.scoring.maps import enlarged, onto_grid, top_mean
 from promptad.scoring.patch_memory import PatchMemory
-from promptad.scoring.prototypes import anomalous_probability, state_probabilities
-
-
-@dataclass
-class _Prototypes:
-    """What is kept of a prompt set for scoring: (E,) normal and anomalous, (S, E) one per state. All unit vectors."""
-
-    normal: Tensor
-    anomalous: Tensor
-    states: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The prompts of one task at one moment of training, and the prototypes made of them."""
-
-    parameters: dict[str, Tensor]
-    prototypes: _Prototypes
+from promptad.scoring.prototypes import (
+    anomalous_logit,
+    anomalous_probability,
+    ensemble_prototype,
+    state_probabilities,
+)
 
 
 class PromptAD(Method):
@@ -89,7 +78,7 @@ class PromptAD(Method):
         request = FeatureRequest(
             taps=self._memory.settings.layers,
             local=None if config.local == "linear" else LocalStream(config.local_start, config.local),
-            tap_point=config.memory_point,
+            tap_point=tap_point(config, backbone),
             tap_pool=config.memory_pool,
             turns=config.memory_turns,
             mirrored=config.memory_mirrored,
@@ -97,8 +86,10 @@ class PromptAD(Method):
         if request.taps:
             request = backbone.memory_request(request)
         self.request = replace(request, taps=tuple(dict.fromkeys((*request.taps, *self._blocks))))
+        self._untrained = self._sentences()
         self._sets = self._start()
-        self._prototypes: dict[str, _Prototypes] = {}
+        self._prototypes: dict[str, Prototypes] = {}
+        self._good: dict[str, GoodScores] = {}
         self.history: list[float] = []
 
     # -- prompts (section 4.2) ------------------------------------------------------------------------------------
@@ -114,6 +105,13 @@ class PromptAD(Method):
         if config.local == "linear":
             sets["pixel"].parameters |= draw_linear(self.backbone, generator)
         return sets
+
+    def _sentences(self) -> Tensor | None:
+        """(2, E) unit prototypes of the untrained sentences, normal and anomalous; None without any."""
+        if self.config.sentences == "none" or self.config.parts == "memory":
+            return None
+        pair = ensemble(self.config.sentences, self.object)
+        return torch.stack([ensemble_prototype(self.backbone.encode_texts(texts)) for texts in pair])
 
     def prompt_counts(self, task: str) -> dict[str, int]:
         """Numbers of normal, manual anomaly and learnable anomaly prompts of the "image" or "pixel" set."""
@@ -164,15 +162,15 @@ class PromptAD(Method):
         """
         if not photos:
             raise ConfigError("fit needs at least one good photo")
-        views = [view for photo in photos for view in photo]
         self._sets = self._start()  # fitting again starts anew
         self._memory.build(photos)
         if self.config.parts != "memory":
-            self._train(views, after_epoch)
-        self._freeze()
+            self._train(photos, after_epoch)
+        self._freeze(photos)
 
-    def _train(self, views: Sequence[Features], after_epoch: EpochHook | None) -> None:
+    def _train(self, photos: Sequence[Sequence[Features]], after_epoch: EpochHook | None) -> None:
         """Learns both prompt sets from the good photos' views."""
+        views = [view for photo in photos for view in photo]
         images = F.normalize(torch.cat([view.image for view in views]), dim=-1).unsqueeze(1)
         by_grid: dict[tuple[int, int], list[Tensor]] = {}
         for view in views:
@@ -182,7 +180,7 @@ class PromptAD(Method):
 
         def step(epoch: int, _: float) -> None:
             if after_epoch is not None:
-                self._freeze()
+                self._freeze(photos)
                 after_epoch(epoch, self)
 
         def loss() -> Tensor:
@@ -257,32 +255,40 @@ class PromptAD(Method):
         )
 
     @torch.no_grad()
-    def _freeze(self) -> None:
+    def _freeze(self, photos: Sequence[Sequence[Features]]) -> None:
+        """Prototypes of the prompts as they are now, and what these say of the good photos."""
         for task, raw in self._encode().items():
             prompts = self._sets[task]
             normal, anomalous = self._prototypes_of(prompts, raw)
+            if task == "image" and self._untrained is not None:
+                normal, anomalous = F.normalize(torch.stack([normal, anomalous]) + self._untrained, dim=-1)
             states = (
                 raw[prompts.manual].view(-1, len(self.states) or 1, raw.shape[-1]) if len(raw[prompts.manual]) else None
             )
             by_state = F.normalize(states.mean(0), dim=-1) if states is not None else raw.new_empty(0, raw.shape[-1])
-            self._prototypes[task] = _Prototypes(normal, anomalous, by_state)
+            self._prototypes[task] = Prototypes(normal, anomalous, by_state)
+        if self._raises:
+            self._good = self._good_scores(photos)
 
     def snapshot(self, task: str) -> Snapshot:
         """The "image" or "pixel" prompts and prototypes as they are now; training on does not change it."""
         parameters = {name: tensor.detach().clone() for name, tensor in self._sets[task].parameters.items()}
-        return Snapshot(parameters, self._prototypes[task])  # `_freeze` makes new prototypes and alters none
+        # `_freeze` makes new prototypes and alters none.
+        return Snapshot(parameters, self._prototypes[task], self._good.get(task))
 
     def restore(self, task: str, snapshot: Snapshot) -> None:
         """Goes back to a :meth:`snapshot` of the same task and the same detector."""
         for name, saved in snapshot.parameters.items():
             self._sets[task].parameters[name].data.copy_(saved)
         self._prototypes[task] = snapshot.prototypes
+        if snapshot.good is not None:
+            self._good[task] = snapshot.good
 
     # -- scores (sections 4.1 and 4.4) ------------------------------------------------------------------------------
 
     @torch.no_grad()
     def score(self, features: Features, *, leave_out: int | None = None) -> Scores:
-        """Image scores (B,) and patch maps (B, h, w) of views, both in [0, 1].
+        """Image scores (B,) and patch maps (B, h, w) of views; in [0, 1], but for distances that text raised, which have no end.
 
         Raises:
             ConfigError: nothing was learned or loaded yet.
@@ -292,17 +298,55 @@ class PromptAD(Method):
         parts: dict[str, Tensor] = {}
         if config.parts != "memory":
             text = parts["text"] = self._text("image", features.image)
-            text_map = self._text("pixel", self._mapped(self._local(features))).mean(0)
         if config.parts != "text":
             memory_map = self._memory.distance(features, leave_out=leave_out)
             memory = parts["memory"] = self._top(memory_map.view(batch, *features.tapped.grid))
-        if config.parts == "fused":
-            text_map = onto_grid(text_map.view(batch, *features.grid), features.tapped.grid).flatten(1)
-            image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
+        if config.parts == "text":
+            image, patch_map = text, self._text_map(features).flatten(1)
+        elif config.parts == "memory":
+            image, patch_map = memory, memory_map
+        elif self._raises:
+            beyond = self._good["image"].deviations(self._gap("image", features.image), leave_out=leave_out)
+            image = raised(memory, beyond, config.fusion_weight, config.fusion_margin)
+            beyond = onto_grid(self._gap_map(features, leave_out), features.tapped.grid).flatten(1)
+            patch_map = raised(memory_map, beyond, config.fusion_weight_pixel, config.fusion_margin)
         else:
-            image, patch_map = (text, text_map) if config.parts == "text" else (memory, memory_map)
+            text_map = onto_grid(self._text_map(features), features.tapped.grid).flatten(1)
+            image, patch_map = harmonic(memory, text), harmonic(memory_map, text_map)
         grid = features.grid if config.parts == "text" else features.tapped.grid
         return Scores(image, patch_map.view(batch, *grid), parts)
+
+    @property
+    def _raises(self) -> bool:
+        """Whether the text raises the distances, for which it must know its scores of the good photos."""
+        return self.config.parts == "fused" and self.config.fusion == "raised"
+
+    @torch.no_grad()
+    def _good_scores(self, photos: Sequence[Sequence[Features]]) -> dict[str, GoodScores]:
+        """What the text says of good photos, and of their patches."""
+        images = [torch.cat([self._gap("image", view.image) for view in views]) for views in photos]
+        patches = [torch.cat([self._patch_gaps(view).flatten() for view in views]) for views in photos]
+        spread = self.config.fusion_spread
+        return {"image": GoodScores.of(images, spread), "pixel": GoodScores.of(patches, spread)}
+
+    def _gap(self, task: str, features: Tensor) -> Tensor:
+        """How much nearer (..., E) features are to the anomalous than to the normal prototype, in cosines: (...,)."""
+        prototypes = self._prototypes[task]
+        gap = anomalous_logit(F.normalize(features, dim=-1), prototypes.normal, prototypes.anomalous, 1.0)
+        return gap if self.config.numerator == "anomalous" else -gap
+
+    def _patch_gaps(self, features: Features) -> Tensor:
+        """(B, T) of patches; of several maps of local features their mean."""
+        return self._gap("pixel", self._mapped(self._local(features))).mean(0)
+
+    def _gap_map(self, features: Features, leave_out: int | None) -> Tensor:
+        """(B, h, w): how far the text's scores of patches lie beyond those of good photos, in standard deviations."""
+        beyond = self._good["pixel"].deviations(self._patch_gaps(features), leave_out=leave_out)
+        return beyond.view(len(features), *features.grid)
+
+    def _text_map(self, features: Features) -> Tensor:
+        """(B, h, w): the text's scores of patches."""
+        return self._text("pixel", self._mapped(self._local(features))).mean(0).view(len(features), *features.grid)
 
     def _top(self, maps: Tensor) -> Tensor:
         """The largest value of memory maps (B, h, w), or the mean of the largest, (B,), where the config takes it."""
@@ -341,6 +385,7 @@ class PromptAD(Method):
             out[f"{task}.normal"], out[f"{task}.anomalous"] = prototypes.normal, prototypes.anomalous
             out[f"{task}.states"] = prototypes.states
             out |= {f"{task}.prompts.{k}": v.detach() for k, v in self._sets[task].parameters.items()}
+        out |= {f"good.{task}": good.moments for task, good in self._good.items()}
         return out | self._memory.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -353,9 +398,12 @@ class PromptAD(Method):
         embed = self.backbone.sizes.embed_dim
         for task in TASKS:
             count = len(self.states) if self.prompt_counts(task)["manual"] else 0
-            self._prototypes[task] = _Prototypes(
+            self._prototypes[task] = Prototypes(
                 take(f"{task}.normal", embed), take(f"{task}.anomalous", embed), take(f"{task}.states", count, embed)
             )
             for name, parameter in self._sets[task].parameters.items():
                 parameter.data.copy_(take(f"{task}.prompts.{name}", *parameter.shape))
+        if self._raises:
+            spread = self.config.fusion_spread
+            self._good = {task: GoodScores(take(f"good.{task}", None, 3), spread) for task in TASKS}
         self._memory.load(take, self.backbone.tapped.tap_width)

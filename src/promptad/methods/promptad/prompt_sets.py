@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from promptad.clip.backbone import Backbone
 from promptad.methods.promptad.config import PromptADConfig
 from promptad.prompts.layout import Layout, PromptSet, Slot
 from promptad.prompts.words import fill
+from promptad.scoring.good_scores import GoodScores
 
 _END = "."
 
@@ -29,6 +30,25 @@ class Prompts:
     manual: slice
     learnable: slice
     anchor: Tensor | None = None
+
+
+@dataclass
+class Prototypes:
+    """What is kept of a prompt set for scoring: (E,) normal and anomalous, (S, E) one per state. All unit vectors."""
+
+    normal: Tensor
+    anomalous: Tensor
+    states: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The prompts of one task at one moment of training, the prototypes made of them, and, where text raises distances, what these say
+    of the good photos."""
+
+    parameters: dict[str, Tensor]
+    prototypes: Prototypes
+    good: GoodScores | None = None
 
 
 def build_prompts(

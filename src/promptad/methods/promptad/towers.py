@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promptad.clip.backbone import Backbone
+from promptad.clip.features import TapPoint
 from promptad.clip.memory_tower import usual_layers
 from promptad.errors import ConfigError
 from promptad.inputs import argument, setting
@@ -39,3 +40,10 @@ def memory_settings(config: PromptADConfig, backbone: Backbone) -> MemorySetting
             f"{setting('memory_backbone_layers')} names those of {tower.name}"
         )
     return replace(settings, layers=config.memory_backbone_layers or usual_layers(tower.sizes))
+
+
+def tap_point(config: PromptADConfig, backbone: Backbone) -> TapPoint:
+    """Where the tower of the memory is tapped. What only CLIP's tower has is passed on, and refused by the other."""
+    if backbone.memory is None or config.memory_point == "after_next_attention":
+        return config.memory_point
+    return config.memory_backbone_point
