@@ -39,7 +39,7 @@ class Usual:
 
 # Fitted to the scores of one method with its preset "clean" and the starter's weights.
 MEASURED_METHODS: dict[tuple[str, ScoreKind], Usual] = {
-    ("promptad", "distance"): Usual(0.075, 2.0, 0.079, 0.045, 0.105),
+    ("promptad", "distance"): Usual(0.1, 2.0, 0.114, 0.077, 0.14),
     ("clip", "probability"): Usual(1.555, 2.0),
     ("faprompt", "probability"): Usual(0.845, 2.0),
     ("anomalyclip", "probability"): Usual(0.665, 2.0),
