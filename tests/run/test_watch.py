@@ -67,7 +67,7 @@ def test_photos_lie_among_ng_and_ok_by_their_verdict(how, detector, tmp_path):
     inbox = draw(tmp_path / "inbox", [f"{number}.png" for number in range(6)])
     (inbox / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
     scores = sorted(detector.predict(path).score for path in inbox.glob("*.png"))
-    middle = detector.__class__._from_saved  # the same detector with a threshold that parts them
+    middle = detector.__class__.from_saved  # the same detector with a threshold that parts them
     halved = middle(*_saved(detector))
     halved.set_threshold((scores[2] + scores[3]) / 2)
     watch(halved, inbox, tmp_path / "out", sort=how)
