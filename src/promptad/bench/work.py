@@ -357,7 +357,17 @@ def shared_layouts(detectors: Sequence[Detector]) -> list[Layout]:
         alike.append(layout)
         taps.setdefault(layout, set()).update(request.taps)
         second.setdefault(layout, set()).update(() if request.memory is None else request.memory.taps)
+    # Where no layer is tapped it does not matter how layers would be: such a row goes with one that differs in nothing else.
+    tapped = {(layout[0], _untapped(layout[1])): layout for layout in reversed(alike) if taps[layout]}
+    alike = [layout if taps[layout] else tapped.get((layout[0], _untapped(layout[1])), layout) for layout in alike]
     return [(layout[0], _with_taps(layout[1], taps[layout], second[layout])) for layout in alike]
+
+
+def _untapped(request: FeatureRequest) -> FeatureRequest:
+    """The same request without anything that concerns taps alone."""
+    plain = FeatureRequest()
+    named = ("taps", "tap_point", "tap_pool", "tap_class", "tap_space", "tap_stream", "turns", "mirrored")
+    return replace(request, **{name: getattr(plain, name) for name in named})
 
 
 def _with_taps(request: FeatureRequest, taps: set[int], second: set[int]) -> FeatureRequest:

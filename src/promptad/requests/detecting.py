@@ -248,19 +248,19 @@ class FitRequest(DetectorRequest):
     """A detector from good photos, or made anew from one that is there and from labels, saved."""
 
     output: Path | None = asked("The detector, one .safetensors file.", None, option="-o --output")
-    model: Path | None = asked("A saved detector to make a new one from, with --labels or further good photos.", None)
+    model: Path | None = asked("A saved detector to make a new one from, with labels or further good photos.", None)
     labels: tuple[Path, ...] = asked(
-        "Labels of photos, as the report saves them: good ones join the good photos of --model, defects set the threshold's other "
-        "side; repeat for more.",
+        "Labels of photos, as the report saves them: good ones join the good photos of the saved detector, defects set the threshold's "
+        "other side; repeat for more.",
         (),
     )
     photos: tuple[Path, ...] = asked(
-        "Folders in which the photos of --labels and --model are looked for, by content, where they are not where they were; repeat.",
+        "Folders in which the photos of labels and saved detector are looked for, by content, where they are not where they were; repeat.",
         (),
     )
     budget: Positive | None = asked(
-        "Most patches of good photos that the memory of a layer keeps with --model, those farthest apart. Default: as the "
-        "detector says, else 10000.",
+        "Most patches of good photos that the memory of a layer of the new detector keeps, those farthest apart. Default: as the "
+        "saved one says, else 10000.",
         None,
     )
 
@@ -336,7 +336,6 @@ class FitRequest(DetectorRequest):
         """Makes a detector and writes it, with the way to its good photos, in one lock."""
         from promptad.data.files import refuse_foreign, write_atomic
         from promptad.data.lock import only_writer, prepared_folder
-        from promptad.requests.refitting import places_of
 
         output = tensors_file(self.output) if self.output is not None else None
         if output is not None:
@@ -344,6 +343,8 @@ class FitRequest(DetectorRequest):
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
             detector = make()
             if output is not None:
+                from promptad.requests.refitting import places_of  # brings torch, which `make` has loaded by now
+
                 told = Lines(lambda line: None)  # what is no photo was told when they were read
                 photos = files() if files is not None else photo_files((*self.good, *self.defective), told)
                 # As `save` does, in the lock that is held already.
