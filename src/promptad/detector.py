@@ -16,7 +16,7 @@ from promptad.calibration.bounds import check_rate
 from promptad.calibration.good_photos import encode_defective, read_good_photos, say_learned
 from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, scores_made
 from promptad.calibration.measured import unlike_measured
-from promptad.calibration.threshold import Calibration, by_hand
+from promptad.calibration.threshold import Calibration
 from promptad.clip.architecture import Activation
 from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.device import Precision
@@ -35,6 +35,7 @@ from promptad.methods.settings import config_dict, layout, words_digest
 from promptad.prompts.words import check_object
 from promptad.saved.detectors import SavedDetector, detector_bytes, detector_from_bytes, read_detector
 from promptad.saved.prompts import Learned, choose_learned, is_shipped, read_learned
+from promptad.scoring.regions import RegionRule
 from promptad.steps import Progress, Steps
 
 # What `Detector` may be given besides defects and settings, which are held to their own types.
@@ -151,6 +152,7 @@ class Detector(Judge):
         self.good: list[dict[str, Any]] = []
         self.anomalies: list[dict[str, Any]] = []
         self.parents: list[dict[str, Any]] = []  # files that it was made from, see `requests.refitting`
+        self.region_rule = RegionRule()
         self._fitted = not self.entry.needs_good_photos
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -269,35 +271,6 @@ class Detector(Judge):
             self.calibration = calibrate_by(judge, evidence, kind=kind, **whose, rate=false_alarms, defective=defective)
         return self
 
-    # -- the threshold, without scoring a photo again -----------------------------------------------------------------
-
-    def set_false_alarms(self, rate: float) -> Detector:
-        """Moves the threshold to another rate of false alarms; scores stay as they are.
-
-        Predictions that were made before follow with :meth:`Prediction.judged_by`.
-
-        Raises:
-            ConfigError: no good photo is known, or a rate that is none or smaller than the good photos allow.
-        """
-        check_arguments({"rate": float}, {"rate": rate})
-        if self.calibration is None:
-            raise ConfigError("there is no threshold to move; fit the detector with good photos first")
-        self.calibration = self.calibration.at_rate(rate)
-        return self
-
-    def set_threshold(self, threshold: float) -> Detector:
-        """Sets the threshold by hand; scores stay as they are. Works without good photos too.
-
-        Raises:
-            ConfigError: no finite number.
-        """
-        check_arguments({"threshold": float}, {"threshold": threshold})
-        known = self.calibration
-        self.calibration = (
-            known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range_of(self.config))
-        )
-        return self
-
     def identity(self) -> dict[str, Any]:
         """Everything that decides a score, JSON-ready: what runs are resumed by. The threshold is not part of it."""
         return {
@@ -344,6 +317,7 @@ class Detector(Judge):
             "object": self.object,
             "config": config_dict(self.config),
             "calibration": self.calibration.to_dict() if self.calibration else None,
+            "regions": self.region_rule.to_dict(),
             "good_photos": self.good,
             **({"anomalies": self.anomalies} if self.anomalies else {}),
             **({"parents": self.parents} if self.parents else {}),
@@ -399,6 +373,7 @@ class Detector(Judge):
             self.method.load_state(saved.tensors)
         self.calibration, self._fitted = saved.calibration, saved.fitted
         self.good, self.anomalies, self.parents = saved.good, saved.anomalies, saved.parents
+        self.region_rule = saved.region_rule
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its saved form beside its backbone, so that other processes get the very same detector."""

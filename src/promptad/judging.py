@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from promptad.annotations import shortened
+from promptad.annotations import check_arguments, shortened
 from promptad.calibration.ladder import Judged
-from promptad.calibration.threshold import Calibration
+from promptad.calibration.threshold import Calibration, by_hand
 from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.files import shown
@@ -21,7 +21,7 @@ from promptad.data.folder import each_photo, is_folder
 from promptad.errors import ConfigError, PromptadError
 from promptad.inputs import setting
 from promptad.learning.features import Encoder, PhotoFeatures
-from promptad.methods.contract import Method, Scores
+from promptad.methods.contract import Method, Scores, WordScores
 from promptad.methods.registry import Entry
 from promptad.methods.settings import ScoringConfig, config_words
 from promptad.methods.state import require_learned
@@ -29,6 +29,8 @@ from promptad.notices import notice
 from promptad.prediction import DefectWord, Prediction
 from promptad.prompts.words import WordsInUse
 from promptad.scoring.maps import inspected_pixels, photo_map, values_a_patch
+from promptad.scoring.place_words import PlaceWords, ViewWords
+from promptad.scoring.regions import RegionRule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,16 +86,34 @@ class JudgedViews:
         ranked = method.words(self.photo.features[self._deciding])
         if ranked is None:
             return ()
-        hottest = self._hottest_patch()
-        region = None if ranked.patches is None else ranked.patches[0, hottest].tolist()
-        # A source may list the same words twice: their probabilities belong together.
-        shares: dict[str, list[float]] = {}
-        for number, words in enumerate(ranked.words):
-            share = shares.setdefault(words, [0.0, 0.0])
-            share[0] += float(ranked.image[0, number])
-            share[1] += region[number] if region else 0.0
-        ordered = sorted(shares.items(), key=lambda entry: sum(entry[1]), reverse=True)
-        return tuple(DefectWord(words, whole, part if region else None) for words, (whole, part) in ordered)
+        names, whole, patches = _merged(ranked)
+        region = None if patches is None else patches[self._hottest_patch()]
+        order = np.argsort(-(whole if region is None else whole + region), kind="stable")
+        return tuple(
+            DefectWord(names[number], float(whole[number]), None if region is None else float(region[number]))
+            for number in order
+        )
+
+    def place_words(self, method: Method) -> PlaceWords | None:
+        """The words that fit each patch best, by the photo's probability and the patch's together as in :meth:`defects`; None for a
+        method that compares no patches with words."""
+        views, names = list[ViewWords](), tuple[str, ...]()
+        decided = method.words(self.photo.features[self._deciding])
+        if decided is None or decided.patches is None:
+            return None
+        whole = _merged(decided)[1]
+        for number, (view, features) in enumerate(zip(self.photo.views, self.photo.features, strict=True)):
+            ranked = decided if number == self._deciding else method.words(features)
+            if ranked is None:
+                return None
+            names, _, patches = _merged(ranked)
+            if patches is None:
+                return None
+            best = np.argmax(patches + whole, axis=1)
+            share = np.take_along_axis(patches, best[:, None], axis=1)[:, 0]
+            grid = features.grid
+            views.append(ViewWords(view.region, best.astype(np.int16).reshape(grid), share.reshape(grid)))
+        return PlaceWords(names, views)
 
     def _hottest_patch(self) -> int:
         """Index of the patch of the deciding view, on the grid of CLIP's tower, in which its map is largest; 0 without map."""
@@ -105,6 +125,17 @@ class JudgedViews:
         # The middle of a value of the map, which may be finer than the grid, or that of another tower.
         row, column = int((row + 0.5) * height / values.shape[1]), int((column + 0.5) * width / values.shape[2])
         return row * width + column
+
+
+def _merged(ranked: WordScores) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Different words, their probabilities for the view (S,), and for its patches (T, S): a source may list the same words twice, and
+    their probabilities belong together."""
+    names = tuple(dict.fromkeys(ranked.words))
+    place = {name: number for number, name in enumerate(names)}
+    joined = np.zeros((len(ranked.words), len(names)), np.float32)
+    joined[np.arange(len(ranked.words)), [place[name] for name in ranked.words]] = 1
+    patches = None if ranked.patches is None else ranked.patches[0].float().cpu().numpy() @ joined
+    return names, ranked.image[0].float().cpu().numpy() @ joined, patches
 
 
 def judge_good(
@@ -144,6 +175,7 @@ class Judge:
     encoder: Encoder
     preprocess: Preprocess
     calibration: Calibration | None
+    region_rule: RegionRule
     _fitted: bool
 
     @overload
@@ -235,11 +267,59 @@ class Judge:
             method=f"{self.entry.title}, preset {self.preset}",
             parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
             inspected=inspected,
+            rule=self.region_rule,
+            places=views.place_words(self.method) if maps else None,
         )
 
     def judged(self, photo: PhotoFeatures, leave_out: int | None = None) -> Judged:
         """What a threshold needs of a photo; `leave_out` is its number where it is a good photo that was learned from."""
         return judge_good(self.method, photo, leave_out, self.config, self._square)
+
+    # -- the threshold, without scoring a photo again -----------------------------------------------------------------
+
+    def set_false_alarms(self, rate: float) -> Self:
+        """Moves the threshold to another rate of false alarms; scores stay as they are.
+
+        Predictions that were made before follow with :meth:`Prediction.judged_by`.
+
+        Raises:
+            ConfigError: no good photo is known, or a rate that is none or smaller than the good photos allow.
+        """
+        check_arguments({"rate": float}, {"rate": rate})
+        if self.calibration is None:
+            raise ConfigError("there is no threshold to move; fit the detector with good photos first")
+        self.calibration = self.calibration.at_rate(rate)
+        return self
+
+    def set_threshold(self, threshold: float) -> Self:
+        """Sets the threshold by hand; scores stay as they are. Works without good photos too.
+
+        Raises:
+            ConfigError: no finite number.
+        """
+        check_arguments({"threshold": float}, {"threshold": threshold})
+        known = self.calibration
+        self.calibration = (
+            known.with_threshold(threshold) if known else by_hand(threshold, self.entry.map_range_of(self.config))
+        )
+        return self
+
+    def set_regions(self, *, least_area: int | None = None, scale: float | None = None) -> Self:
+        """Says what counts as a region; scores and thresholds stay as they are. What is None stays as it is.
+
+        Args:
+            least_area: in photo pixels; smaller places above the pixel threshold are no regions. scale: millimetres that a photo pixel is wide.
+
+        Raises:
+            ConfigError: a least area below 1, or a scale that is not above 0.
+        """
+        known = self.region_rule
+        self.region_rule = RegionRule(
+            known.least_area if least_area is None else least_area, known.scale if scale is None else scale
+        )
+        return self
+
+    # -- features -----------------------------------------------------------------------------------------------------
 
     def encode(self, item: PhotoLike, *, reference: bool = False) -> PhotoFeatures:
         """The frozen features of one photo, for :meth:`predict_features`; `reference` marks a good one for `fit_features`."""

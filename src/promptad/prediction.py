@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 from promptad.data.files import shown
 from promptad.errors import PhotoError
+from promptad.scoring.place_words import PlaceWords
+from promptad.scoring.regions import EVERY_PIXEL, Region, RegionRule, find_regions
 
 if TYPE_CHECKING:
     from promptad.calibration.threshold import Calibration
@@ -59,6 +63,7 @@ class Prediction:
         backbone: name of the frozen image-text model.
         method: name of the method.
         parts: the terms that the score was made of, for example {"text": 0.31, "memory": 0.12}.
+        rule: what counts as a region, and how large a pixel is. places: words by place, None for methods without them.
 
     Raises:
         PhotoError: the score, the map or a probability is not finite or a threshold is NaN (such a photo
@@ -77,6 +82,8 @@ class Prediction:
     method: str = ""
     parts: dict[str, float] = field(default_factory=dict)
     inspected: NDArray[np.bool_] | None = field(default=None, repr=False)
+    rule: RegionRule = EVERY_PIXEL
+    places: PlaceWords | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         name = "photo" if self.path is None else shown(self.path)
@@ -142,14 +149,33 @@ class Prediction:
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, True where the map is above ``map_threshold``; None without one of the two.
+        """(H, W) bool, True where the map is above ``map_threshold`` in a region that is large enough; None without one of the two.
 
         False where the photo was not looked at: see ``inspected`` to tell that from a good place.
         """
         if self.map is None or self.map_threshold is None:
             return None
         above = np.asarray(self.map > self.map_threshold)
-        return above if self.inspected is None else above & self.inspected
+        if self.inspected is not None:
+            above &= self.inspected
+        if self.rule.least_area > 1 and above.any():
+            above[:] = False
+            for region in self.regions or ():
+                above |= region.mask(above.shape)
+        return above
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...] | None:
+        """Each defect as a region: places of the map above ``map_threshold``, not smaller than the rule's least area, the highest peak
+        first; None without a map or a pixel threshold. They do not depend on the verdict, see :func:`at_odds`."""
+        if self.map is None or self.map_threshold is None:
+            return None
+        photo = self.defects[0].words if self.defects else ""
+        out = []
+        for region in find_regions(self.map, self.map_threshold, self.rule, self.inspected):
+            words, probability = self.places.at(*region.at) if self.places is not None else (photo, None)
+            out.append(replace(region, words=words, probability=probability))
+        return tuple(out)
 
     @property
     def inspected_share(self) -> float:
@@ -190,6 +216,8 @@ class Prediction:
                 for word in self.defects
             ],
             "hottest": None if spot is None else {"x": spot[1], "y": spot[0]},
+            "regions": None if self.regions is None else [region.to_dict() for region in self.regions],
+            "region_rule": self.rule.to_dict(),
             "height": int(self.size[0]),
             "width": int(self.size[1]),
             "inspected": self.inspected_share,
@@ -205,6 +233,26 @@ class Prediction:
             "error": "",
             "camera": {},
         }
+
+
+AT_ODDS = ("Anomalous without a region", "Normal with ")
+"""How what :func:`at_odds` says begins."""
+
+
+def at_odds(verdict: str, regions: Sequence[Region] | None, level: float | None, least_area: int) -> str:
+    """A line where the verdict and the regions of a photo say different things, else "".
+
+    The verdict is that of the score, which sees the photo as a whole; regions are those of the map and its own threshold.
+    """
+    if regions is None or level is None:
+        return ""
+    if verdict == "anomalous" and not regions:
+        large = f" on {least_area} pixels or more" if least_area > 1 else ""
+        return f"{AT_ODDS[0]}: its score is above the threshold, but no place of its map is above {level:.4g}{large}; look at the whole photo."
+    if verdict == "normal" and regions:
+        count = "a region" if len(regions) == 1 else f"{len(regions)} regions"
+        return f"{AT_ODDS[1]}{count}: places of its map are above {level:.4g}, but its score, which decides, is not above the threshold."
+    return ""
 
 
 def _number(value: float | None) -> float | None:

@@ -50,7 +50,7 @@ def test_another_threshold_judges_the_same_score() -> None:
         "normal", "anomalous", "no threshold",
     )  # fmt: skip
     assert row.judged(0.9, 0.3).to_dict() == {
-        **row.to_dict(), "verdict": "normal", "is_anomalous": False, "threshold": 0.9, "map_threshold": 0.3,
+        **row.to_dict(), "verdict": "normal", "is_anomalous": False, "threshold": 0.9, "map_threshold": 0.3, "regions": None,
     }  # fmt: skip
     assert Row.failed("b.jpg", "x").judged(0.1, None).verdict == "failed"
 

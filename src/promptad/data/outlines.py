@@ -20,6 +20,8 @@ from promptad.errors import DataError, PhotoError
 Mask = NDArray[np.bool_]
 Polygon = tuple[float, ...]
 """x and y of the corners in turn."""
+Ring = NDArray[np.int64]
+"""(n, 2) x and y of the corners of a closed line along the edges of pixels, the last joined to the first."""
 Runs = tuple[int, ...]
 """Lengths of runs down the columns, from the left; the first is of background, and they alternate."""
 
@@ -65,8 +67,7 @@ class Outlines(MaskView):
                 raise PhotoError(
                     f"{self}: runs of {sum(runs)} pixels, the photo has {shape[1]}x{shape[0]}; export the annotation again"
                 )
-            values = np.arange(len(runs)) % 2 == 1
-            mask |= np.repeat(values, runs).reshape(shape[::-1]).T
+            mask |= filled_runs(runs, shape)
         return mask
 
 
@@ -120,6 +121,62 @@ def filled(corners: NDArray[np.float64], size: tuple[int, int]) -> Mask:
         # A centre is inside where an odd number of edges lie to its left.
         mask[row] = np.searchsorted(np.sort(xs), centres) % 2 == 1
     return mask
+
+
+def filled_runs(runs: Runs, size: tuple[int, int]) -> Mask:
+    """The mask of runs that fill `size` (H, W): (H, W) bool."""
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(size[::-1]).T
+
+
+def rings_of(mask: Mask) -> list[Ring]:
+    """The border of a mask, along the edges of pixels: outer rings run clockwise, those of holes the other way.
+
+    By the even-odd rule all rings together give the mask again. Where two pixels touch at a corner alone, the rings keep apart.
+
+    Args:
+        mask: (H, W) bool.
+    """
+    padded = np.pad(mask, 1)
+    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # Each side of a pixel that has no neighbour there, with the pixel to its right: (side to look at, from, to).
+    sides = (((-1, 0), (0, 0), (1, 0)), ((0, 1), (1, 0), (1, 1)), ((1, 0), (1, 1), (0, 1)), ((0, -1), (0, 1), (0, 0)))
+    for (down, across), begin, end in sides:
+        free = mask & ~padded[1 + down : padded.shape[0] - 1 + down, 1 + across : padded.shape[1] - 1 + across]
+        for y, x in np.argwhere(free).tolist():
+            steps.setdefault((x + begin[0], y + begin[1]), []).append((x + end[0], y + end[1]))
+    rings = []
+    while steps:
+        start = here = min(steps)
+        corners, heading = list[tuple[int, int]](), (0, 0)
+        while here in steps:
+            # At a corner where two pixels touch the ring turns right, around the pixel that it is at.
+            ways = steps[here]
+            turned = [way for way in ways if (way[0] - here[0], way[1] - here[1]) == (-heading[1], heading[0])]
+            there = turned[0] if len(ways) > 1 and turned else ways[0]
+            ways.remove(there)
+            if not ways:
+                del steps[here]
+            now = (there[0] - here[0], there[1] - here[1])
+            if now != heading:
+                corners.append(here)
+            here, heading = there, now
+            if here == start and start not in steps:
+                break
+        rings.append(np.array(corners, np.int64))
+    return rings
+
+
+def write_counts(runs: Sequence[int]) -> str:
+    """COCO's compressed `counts` of run lengths: what :func:`read_counts` unpacks."""
+    text = []
+    for place, run in enumerate(runs):
+        value, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            code, value = value & 31, value >> 5
+            more = value != (-1 if code & 16 else 0)
+            text.append(chr((code | (32 if more else 0)) + 48))
+    return "".join(text)
 
 
 def box_polygon(left: float, top: float, width: float, height: float) -> Polygon:

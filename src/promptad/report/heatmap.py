@@ -34,6 +34,7 @@ def overlay(
     *,
     map_threshold: float | None = None,
     inspected: NDArray[np.bool_] | None = None,
+    mask: NDArray[np.bool_] | None = None,
     alpha: float = 0.8,
     desaturate: float = 0.0,
     legend: bool = False,
@@ -48,6 +49,7 @@ def overlay(
         map_threshold: when given, a line of 1 to 3 pixels (by photo size) goes around each region above it.
         inspected: (H, W) bool, True where the photo was looked at; elsewhere it is drawn grey and hatched, whatever the
             map says. None means everywhere.
+        mask: (H, W) bool, the regions that get the line, where that is not all above ``map_threshold``.
         alpha: opacity at ``high``, 0 to 1; it grows with the square root of the position on the scale.
         desaturate: 0 keeps the colours of the photo, 1 shows the photo in grey under the map.
         legend: put the colour bar with its numbers below the photo (see :mod:`promptad.report.legend`).
@@ -70,7 +72,7 @@ def overlay(
     out[:] = photo
     _blend(out, photo, anomaly_map, (low, high), inspected, alpha, desaturate)
     if map_threshold is not None:
-        above = anomaly_map > map_threshold
+        above = np.asarray(anomaly_map > map_threshold) if mask is None else mask
         line = outline(above if inspected is None else above & inspected)
         out[line if inspected is None else line & inspected] = OUTLINE
     if band:

@@ -49,8 +49,14 @@ const list = (() => {
       about.append(way, " ");
     }
     cells.file.append(make("bdi", "name", data.name), about);
+    if (data.found.length) {
+      const list = make("ol", "found small muted");
+      for (const line of data.found) list.append(make("li", "", line));
+      cells.file.append(list);
+    }
     for (const remark of data.remarks) cells.file.append(make("div", "small remark", remark));
     cells.verdict.append(make("span", "badge"));
+    if (data.regions !== null) cells.verdict.append(make("div", "counted-regions small muted"));
     if (data.label !== null) cells.verdict.append(make("div", "small muted", "label: " + ["normal", "anomalous"][data.label]));
     cells.score.append(number(data.score));
     cells.score.title = data.score;
@@ -86,6 +92,15 @@ const list = (() => {
     if (outcome) {
       badge.insertAdjacentElement("afterend", make("div", "small"));
       badge.nextElementSibling.append(make("span", "badge wrong", outcome));
+    }
+    // The score decides the verdict, regions are those of the map: where the two say different things, that is said.
+    const counted = row.querySelector(".counted-regions");
+    if (counted) {
+      const count = rows[i].regions.length;
+      const odd = says === "anomalous" ? !count : says === "normal" && count > 0;
+      counted.textContent = `${count || "no"} region${count === 1 ? "" : "s"}` + (odd ? (count ? ", but the score decides" : ": look at the whole photo") : "");
+      counted.classList.toggle("remark", odd);
+      counted.classList.toggle("muted", !odd);
     }
     const score = row.querySelector(".score");
     let times = score.querySelector(".times");
@@ -175,7 +190,7 @@ const list = (() => {
   });
 
   // -- filters and order ---------------------------------------------------------------------------------------------------
-  const texts = rows.map((row) => [row.folder, row.name, row.words.map((word) => word[0]).join(" "), ...row.remarks].join(" ").toLowerCase());
+  const texts = rows.map((row) => [row.folder, row.name, row.words.map((word) => word[0]).join(" "), ...row.remarks, ...row.found].join(" ").toLowerCase());
   const fits = {
     filter: (i, value) => value.toLowerCase().split(/\s+/).filter(Boolean).every((word) => texts[i].includes(word) || verdict(rows[i]).includes(word)),
     "by-verdict": (i, value) => verdict(rows[i]) === value,

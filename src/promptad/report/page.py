@@ -23,7 +23,7 @@ from promptad.data.files import shown, write_atomic
 from promptad.errors import PhotoError
 from promptad.report.colours import css_gradient
 from promptad.report.histogram import histogram_svg
-from promptad.report.page_data import page_data
+from promptad.report.page_data import other_remarks, page_data, region_lines
 from promptad.report.rows import TOP_DEFECTS, VERDICTS, Row, counted, worst_first
 from promptad.report.thumbnails import Thumbnail, thumbnail
 
@@ -104,6 +104,8 @@ class _View:
     photo_link: str
     heatmap_link: str
     picture_error: str
+    remarks: Sequence[str]
+    regions: Sequence[str]
     shown_width: int  # of both pictures in the table, in CSS pixels
 
 
@@ -245,6 +247,8 @@ def _views(
             photo_link=_link(row.photo_file(base), base) if row.photo else "",
             heatmap_link=_link(base / row.heatmap, base) if row.heatmap else "",
             picture_error=problem,
+            remarks=other_remarks(row),
+            regions=region_lines(row),
             shown_width=sum(min(150, round(112 * p.width / p.height)) + 4 for p in (photo, heatmap) if p),
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from promptad.data.files import shown
+from promptad.prediction import AT_ODDS
 from promptad.report.rows import TOP_DEFECTS, Row
 
 Linked = Callable[[Path], str]
@@ -46,6 +47,25 @@ def page_data(
     return Markup(json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
+def other_remarks(row: Row) -> list[str]:
+    """Remarks without the line on verdict and regions, which the page says anew with every threshold."""
+    return [remark for remark in row.remarks if not remark.startswith(AT_ODDS)]
+
+
+def region_lines(row: Row, most: int = 3) -> list[str]:
+    """The regions of a photo in words, a line each."""
+    lines = []
+    for number, region in enumerate((row.regions or ())[:most], start=1):
+        millimetres = f" = {region.area_mm2:.3g} mm²" if region.area_mm2 is not None else ""
+        left, top, width, height = region.box
+        words = f", {region.words}" if region.words else ""
+        lines.append(
+            f"{number}: {region.area} px²{millimetres}, {width} × {height} px at x {left}, y {top}, peak {region.peak:.3g}{words}"
+        )
+    more = len(row.regions or ()) - most
+    return [*lines, f"and {more} more"] if more > 0 else lines
+
+
 def _row(row: Row, inside: str, linked: Linked, base: Path) -> dict[str, Any]:
     return {
         "name": shown(os.path.basename(inside)),
@@ -61,7 +81,9 @@ def _row(row: Row, inside: str, linked: Linked, base: Path) -> dict[str, Any]:
             (word.words, round(word.image_probability, 4), _rounded(word.region_probability))
             for word in row.defects[:TOP_DEFECTS]
         ],
-        "remarks": row.remarks,
+        "remarks": other_remarks(row),
+        "regions": None if row.regions is None else [region.box for region in row.regions],
+        "found": region_lines(row),
         "p": None,
     }
 

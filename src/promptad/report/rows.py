@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from promptad.prediction import DefectWord, Prediction
 from promptad.report.schema import check_result
 from promptad.report.thumbnails import Thumbnail
+from promptad.scoring.regions import Region, RegionRule, by_rule
 
 RowVerdict = Literal["anomalous", "normal", "no threshold", "failed", "skipped"]
 
@@ -55,6 +56,7 @@ class Row:
         map_threshold: the pixel level above which no good photo went.
         inspected: share of the photo's pixels that were looked at; None where none was.
         camera: statistics of the photo itself (:mod:`promptad.data.camera`), none in lines of earlier versions.
+        regions: each defect, highest peak first; None without a map or a pixel threshold. rule: what counted as a region.
         remarks: lines about this photo that do not keep it from being judged.
         picture, heatmap_picture: small pictures to show instead of the files. Not saved in logs.
     """
@@ -82,6 +84,8 @@ class Row:
     inspected: float | None = None
     remarks: tuple[str, ...] = ()
     camera: dict[str, float] = field(default_factory=dict)
+    regions: tuple[Region, ...] | None = None
+    rule: RegionRule | None = None
     picture: Thumbnail | None = field(default=None, repr=False, compare=False)
     heatmap_picture: Thumbnail | None = field(default=None, repr=False, compare=False)
 
@@ -109,14 +113,32 @@ class Row:
         """True or False where there is such a verdict, else None."""
         return {"anomalous": True, "normal": False}.get(self.verdict)
 
-    def judged(self, threshold: float | None, map_threshold: float | None) -> Row:
-        """The same score under other thresholds; a row without a score stays as it is."""
+    def judged(self, threshold: float | None, map_threshold: float | None, rule: RegionRule | None = None) -> Row:
+        """The same score under other thresholds; a row without a score stays as it is.
+
+        Regions are of the map, which a row does not have: they stay under the same pixel threshold and a rule that leaves out more, and
+        are unknown (None) under another, see :meth:`knows_regions`.
+        """
         if self.score is None:
             return self
         verdict: RowVerdict = "no threshold"
         if threshold is not None:
             verdict = "anomalous" if self.score > threshold else "normal"
-        return replace(self, verdict=verdict, threshold=threshold, map_threshold=map_threshold)
+        rule = rule or self.rule or RegionRule()
+        regions = (
+            by_rule(self.regions, rule)
+            if self.regions is not None and self.knows_regions(map_threshold, rule)
+            else None
+        )
+        changes: dict[str, Any] = {"map_threshold": map_threshold, "regions": regions, "rule": rule}
+        return replace(self, verdict=verdict, threshold=threshold, **changes)
+
+    def knows_regions(self, map_threshold: float | None, rule: RegionRule) -> bool:
+        """Whether the row says which regions its photo has above a level and under a rule."""
+        if self.hottest is None or map_threshold is None:
+            return True  # there are none to be known
+        mine = self.rule or RegionRule()
+        return self.regions is not None and self.map_threshold == map_threshold and mine.least_area <= rule.least_area
 
     def shortened(self) -> Row:
         """What table and page need of the row: a run of many photos keeps its rows in memory."""
@@ -155,6 +177,8 @@ class Row:
                 for word in self.defects
             ],
             "hottest": None if self.hottest is None else {"x": self.hottest[1], "y": self.hottest[0]},
+            "regions": None if self.regions is None else [region.to_dict() for region in self.regions],
+            "region_rule": None if self.rule is None else self.rule.to_dict(),
             "height": None if self.size is None else self.size[0],
             "width": None if self.size is None else self.size[1],
             "inspected": self.inspected,
@@ -182,6 +206,8 @@ class Row:
         """
         check_result(values)
         spot, scale = values["hottest"], values["heatmap_scale"]
+        regions, ruled = values.get("regions"), values.get("region_rule")
+        rule = None if ruled is None else RegionRule(**ruled)
         return cls(
             photo=values["photo"] or "",
             verdict=values["verdict"],
@@ -209,6 +235,10 @@ class Row:
             inspected=values["inspected"],
             remarks=tuple(values["remarks"]),
             camera=values.get("camera", {}),
+            regions=None
+            if regions is None
+            else tuple(Region.from_dict(region, rule.scale if rule else None) for region in regions),
+            rule=rule,
         )
 
 

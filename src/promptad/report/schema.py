@@ -21,10 +21,11 @@ _TEXT_OR_NULL: dict[str, Any] = {"type": ["string", "null"]}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _NUMBER_OR_NULL: dict[str, Any] = {"type": ["number", "null"]}
 _SIDE: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
+_PIXEL: dict[str, Any] = {"type": "integer", "minimum": 0}
 _NUMBERS: dict[str, Any] = {"type": "object", "additionalProperties": _NUMBER_OR_NULL}
 
 
-_LATER = ("camera",)
+_LATER = ("camera", "regions", "region_rule")
 """Fields that lines of this version may lack: they came later, and a reader takes nothing for them."""
 
 
@@ -51,7 +52,26 @@ FIELDS: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": _record({"words": _TEXT, "image_probability": _NUMBER, "region_probability": _NUMBER_OR_NULL}),
     },
-    "hottest": _record({"x": {"type": "integer", "minimum": 0}, "y": {"type": "integer", "minimum": 0}}, null=True),
+    "hottest": _record({"x": _PIXEL, "y": _PIXEL}, null=True),
+    "regions": {
+        "type": ["array", "null"],
+        "items": _record(
+            {
+                "box": {"type": "array", "items": _PIXEL},
+                "area": {"type": "integer", "minimum": 1},
+                "peak": _NUMBER,
+                "at": _record({"x": _PIXEL, "y": _PIXEL}),
+                "counts": _TEXT,
+                "words": _TEXT,
+                "probability": _NUMBER_OR_NULL,
+                "mm": _record({"width": _NUMBER, "height": _NUMBER, "area": _NUMBER}, null=True),
+            }
+        ),
+    },
+    "region_rule": _record(
+        {"least_area": {"type": "integer", "minimum": 1}, "scale": {"type": ["number", "null"], "exclusiveMinimum": 0}},
+        null=True,
+    ),
     "height": _SIDE,
     "width": _SIDE,
     "inspected": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
@@ -99,6 +119,8 @@ def check_result(values: object) -> None:
     judged = values["verdict"] in ("anomalous", "normal", "no threshold")
     if judged != (values["score"] is not None):
         raise ValueError(f"verdict {values['verdict']!r} with score {values['score']}")
+    if any(len(region["box"]) != 4 for region in values.get("regions") or ()):
+        raise ValueError("a region's box has not four numbers")
     if (values["height"] is None) != (values["width"] is None):
         raise ValueError("height without width, or width without height")
 

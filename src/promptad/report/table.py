@@ -22,6 +22,8 @@ COLUMNS: tuple[str, ...] = (
     *(f"defect_{i}{part}" for i in range(1, TOP_DEFECTS + 1) for part in ("", "_photo", "_region")),
     "hottest_x",
     "hottest_y",
+    "regions",
+    "region_area",
     "width",
     "height",
     "parts",
@@ -37,8 +39,8 @@ COLUMNS: tuple[str, ...] = (
     "error",
 )
 """The columns of the CSV file, always all of them and in this order. ``defect_1`` holds the most probable
-words, ``defect_1_photo`` and ``defect_1_region`` their probability for the photo and its hottest region. ``photo`` is
-relative to ``root``, and ``root``, ``heatmap`` and ``map_file`` are relative to the folder of the table."""
+words, ``defect_1_photo`` and ``defect_1_region`` their probability for the photo and its hottest region. ``regions`` counts them and
+``region_area`` is their area together in pixels. ``photo`` is relative to ``root``, and ``root``, ``heatmap`` and ``map_file`` are relative to the folder of the table."""
 
 
 def open_table(path: Path) -> WholeLines:
@@ -109,6 +111,8 @@ def _cells(row: Row) -> dict[str, Any]:
         cells[f"defect_{i}"] = word.words
         cells[f"defect_{i}_photo"] = word.image_probability
         cells[f"defect_{i}_region"] = word.region_probability
+    if row.regions is not None:
+        cells["regions"], cells["region_area"] = len(row.regions), sum(region.area for region in row.regions)
     if row.hottest is not None:
         cells["hottest_y"], cells["hottest_x"] = row.hottest
     if row.size is not None:

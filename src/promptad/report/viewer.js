@@ -56,7 +56,7 @@
       button.setAttribute("aria-pressed", String(now?.label === button.dataset.mark));
       button.disabled = !list.rows[i].sha;
     }
-    drawing.replaceChildren(...boxes.map((box) => shape(box, "box")));
+    drawing.replaceChildren(...(list.rows[i].regions || []).map((box) => shape(box, "region")), ...boxes.map((box) => shape(box, "box")));
     if (document.activeElement !== boxText) boxText.value = boxes.map((box) => box.join(",")).join("; ");
     if (document.activeElement !== wordText) wordText.value = now?.words || "";
     asked("clear").disabled = !boxes.length;

@@ -64,6 +64,15 @@ class DetectorRequest(TowersRequest):
         "photo as a whole.",
         None,
     )
+    least_area: Positive | None = asked(
+        "Smallest area of a region in photo pixels; smaller places above the pixel threshold are no regions. Default: as the detector "
+        "says, else 1.",
+        None,
+    )
+    scale: Above0 | None = asked(
+        "Millimetres that a photo pixel is wide: regions then have sizes in mm and areas in mm². Default: as the detector says.",
+        None,
+    )
     seed: Seed | None = asked("Seed of the prompts' initial values.", None)
     settings: Mapping[str, Any] = asked(
         "Any setting of the method as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
@@ -122,6 +131,10 @@ class DetectorRequest(TowersRequest):
             if value not in (None, False):
                 add_once(values, name, value, name)
         return values
+
+    def with_regions(self, detector: Detector) -> Detector:
+        """The detector with what is asked here of its regions."""
+        return detector.set_regions(least_area=self.least_area, scale=self.scale)
 
     def require_files(self) -> None:
         """Asks for every file that is named, before the seconds that loading takes.
@@ -341,7 +354,7 @@ class FitRequest(DetectorRequest):
         if output is not None:
             refuse_foreign(output)
         with prepared_folder(output.parent if output is not None else None), only_writer(output):
-            detector = make()
+            detector = self.with_regions(make())
             if output is not None:
                 from promptad.requests.refitting import places_of  # brings torch, which `make` has loaded by now
 

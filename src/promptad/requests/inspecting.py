@@ -138,6 +138,7 @@ class InspectRequest(DetectorRequest):
 
         if self.threshold is not None:
             detector.set_threshold(self.threshold)
+        self.with_regions(detector)
         self._say_missing_maps(detector)
         title = f"{detector.object}: inspection"
         output = Output(

@@ -22,7 +22,7 @@ from promptad.report.table import write_csv
 from promptad.run.drifting import say_drift
 from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge, learned_contents
 from promptad.run.naming import common_folder, picture_names, relative_path
-from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_about_good_photos, remarks_of
+from promptad.run.remarks import LEARNED, SIZE_REMARK, UNWRITTEN, is_said_anew, region_remark, remarks_of
 from promptad.run.unfinished import Unfinished
 
 LeftOut = Sequence[tuple[Path, str]]
@@ -231,12 +231,16 @@ class _Run:
         return self._said(replace(row, remarks=(*self._remarks(row), *row.remarks)))
 
     def _remarks(self, row: Row) -> tuple[str, ...]:
-        return remarks_of(row.size, self.good_sizes, learned=row.score is not None and row.sha256 in self.learned)
+        learned = row.score is not None and row.sha256 in self.learned
+        return (*remarks_of(row.size, self.good_sizes, learned=learned), *region_remark(row))
 
     def _fits(self, row: Row, files: Files) -> bool:
-        """Whether the files that are asked for exist from an earlier run, and are still of this photo."""
+        """Whether the files that are asked for exist from an earlier run and are still of this photo, and its regions are known."""
         if row.hottest is None:  # a method without maps
             return True
+        calibration = self.detector.calibration
+        if not row.knows_regions(calibration.map_threshold if calibration else None, self.detector.region_rule):
+            return False
         for wanted, there in ((files.heatmap, row.heatmap), (files.map_file, row.map_file)):
             if wanted is None:
                 continue
@@ -254,11 +258,12 @@ class _Run:
         threshold, level = (calibration.threshold, calibration.map_threshold) if calibration else (None, None)
         if row.scale is not None and row.scale != color_scale(self.detector, level):
             self.recoloured.add(row.scale)
-        remarks = (*self._remarks(row), *(remark for remark in row.remarks if not is_about_good_photos(remark)))
+        row = row.judged(threshold, level, self.detector.region_rule)
+        remarks = (*self._remarks(row), *(remark for remark in row.remarks if not is_said_anew(remark)))
         there = {name: getattr(row, name) for name in ("heatmap", "map_file")}
         kept = {name: path if path and (self.output.folder / path).is_file() else None for name, path in there.items()}
         changes: dict[str, Any] = {**known, **kept, "remarks": remarks}
-        return replace(row.judged(threshold, level), **changes)
+        return replace(row, **changes)
 
     def _add(self, log: ResultLog, row: Row) -> None:
         """Puts a row into the log, and what table and page need of it into the report."""

@@ -132,6 +132,7 @@ def _with_files(
         scale.high,
         map_threshold=scale.outline,
         inspected=prediction.inspected,
+        mask=prediction.mask if prediction.rule.least_area > 1 else None,
         legend=files.heatmap is not None,
     )
     if pictured:

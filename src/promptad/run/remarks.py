@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from promptad.prediction import AT_ODDS, at_odds
+from promptad.report.rows import Row
+from promptad.scoring.regions import RegionRule
+
 Size = tuple[int, int]
 
 SHAPE_FACTOR = 1.1
@@ -34,9 +38,16 @@ def remarks_of(size: Size | None, good: Sequence[Size], *, learned: bool) -> tup
     return tuple(remark for remark in (LEARNED if learned else "", other) if remark)
 
 
-def is_about_good_photos(remark: str) -> bool:
-    """Whether a remark is one of :func:`remarks_of`."""
-    return remark == LEARNED or remark.startswith(SIZE_REMARK)
+def region_remark(row: Row) -> tuple[str, ...]:
+    """A line where verdict and regions say different things."""
+    rule = row.rule or RegionRule()
+    line = at_odds(row.verdict, row.regions, row.map_threshold, rule.least_area)
+    return (line,) if line else ()
+
+
+def is_said_anew(remark: str) -> bool:
+    """Whether a remark is one of :func:`remarks_of` or :func:`region_remark`, which every run says by its own good photos and thresholds."""
+    return remark == LEARNED or remark.startswith((SIZE_REMARK, *AT_ODDS))
 
 
 def size_remark(size: Size, good: Sequence[Size]) -> str:

@@ -36,7 +36,7 @@ from promptad.run.inspection import sweep
 from promptad.run.judged import Judged
 from promptad.run.judging import Files, HeatmapKind, MapKind, judge, learned_contents
 from promptad.run.naming import picture_name, relative_path
-from promptad.run.remarks import UNWRITTEN, remarks_of
+from promptad.run.remarks import UNWRITTEN, region_remark, remarks_of
 from promptad.run.sorting import Altered, Sort, sort_photo
 
 LAST_CHANCE = 10.0
@@ -217,7 +217,8 @@ class Watch:
             if remark.startswith(UNWRITTEN) and any(os.strerror(number) in remark for number in _FULL):
                 raise OSError(remark)
         learned = row.score is not None and sha256 in self._learned
-        return replace(row, remarks=(*remarks_of(row.size, self.detector.good_sizes, learned=learned), *row.remarks))
+        said = (*remarks_of(row.size, self.detector.good_sizes, learned=learned), *region_remark(row))
+        return replace(row, remarks=(*said, *row.remarks))
 
     def _sort(self, arrival: Arrival, sha256: str, verdict: RowVerdict) -> None:
         """Raises Altered where the file is not what was judged any more, or is gone."""

@@ -26,6 +26,7 @@ from promptad.methods.settings import config_words
 from promptad.notices import notice
 from promptad.prompts.words import check_object
 from promptad.saved.prompts import checked_card
+from promptad.scoring.regions import EVERY_PIXEL, RegionRule
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class SavedDetector:
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
         anomalies: the same as `good` of labelled defective photos that were learned from.
         parents: the files that it was made from, newest first: "sha256" and "name" of each.
+        region_rule: what counts as a region, as files before 0.3 do not say.
         places: of good photos, by SHA-256, the way from the detector's folder to the file, where they lay when it was saved.
         kept_for, said: see `promptad.requests.kept`, empty in all other files.
     """
@@ -62,6 +64,7 @@ class SavedDetector:
     said: tuple[str, ...] = ()
     parents: list[dict[str, Any]] = field(default_factory=list)
     places: Mapping[str, str] = field(default_factory=dict)
+    region_rule: RegionRule = EVERY_PIXEL
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -192,6 +195,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             *_kept(header.get("kept", {})),
             _photos("parents", header.get("parents", [])),
             checked_value("places", dict[str, str], header.get("places", {})),
+            RegionRule(**checked_value("regions", dict[str, Any], header.get("regions", {}))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
