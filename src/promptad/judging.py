@@ -304,6 +304,33 @@ class Judge:
         )
         return self
 
+    def set_region_false_alarms(self, rate: float) -> Self:
+        """Moves the pixel threshold, above which a place is a region; scores and verdicts stay as they are.
+
+        Args:
+            rate: share of further good photos that may have a region.
+
+        Raises:
+            ConfigError: no map of a good photo is known, or a rate that is none or smaller than the good photos allow.
+        """
+        check_arguments({"rate": float}, {"rate": rate})
+        if self.calibration is None:
+            raise ConfigError("there is no pixel threshold to move; fit the detector with good photos first")
+        self.calibration = self.calibration.at_map_rate(rate)
+        return self
+
+    def set_map_threshold(self, level: float) -> Self:
+        """Sets the pixel threshold by hand; scores and verdicts stay as they are.
+
+        Raises:
+            ConfigError: no finite number, or there is no calibration that holds it: set a threshold first.
+        """
+        check_arguments({"level": float}, {"level": level})
+        if self.calibration is None:
+            raise ConfigError("there is no threshold yet; fit the detector with good photos, or set one by hand first")
+        self.calibration = self.calibration.with_map_threshold(level)
+        return self
+
     def set_regions(self, *, least_area: int | None = None, scale: float | None = None) -> Self:
         """Says what counts as a region; scores and thresholds stay as they are. What is None stays as it is.
 

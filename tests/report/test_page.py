@@ -29,6 +29,7 @@ SUMMARY = PageSummary(
     map_low=0.2,
     map_high=0.9,
     map_threshold=0.3,
+    map_note="Pixel threshold of a drawing.",
     command="promptad inspect photos --object bolt",
     created="2026-01-02 03:04",
 )
@@ -105,7 +106,7 @@ def test_the_head_says_what_was_done(tmp_path: Path) -> None:
         "Set from 31 good photos; at most 1 in 6 good photos is called anomalous.",
         "0.50",
         "0.9 or more",
-        "surrounds regions above 0.3, which no good photo's map is expected to reach. That is a level of single pixels",
+        "surrounds regions above 0.3. Pixel threshold of a drawing. Whether a photo is anomalous, its score and the threshold decide, not its regions.",
         str(tmp_path),
     ):
         assert words in page.texts or words in page.text, words

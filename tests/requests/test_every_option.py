@@ -224,7 +224,10 @@ def review(request: ReviewRequest) -> Any:
 def inspect(request: InspectRequest) -> Any:
     InspectRequest(**{**_given(request), "fresh": False}).run(said=str)  # an earlier run, for `fresh`
     detector, report = request.run(said=str)
-    rows = [(row.photo, row.score, row.verdict, row.defects, row.remarks) for row in report.rows]
+    rows = [
+        (row.photo, row.score, row.verdict, row.defects, row.remarks, row.rule, row.map_threshold)
+        for row in report.rows
+    ]
     return rows, detector.calibration and (detector.calibration.threshold, detector.calibration.note), report.reused
 
 
@@ -403,6 +406,8 @@ REFUSALS = {
         for option in ("held_out", "defective", "false_alarms", "only_defects", "weights", "seed")
     ),
     ("inspect clip", "model"),
+    *((f"inspect {name}", "region_false_alarms") for name in ("clip", "rwda", "unlabelled")),
+    *((f"inspect {name}", "map_threshold") for name in ("clip", "unlabelled")),  # without a threshold beside it
     *(("watch", option) for option in ("queue", "memory_backbone")),
     ("verify", "memory_backbone"),
     *((f"inspect {name}", "unlabelled") for name in ("promptad", "clip", "rwda")),

@@ -20,7 +20,8 @@ import numpy as np
 
 from promptad.annotations import Count, Range
 from promptad.calibration.bounds import How, check_rate, threshold_at
-from promptad.calibration.scales import Usual, usual_spread
+from promptad.calibration.pixels import pixel_threshold, pixel_words
+from promptad.calibration.scales import usual_spread
 from promptad.calibration.words import by_hand_words, missed_words, threshold_words
 from promptad.errors import ConfigError
 from promptad.methods.contract import ScoreKind
@@ -39,10 +40,11 @@ class Calibration:
 
     Attributes:
         threshold: photos that score higher are called anomalous.
-        map_threshold: map level that no good photo is expected to reach; regions above it are outlined. None where the
-            method has no maps or nothing is known of good photos.
+        map_threshold: the pixel threshold: places of a map above it are regions. None where the method has no maps or nothing is known
+            of good photos. map_rate: share of further good photos that may have a region, as a person asked for it; None for the least that
+            the photos can say (:mod:`promptad.calibration.pixels`). map_by_hand: whether a person chose the level.
         map_low, map_high: map levels where the colours of heat maps begin and end, the same for all photos. They begin
-            where only a hundredth of a good photo lies above, and map_threshold is in their middle.
+            where only a hundredth of a good photo lies above; in their middle is the pixel threshold that nobody moved.
         rate: share of false alarms aimed at. bound: share that the good photos can prove, 1 / (n + 1).
         good: number n of different good photos. how: in what way they were scored.
         note: all that in words for people, with what is known of misses.
@@ -68,16 +70,18 @@ class Calibration:
     defective: tuple[float, ...] = ()
     method: str = ""
     unlike: str = ""
+    map_rate: Rate | None = None
+    map_by_hand: bool = False
 
     def at_rate(self, rate: float) -> Calibration:
-        """The same good photos with another rate of false alarms.
+        """The same good photos with another rate of false alarms; the pixel threshold has its own and stays.
 
         Raises:
             ConfigError: a rate outside (0, 1) or smaller than the photos allow, or there were no good photos.
         """
         if not self.scores:
             raise ConfigError("this threshold was given by hand; a rate of false alarms needs good photos")
-        return calibrate(
+        moved = calibrate(
             self.scores,
             self.map_peaks,
             self.map_tops,
@@ -88,6 +92,36 @@ class Calibration:
             unlike=self.unlike,
             defective=self.defective,
         )
+        return moved.with_pixels_of(self)
+
+    def at_map_rate(self, rate: float | None) -> Calibration:
+        """The same good photos with another pixel threshold: for a share of further good photos that may have a region.
+
+        Raises:
+            ConfigError: a rate outside (0, 1) or smaller than the photos allow, or no map of a good photo is known.
+        """
+        if not self.map_peaks:
+            raise ConfigError(
+                "no map of a good photo is known here; a rate of regions needs good photos and a method with maps"
+            )
+        level = pixel_threshold(self.map_peaks, self.how, rate, self.kind, self.method)[1]
+        return replace(self, map_threshold=level, map_rate=rate, map_by_hand=False)
+
+    def with_map_threshold(self, level: float) -> Calibration:
+        """The same with a pixel threshold that a person chose. Raises ConfigError: no finite number."""
+        return replace(self, map_threshold=check_threshold(level), map_rate=None, map_by_hand=True)
+
+    def with_pixels_of(self, other: Calibration | None) -> Calibration:
+        """The same with the pixel threshold that a person asked for in another calibration, where one did.
+
+        Raises:
+            ConfigError: the rate that was asked for is smaller than these photos allow.
+        """
+        if other is None or other.map_threshold is None:
+            return self
+        if other.map_by_hand:
+            return self.with_map_threshold(other.map_threshold)
+        return self if other.map_rate is None or not self.map_peaks else self.at_map_rate(other.map_rate)
 
     def with_threshold(self, threshold: float) -> Calibration:
         """The same colour scale with a threshold that a person chose.
@@ -97,6 +131,11 @@ class Calibration:
         """
         note = by_hand_words(check_threshold(threshold), self.scores if self.how != "altered copies" else ())
         return replace(self, threshold=float(threshold), note=note + missed_words(threshold, self.defective))
+
+    @property
+    def map_note(self) -> str:
+        """What the pixel threshold is worth, in words for people; "" without one."""
+        return pixel_words(self.map_peaks, self.how, self.map_rate, self.map_threshold, self.map_by_hand)
 
     @property
     def scored_words(self) -> str:
@@ -161,7 +200,9 @@ def calibrate(
     usual = usual_spread(kind, method)
     proved, threshold = threshold_at(np.asarray(scores, dtype=float), how, aim, kind, usual)
     peak, low = (
-        (_map_level(map_peaks, how, aim, kind, usual), float(np.median(map_tops))) if len(map_peaks) else (1.0, 0.0)
+        (pixel_threshold(map_peaks, how, None, kind, method)[1], float(np.median(map_tops)))
+        if len(map_peaks)
+        else (1.0, 0.0)
     )
     # Maps may be flat; a scale must not be.
     low = min(low, peak - 1e-3 * max(abs(peak), 1e-6))
@@ -201,8 +242,3 @@ def check_threshold(threshold: float) -> float:
     if not math.isfinite(threshold):
         raise ConfigError(f"the threshold must be a finite number, got {threshold}; for example 0.5")
     return threshold
-
-
-def _map_level(peaks: Sequence[float], how: How, aim: float, kind: ScoreKind, usual: Usual) -> float:
-    """What no good photo's map is expected to reach: their largest value, or the bound where they prove too little."""
-    return max(float(max(peaks)), threshold_at(np.asarray(peaks, dtype=float), how, aim, kind, usual)[1])

@@ -48,6 +48,8 @@ def _end(detector: Detector, output: Path | None) -> None:
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}")
         say(f"           {detector.calibration.note}")
+        if detector.calibration.map_note:
+            say(f"regions    above {detector.calibration.map_threshold:.4g}. {detector.calibration.map_note}")
     say(f"saved      {output}")
     say(f"next       promptad inspect PHOTOS --model {output} -o out/")
 

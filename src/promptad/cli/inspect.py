@@ -57,6 +57,8 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")
+        if detector.calibration.map_threshold is not None:
+            say(f"regions    above {detector.calibration.map_threshold:.4g}. {detector.calibration.map_note}")
     else:
         say(f"threshold  none, so no verdicts. {way_to_threshold(detector)}")
     say(f"table      {report.csv}")

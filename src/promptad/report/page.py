@@ -56,7 +56,7 @@ class PageSummary:
         threshold: the image-level threshold; None means that photos are only ranked.
         threshold_note: how the threshold was set and with what confidence, in a sentence.
         map_low, map_high: the colour scale of the heat maps; both or none.
-        map_threshold: the pixel level of the outlines.
+        map_threshold: the pixel level of the outlines. map_note: how it was set and what it promises.
         command: the command line that made the page.
         metrics: shown when labels are known.
         words: the defect words that photos were compared with.
@@ -82,6 +82,7 @@ class PageSummary:
     notes: tuple[str, ...] = ()
     good_scores: tuple[float, ...] = ()
     good_words: str = ""
+    map_note: str = ""
     version: str = __version__
     created: str = field(default_factory=lambda: datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
 

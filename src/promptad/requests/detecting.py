@@ -23,6 +23,7 @@ from promptad.requests.asked import (
     require_file,
     tensors_file,
 )
+from promptad.requests.regions import RegionsRequest
 from promptad.steps import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DetectorRequest(TowersRequest):
+class DetectorRequest(RegionsRequest, TowersRequest):
     """How a detector comes about."""
 
     good: tuple[Path, ...] = asked(
@@ -64,15 +65,6 @@ class DetectorRequest(TowersRequest):
         "photo as a whole.",
         None,
     )
-    least_area: Positive | None = asked(
-        "Smallest area of a region in photo pixels; smaller places above the pixel threshold are no regions. Default: as the detector "
-        "says, else 1.",
-        None,
-    )
-    scale: Above0 | None = asked(
-        "Millimetres that a photo pixel is wide: regions then have sizes in mm and areas in mm². Default: as the detector says.",
-        None,
-    )
     seed: Seed | None = asked("Seed of the prompts' initial values.", None)
     settings: Mapping[str, Any] = asked(
         "Any setting of the method as key=value, e.g. epochs=200; repeat for more.", {}, option="--set"
@@ -80,6 +72,7 @@ class DetectorRequest(TowersRequest):
 
     def check(self) -> None:
         """Inputs that belong together, before anything is loaded."""
+        self.check_regions()
         if self.false_alarms is not None and not 0 < self.false_alarms < 1:
             raise ConfigError(
                 f"{argument('false_alarms')} must be above 0 and below 1, such as 0.01 for 1 %; got {self.false_alarms:g}"
@@ -131,10 +124,6 @@ class DetectorRequest(TowersRequest):
             if value not in (None, False):
                 add_once(values, name, value, name)
         return values
-
-    def with_regions(self, detector: Detector) -> Detector:
-        """The detector with what is asked here of its regions."""
-        return detector.set_regions(least_area=self.least_area, scale=self.scale)
 
     def require_files(self) -> None:
         """Asks for every file that is named, before the seconds that loading takes.
@@ -280,6 +269,7 @@ class FitRequest(DetectorRequest):
     def check(self) -> None:
         """There must be good photos, or a detector and labels."""
         if self.model is not None:
+            self.check_regions()
             self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
             if not self.labels and not self.good:
                 raise ConfigError(

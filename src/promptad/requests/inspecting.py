@@ -62,6 +62,7 @@ class InspectRequest(DetectorRequest):
         if self.threshold is not None:
             self.refuse(["false_alarms"], f"the threshold is given ({argument('threshold')}); leave one of the two out")
         if self.model is not None:
+            self.check_regions()
             self.refuse(
                 (*_BROUGHT, "unlabelled"),
                 f"the saved detector ({argument('model')}) brings its own; leave out one of the two",
@@ -72,7 +73,8 @@ class InspectRequest(DetectorRequest):
         super().check()
         if self.good:
             return
-        self.refuse(["false_alarms"], f"is about the threshold from good photos; give some ({argument('good')})")
+        rates = ["false_alarms", "region_false_alarms"]
+        self.refuse(rates, f"is about the threshold from good photos; give some ({argument('good')})")
         facts, unlabelled = method_facts(self.method_name), argument("unlabelled", "True")
         if self.weights is None and facts.good_photos == "needed" and not self.unlabelled:
             raise ConfigError(

@@ -250,6 +250,8 @@ class _Refitting:
         else:
             notice(f"{detector.entry.title} does not learn from good photos, so only the threshold changes")
             self._calibrate(detector, photos, list(bad), rate, lines)
+        if detector.calibration is not None:
+            detector.calibration = detector.calibration.with_pixels_of(calibration)
         return detector
 
     def _calibrate(

@@ -340,6 +340,7 @@ class _Run:
             map_low=scale.low if scale else None,
             map_high=scale.high if scale else None,
             map_threshold=calibration.map_threshold if calibration else None,
+            map_note=calibration.map_note if calibration else "",
             command=self.output.command,
             metrics=metrics,
             words=self.words,
