@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from promptad.data.files import shown
 from promptad.errors import PhotoError
 from promptad.scoring.place_words import PlaceWords
-from promptad.scoring.regions import EVERY_PIXEL, Region, RegionRule, find_regions
+from promptad.scoring.regions import EVERY_PIXEL, Region, RegionRule, find_regions, joined_mask
 
 if TYPE_CHECKING:
     from promptad.calibration.threshold import Calibration
@@ -159,9 +159,7 @@ class Prediction:
         if self.inspected is not None:
             above &= self.inspected
         if self.rule.least_area > 1 and above.any():
-            above[:] = False
-            for region in self.regions or ():
-                above |= region.mask(above.shape)
+            return joined_mask(self.regions or (), self.size)
         return above
 
     @cached_property

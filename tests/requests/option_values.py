@@ -61,6 +61,8 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "model": "model.safetensors",
         "output": "another",
         "unlabelled": True,
+        "regions_out": "regions",
+        "regions_format": "coco,csv",
         "threshold": 0.01,
         "heatmaps": "png",
         "maps": "npy",

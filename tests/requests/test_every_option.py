@@ -407,6 +407,7 @@ REFUSALS = {
     ),
     ("inspect clip", "model"),
     *((f"inspect {name}", "region_false_alarms") for name in ("clip", "rwda", "unlabelled")),
+    *((f"inspect {name}", "regions_format") for name in ("promptad", "clip", "rwda", "unlabelled")),
     *((f"inspect {name}", "map_threshold") for name in ("clip", "unlabelled")),  # without a threshold beside it
     *(("watch", option) for option in ("queue", "memory_backbone")),
     ("verify", "memory_backbone"),

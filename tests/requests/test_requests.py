@@ -91,7 +91,7 @@ def test_every_option_of_a_saved_detector_is_tried_here():
             "command",
             "unlabelled",
         ),
-        *("region_false_alarms", "map_threshold", "least_area", "scale"),
+        *("region_false_alarms", "map_threshold", "least_area", "scale", "regions_out", "regions_format"),
         *("false_alarms", "object", "backbone", "memory_backbone", "device"),  # which a saved detector can be asked for
     }
 

@@ -13,6 +13,7 @@ from promptad.detector import Detector
 from promptad.prediction import DefectWord, Prediction, at_odds
 from promptad.report.log import read_results
 from promptad.report.rows import Row
+from promptad.run.inspection import Output, inspect
 from promptad.run.remarks import is_said_anew, region_remark
 from promptad.scoring.place_words import PlaceWords, ViewWords
 from promptad.scoring.regions import RegionRule
@@ -117,3 +118,29 @@ def test_words_by_place_are_those_of_the_hottest_patch_too(maps: bool) -> None:
     words, probability = result.places.at(*result.hottest)
     assert words == result.defects[0].words
     assert probability == pytest.approx(result.defects[0].region_probability)
+
+
+def test_files_of_regions_come_with_the_run_and_with_the_one_that_goes_on(tmp_path: Path) -> None:
+    detector, photos = fitted(), draw(tmp_path / "photos", ["a.png", "sub/b.png"])
+    detector.set_map_threshold(0.0)
+    wanted = tmp_path / "regions", ("mask", "coco", "csv")
+    earlier: dict[str, bytes] = {}
+    for reused in (0, 2):
+        files = sorted(photos.rglob("*.png"))
+        report = inspect(detector, files, Output(tmp_path / "out", regions=wanted))  # type: ignore[arg-type]
+        assert report.reused == reused and not report.unwritten
+        names = {str(path.relative_to(tmp_path / "regions")) for path in (tmp_path / "regions").rglob("*.*")}
+        assert names == {"coco.json", "masks/a.png", "masks/sub/b.png", "regions.csv"}
+        kept = {name: (tmp_path / "regions" / name).read_bytes() for name in names}
+        assert not reused or kept == earlier
+        earlier = kept
+        (tmp_path / "regions" / "coco.json").unlink()
+
+
+def test_files_of_regions_that_cannot_be_written_are_told_and_the_results_stand(tmp_path: Path) -> None:
+    detector, photos = fitted(), draw(tmp_path / "photos", ["a.png"])
+    (tmp_path / "regions").write_text("a file")
+    told: list[str] = []
+    output = Output(tmp_path / "out", regions=(tmp_path / "regions", ("csv",)))
+    report = inspect(detector, [photos / "a.png"], output, failed=told.append)
+    assert report.unwritten == 1 and "regions" in told[0] and report.page.is_file()

@@ -167,6 +167,39 @@ def rings_of(mask: Mask) -> list[Ring]:
     return rings
 
 
+def simplified(ring: Ring, tolerance: float = 1.0) -> Ring:
+    """The ring with fewer corners, no point of it farther from the old one than `tolerance` pixels (Douglas and Peucker, 1973).
+
+    Args:
+        ring: (n, 2), closed. Rings of up to four corners stay as they are.
+    """
+    if len(ring) <= 4:
+        return ring
+    far = int(np.argmax(((ring - ring[0]) ** 2).sum(axis=1)))
+    closed = np.concatenate([ring, ring[:1]]).astype(float)
+    kept = {0, far, len(ring)}
+    spans = [(0, far), (far, len(ring))]
+    while spans:
+        begin, end = spans.pop()
+        if end - begin < 2:
+            continue
+        along = closed[end] - closed[begin]
+        between = closed[begin + 1 : end] - closed[begin]
+        length = max(float(np.hypot(*along)), 1e-9)
+        off = np.abs(along[0] * between[:, 1] - along[1] * between[:, 0]) / length
+        most = int(np.argmax(off))
+        if off[most] > tolerance:
+            kept.add(begin + 1 + most)
+            spans += [(begin, begin + 1 + most), (begin + 1 + most, end)]
+    return ring[sorted(kept - {len(ring)})]
+
+
+def signed_area(ring: Ring) -> float:
+    """Area inside a ring in pixels: above 0 for outer rings of :func:`rings_of`, below for those of holes."""
+    x, y = ring[:, 0].astype(float), ring[:, 1].astype(float)
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
 def write_counts(runs: Sequence[int]) -> str:
     """COCO's compressed `counts` of run lengths: what :func:`read_counts` unpacks."""
     text = []

@@ -76,7 +76,7 @@ def write_csv(path: Path | str, rows: Iterable[Row | Prediction]) -> None:
 def table_line(row: Row) -> bytes:
     """The row as a line of the table, its end included."""
     cells = _cells(row)
-    return _line([_safe(cells.get(column)) for column in COLUMNS])
+    return _line([safe_cell(cells.get(column)) for column in COLUMNS])
 
 
 def _line(cells: Sequence[object]) -> bytes:
@@ -120,7 +120,7 @@ def _cells(row: Row) -> dict[str, Any]:
     return cells
 
 
-def _safe(value: object) -> object:
+def safe_cell(value: object) -> object:
     """A cell that no spreadsheet takes for a formula. Numbers stay numbers, None is an empty cell."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
         return "'" + value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from promptad.annotations import Positive
 from promptad.data.files import shown
@@ -51,6 +51,14 @@ class InspectRequest(DetectorRequest):
     maps: Literal["npy", "png", "none"] = asked(
         "Raw anomaly maps at photo size: npy, png (16 bit, the scale stands in the file) or none.", "none"
     )
+    regions_out: Path | None = asked(
+        "Folder for files of the regions, for other programs: masks, COCO, Label Studio, a table.", None
+    )
+    regions_format: tuple[Literal["mask", "coco", "labelstudio", "csv"], ...] = asked(
+        "Which of them, with commas: mask (PNG), coco (JSON with run lengths), labelstudio (JSON with polygons), csv. Default: all.",
+        (),
+        commas=True,
+    )
     max_pictures: Positive = asked("Photos with pictures on the page.", 200)
     fresh: bool = asked("Judge every photo again, whatever an earlier run left.", False)
     command: str = asked("Shown on the page.", "", place="hidden")
@@ -61,6 +69,10 @@ class InspectRequest(DetectorRequest):
             raise ConfigError(f"there is nothing to judge; name photos or folders ({argument('photos')})")
         if self.threshold is not None:
             self.refuse(["false_alarms"], f"the threshold is given ({argument('threshold')}); leave one of the two out")
+        if self.regions_out is None:
+            self.refuse(
+                ["regions_format"], f"nothing says where they go; name a folder ({argument('regions_out', 'regions')})"
+            )
         if self.model is not None:
             self.check_regions()
             self.refuse(
@@ -144,7 +156,15 @@ class InspectRequest(DetectorRequest):
         self._say_missing_maps(detector)
         title = f"{detector.object}: inspection"
         output = Output(
-            self.output, self.heatmaps, self.maps, self.max_pictures, self.fresh, self.command, title, held=True
+            self.output,
+            self.heatmaps,
+            self.maps,
+            self.max_pictures,
+            self.fresh,
+            self.command,
+            title,
+            held=True,
+            regions=self._region_files(detector),
         )
         report = inspect(
             detector,
@@ -161,6 +181,18 @@ class InspectRequest(DetectorRequest):
         for path, reason in files.skipped:
             lines.skip(f"{shown(path)}: {reason}")
         return detector, report
+
+    def _region_files(self, detector: Detector) -> tuple[Path, tuple[Any, ...]] | None:
+        """Folder and forms of the files of regions; None where none are asked for, or there can be none, which is said."""
+        if self.regions_out is None:
+            return None
+        if detector.calibration is None or detector.calibration.map_threshold is None:
+            notice(
+                f"{argument('regions_out', str(self.regions_out))}: there are no regions without a pixel threshold, so nothing is written there; "
+                f"good photos set one ({argument('good')}) for methods with maps"
+            )
+            return None
+        return self.regions_out, self.regions_format or ("mask", "coco", "labelstudio", "csv")
 
     def _say_missing_maps(self, detector: Detector) -> None:
         """Says which files that are asked for do not come from a method without maps."""

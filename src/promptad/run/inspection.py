@@ -17,6 +17,7 @@ from promptad.inputs import argument
 from promptad.notices import collected_notices, notice
 from promptad.report.log import ResultLog, run_key
 from promptad.report.page import Metric, PageSummary, write_page
+from promptad.report.region_files import RegionFormat, write_region_files
 from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
 from promptad.report.table import write_csv
 from promptad.run.drifting import say_drift
@@ -36,6 +37,7 @@ class Output:
     Attributes:
         folder: created when needed. heatmaps: "jpg", "png" or "none". maps: raw values as "npy", "png" or "none".
         max_pictures: photos with pictures on the page, the worst ones. fresh: forget an earlier run in the folder.
+        regions: folder and forms of files of regions (`report.region_files`); None writes none.
         command: shown on the page. title: its heading. held: whether the caller holds the folder's lock already.
     """
 
@@ -47,6 +49,7 @@ class Output:
     command: str = ""
     title: str = "Inspection"
     held: bool = False
+    regions: tuple[Path, tuple[RegionFormat, ...]] | None = None
 
 
 @dataclass
@@ -204,6 +207,7 @@ class _Run:
         report.notices = list(notices)
         log.settle(report.rows, complete=not report.interrupted)
         write_csv(report.csv, report.rows)
+        self._write_regions()
         measured = tuple(metrics()) if metrics is not None and not report.interrupted else ()
         write_page(
             report.page,
@@ -213,6 +217,17 @@ class _Run:
             max_pictures=self.output.max_pictures,
             input_range=self.detector.preprocess.input_range or None,
         )
+
+    def _write_regions(self) -> None:
+        """Files of regions for other programs, where they are asked for."""
+        if self.output.regions is None:
+            return
+        names = {self._place(path): name for path, name in self.names.items()}
+        try:
+            write_region_files(*self.output.regions, self.report.rows, lambda row: names[row.photo])
+        except DataError as error:  # the results stand
+            self.report.unwritten += 1
+            (self.failed or notice)(str(error))
 
     def _row(self, log: ResultLog, path: Path) -> Row:
         """The row of one photo: of an earlier run where there is one, else judged now."""

@@ -6,7 +6,7 @@ and kept as runs down the columns, COCO's own form, so that memory grows with it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +105,16 @@ class Region:
         at = values["at"]["y"], values["at"]["x"]
         known = {name: values[name] for name in ("area", "peak", "counts", "words", "probability")}
         return cls((left, top, width, height), at=at, scale=scale, **known)
+
+
+def joined_mask(regions: Iterable[Region], size: tuple[int, int]) -> Mask:
+    """All regions of a photo of `size` (H, W) in one mask: (H, W) bool."""
+    flat = np.zeros(size[0] * size[1], np.bool_)
+    for region in regions:
+        bounds = np.cumsum(read_counts(region.counts, "region"))
+        for begin, end in zip(bounds[0::2], bounds[1::2], strict=False):
+            flat[begin:end] = True
+    return flat.reshape(size[::-1]).T
 
 
 def by_rule(regions: tuple[Region, ...], rule: RegionRule) -> tuple[Region, ...]:
