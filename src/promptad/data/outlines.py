@@ -185,8 +185,8 @@ def simplified(ring: Ring, tolerance: float = 1.0) -> Ring:
             continue
         along = closed[end] - closed[begin]
         between = closed[begin + 1 : end] - closed[begin]
-        length = max(float(np.hypot(*along)), 1e-9)
-        off = np.abs(along[0] * between[:, 1] - along[1] * between[:, 0]) / length
+        share = np.clip(between @ along / max(float(along @ along), 1e-9), 0, 1)
+        off = np.hypot(*(between - share[:, None] * along).T)
         most = int(np.argmax(off))
         if off[most] > tolerance:
             kept.add(begin + 1 + most)
