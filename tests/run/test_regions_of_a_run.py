@@ -130,7 +130,7 @@ def test_files_of_regions_come_with_the_run_and_with_the_one_that_goes_on(tmp_pa
         report = inspect(detector, files, Output(tmp_path / "out", regions=wanted))  # type: ignore[arg-type]
         assert report.reused == reused and not report.unwritten
         names = {str(path.relative_to(tmp_path / "regions")) for path in (tmp_path / "regions").rglob("*.*")}
-        assert names == {"coco.json", "masks/a.png", "masks/sub/b.png", "regions.csv"}
+        assert names == {"coco.json", "masks/a.png.png", "masks/sub/b.png.png", "regions.csv"}
         kept = {name: (tmp_path / "regions" / name).read_bytes() for name in names}
         assert not reused or kept == earlier
         earlier = kept
