@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from promptad.detector import Detector as Detector
     from promptad.detector import load as load
     from promptad.prediction import Prediction as Prediction
+    from promptad.requests.accepting import AcceptRequest as AcceptRequest
     from promptad.requests.benchmarking import BenchRequest as BenchRequest
     from promptad.requests.damaging import DamageRequest as DamageRequest
     from promptad.requests.detecting import FitRequest as FitRequest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from promptad.requests.watching import WatchRequest as WatchRequest
 
 _PUBLIC = {
+    "AcceptRequest": "promptad.requests.accepting",
     "BenchRequest": "promptad.requests.benchmarking",
     "CheckRequest": "promptad.requests.datasets",
     "DamageRequest": "promptad.requests.damaging",
@@ -47,6 +49,7 @@ _PUBLIC = {
     "load": "promptad.detector",
 }
 __all__ = [  # noqa: RUF022 - the version last
+    "AcceptRequest",
     "BenchRequest",
     "CheckRequest",
     "DamageRequest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from promptad import (
+    AcceptRequest,
     BenchRequest,
     CheckRequest,
     DamageRequest,
@@ -53,6 +54,20 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "labels": ["labels.csv", "more.csv"],
         "photos": ["good", "bad", "more"],
         "budget": 7,
+        "threshold": 0.3,
+    },
+    AcceptRequest: {
+        **{name: value for name, value in ABOUT_TOWERS.items() if name not in ("activation", "precision")},
+        "model": "second.safetensors",
+        "good": ["good"],
+        "bad": ["photos"],
+        "labels": ["more.csv"],
+        "photos": ["good"],
+        "masks": "bad",
+        "cost_miss": 5.0,
+        "cost_alarm": 2.0,
+        "defect_share": 0.1,
+        "confidence": 0.9,
     },
     ReviewRequest: {"folder": "reviewed-too", "labels": ["more.csv"]},
     InspectRequest: {

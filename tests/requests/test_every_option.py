@@ -27,6 +27,7 @@ from PIL import Image
 import miniature_sets
 from drawn_data import make_class
 from promptad import (
+    AcceptRequest,
     BenchRequest,
     CheckRequest,
     DamageRequest,
@@ -221,6 +222,11 @@ def review(request: ReviewRequest) -> Any:
     return request.run()
 
 
+def accept(request: AcceptRequest) -> Any:
+    accepted = request.run(said=str)
+    return accepted.digest, accepted.tested, accepted.left_out, accepted.result
+
+
 def inspect(request: InspectRequest) -> Any:
     InspectRequest(**{**_given(request), "fresh": False}).run(said=str)  # an earlier run, for `fresh`
     detector, report = request.run(said=str)
@@ -291,6 +297,7 @@ def _given(request: Request) -> dict[str, Any]:
 RUNS: dict[type[Request], Callable[[Any], Any]] = {
     FitRequest: fit,
     ReviewRequest: review,
+    AcceptRequest: accept,
     InspectRequest: inspect,
     WatchRequest: watch,
     VerifyRequest: verify,
@@ -313,6 +320,13 @@ def beginnings() -> dict[str, tuple[type[Request], dict[str, Any]]]:
         "fit labels": (
             FitRequest,
             {"model": "model.safetensors", "labels": ["labels.csv"], "photos": ["good", "bad"], "output": "new"},
+        ),
+        "accept": (
+            AcceptRequest,
+            {
+                **{"model": "model.safetensors", "good": ["more"], "bad": ["bad"], "labels": ["labels.csv"]},
+                "photos": ["good", "more", "bad"],
+            },
         ),
         "review": (ReviewRequest, {"folder": "reviewed", "labels": ["labels.csv"]}),
         "inspect promptad": (InspectRequest, {"photos": ["photos"], "good": ["good"], **learning}),
@@ -391,7 +405,13 @@ REFUSALS = {
     ),
     *((name, "memory_backbone") for name in ("evaluate clip", "evaluate rwda")),
     *(("fit promptad", option) for option in ("only_defects",)),
-    *((f"fit {name}", option) for name in ("promptad", "clip") for option in ("model", "labels", "photos", "budget")),
+    *(
+        (f"fit {name}", option)
+        for name in ("promptad", "clip")
+        for option in ("model", "labels", "photos", "budget", "threshold")
+    ),
+    ("fit labels", "threshold"),
+    *(("accept", option) for option in ("memory_backbone", "defect_share")),
     *(
         ("fit labels", option)
         for option in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,21 @@ def build() -> typer.Typer:
     # Not at the head of the module: Ctrl-C while it is imported belongs to `main`.
     import typer
 
-    from promptad.cli import bench, damage, data, demo, evaluate, fit, inspect, models, review, train, verify, watch
+    from promptad.cli import (
+        accept,
+        bench,
+        damage,
+        data,
+        demo,
+        evaluate,
+        fit,
+        inspect,
+        models,
+        review,
+        train,
+        verify,
+        watch,
+    )
 
     app = typer.Typer(
         name="promptad",
@@ -24,34 +39,34 @@ def build() -> typer.Typer:
         help="Prompt-guided visual anomaly detection: photos and words in, verdicts and heat maps out.",
     )
 
-    def show_version(wanted: bool) -> None:
-        if wanted:
-            from promptad import __version__
-
-            typer.echo(f"promptad {__version__}")
-            raise typer.Exit
-
     @app.callback()
     def root(
         version: bool = typer.Option(
-            False, "--version", help="Print the version.", is_eager=True, callback=show_version
+            False, "--version", help="Print the version.", is_eager=True, callback=_show_version
         ),
     ) -> None:
         pass
 
-    app.command("fit")(fit.fit)
-    app.command("inspect")(inspect.inspect)
-    app.command("watch")(watch.watch)
-    app.command("verify")(verify.verify)
-    app.command("review")(review.review)
-    app.command("train")(train.train)
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("bench")(bench.bench)
-    app.command("damage")(damage.damage)
-    app.command("demo")(demo.demo)
+    for command in (fit, inspect, watch, verify, review, accept, train, evaluate, bench, damage, demo):
+        app.command(_name(command))(getattr(command, _name(command)))
     app.add_typer(data.app, name="data", help="Look through a data set, write it as a list or for a server.")
     app.add_typer(models.app, name="models", help="List, pull and check CLIP weights.")
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import typer
+
+        from promptad import __version__
+
+        typer.echo(f"promptad {__version__}")
+        raise typer.Exit
+
+
+def _name(module: ModuleType) -> str:
+    """Of a module with one command, which is called as it is."""
+    return module.__name__.rpartition(".")[2]
 
 
 def main() -> None:

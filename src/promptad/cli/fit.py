@@ -20,7 +20,7 @@ def fit(request: FitRequest) -> None:
     """Learn a product from good photos, set the threshold from them, and save the detector.
 
     With --model a new detector is made from a saved one: what people marked good on the report (--labels) joins the good photos, and
-    what they marked defective sets the other side of the threshold. Nothing is written over.
+    what they marked defective sets the other side of the threshold; or with --threshold only that is another one. Nothing is written over.
     """
     failures = Failures()
     if request.model is not None:
@@ -58,6 +58,10 @@ def show_changes(done: Refit, most: int = 20) -> None:
     """Prints what a refit changed: the verdicts of labelled photos before and after, and what got worse."""
     detector, old = done.detector, done.threshold_before
     say(f"object     {detector.object}, made from {shown(done.parent)} (sha256 {done.digest[:8]})")
+    if not done.judgements and not done.joined and not done.left_out:
+        say("learned    nothing; only the threshold is another one")
+        say(f"was        {'no threshold' if old is None else f'threshold {old:.4g}'}")
+        return
     say(f"good       {done.joined} joined{f', {done.left_out} left out, marked defective' if done.left_out else ''}")
     if done.rows:
         say(f"memory     at most {done.rows} patches a layer, those farthest apart")

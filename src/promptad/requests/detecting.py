@@ -266,11 +266,22 @@ class FitRequest(DetectorRequest):
         None,
     )
 
+    threshold: float | None = asked(
+        "Your own threshold for the saved detector, which stays as it is in everything else: what the report or `promptad accept` shows.",
+        None,
+    )
+
     def check(self) -> None:
-        """There must be good photos, or a detector and labels."""
+        """There must be good photos, or a detector and labels or a threshold."""
         if self.model is not None:
             self.check_regions()
             self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
+            if self.threshold is not None:
+                self.refuse(
+                    ("labels", "good", "photos", "budget", "false_alarms"),
+                    f"the threshold is given ({argument('threshold')}) and nothing is learned; leave one of the two out",
+                )
+                return
             if not self.labels and not self.good:
                 raise ConfigError(
                     f"nothing says what is new; give labels ({argument('labels', 'labels.csv')}) or good photos ({argument('good')})"
@@ -278,7 +289,9 @@ class FitRequest(DetectorRequest):
             if self.false_alarms is not None and not 0 < self.false_alarms < 1:
                 raise ConfigError(f"{argument('false_alarms')} must be above 0 and below 1; got {self.false_alarms:g}")
             return
-        self.refuse(("labels", "photos", "budget"), f"go with a saved detector; name it ({argument('model')})")
+        self.refuse(
+            ("labels", "photos", "budget", "threshold"), f"go with a saved detector; name it ({argument('model')})"
+        )
         super().check()
         if not self.good:
             raise ConfigError(f"a detector is fitted to good photos; give at least one ({argument('good')})")
@@ -310,7 +323,7 @@ class FitRequest(DetectorRequest):
         Raises:
             ConfigError: there is no `model`. DataError: a file of that name is there already. PromptadError: whatever else cannot be.
         """
-        from promptad.requests.refitting import refit
+        from promptad.requests.refitting import refit, with_threshold
 
         if self.model is None:
             raise ConfigError(f"there is no detector to make a new one from; name it ({argument('model')})")
@@ -325,6 +338,9 @@ class FitRequest(DetectorRequest):
         done: list[Refit] = []
 
         def make() -> Detector:
+            if self.threshold is not None:
+                done.append(with_threshold(model, self.threshold, load))
+                return done[0].detector
             options: dict[str, Any] = {"rows": self.budget, "false_alarms": self.false_alarms, "load": load}
             good = photo_files(self.good, lines)
             done.append(refit(model, self.labels, good, self.photos, **options, progress=progress, lines=lines))

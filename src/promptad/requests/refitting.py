@@ -154,6 +154,25 @@ def refit(
     return done
 
 
+def with_threshold(model: Path, threshold: float, load: Mapping[str, Any]) -> Refit:
+    """The same detector with a threshold that a person chose; nothing is learned.
+
+    Raises:
+        PromptadError: it cannot be loaded.
+    """
+    from promptad.detector import Detector
+
+    require_file(model, "saved detector")
+    saved = read_detector(model)
+    detector = Detector.load(model, **load)
+    before = detector.calibration.threshold if detector.calibration else None
+    done = Refit(detector.set_threshold(threshold), model, before, sha256_file(model))
+    places = [saved.path.parent / place for place in saved.places.values()]
+    done.files = tuple(path for path in places if path.is_file())
+    detector.parents = [{"sha256": done.digest, "name": model.name}, *saved.parents]
+    return done
+
+
 class _Refitting:
     """A refit from what is asked to what comes of it."""
 
