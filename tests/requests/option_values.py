@@ -68,6 +68,9 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "cost_alarm": 2.0,
         "defect_share": 0.1,
         "confidence": 0.9,
+        "output": "another.html",
+        "who": "Ada",
+        "command": "promptad accept that",
     },
     ReviewRequest: {"folder": "reviewed-too", "labels": ["more.csv"]},
     InspectRequest: {

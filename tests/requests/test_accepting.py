@@ -101,9 +101,9 @@ def test_labels_give_photos_boxes_and_words(place):
     assert union_area((*boxes, Box(20, 0, 1, 1))) == 29
     (place / "good/4.png").rename(place / "masks/elsewhere.png")
     failed: list[str] = []
-    AcceptRequest(model="part.safetensors", labels="labels.csv").run(failed=failed.append)
+    AcceptRequest(model="part.safetensors", labels="labels.csv", output="2.html").run(failed=failed.append)
     assert len(failed) == 1 and "labelled, and not where it was" in failed[0]
-    again = AcceptRequest(model="part.safetensors", labels="labels.csv", photos="masks").run()
+    again = AcceptRequest(model="part.safetensors", labels="labels.csv", photos="masks", output="3.html").run()
     assert again.result.alarmed.photos == 1
 
 
@@ -151,7 +151,15 @@ def test_costs_that_are_not_given_are_assumed_with_a_line(place):
     assert done.result.costs is not None and done.result.costs.share == pytest.approx(0.5)
     assert any("what a false alarm costs" in line for line in lines) and any("0.5 is assumed" in line for line in lines)
     with collected_notices() as lines:
-        AcceptRequest(model="part.safetensors", good="good", cost_miss=20, cost_alarm=1, defect_share=0.1).run()
+        AcceptRequest(
+            model="part.safetensors",
+            good="good",
+            cost_miss=20,
+            cost_alarm=1,
+            defect_share=0.1,
+            output="2.html",
+            who="Ada",
+        ).run()
     assert lines == []
 
 
@@ -178,7 +186,7 @@ def test_the_command_that_makes_the_cheapest_threshold_permanent_works(place):
     assert sha256_file(place / "part.safetensors") == before == made.parents[0]["sha256"]
     threshold = made.calibration.threshold
     assert f"{threshold!r}" in permanent
-    result = AcceptRequest(model="part-cheapest.safetensors", good="good", bad="bad").run().result
+    result = AcceptRequest(model="part-cheapest.safetensors", good="good", bad="bad", output="2.html").run().result
     assert result.missed.mistakes == 0
 
 

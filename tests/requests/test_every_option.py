@@ -224,7 +224,9 @@ def review(request: ReviewRequest) -> Any:
 
 def accept(request: AcceptRequest) -> Any:
     accepted = request.run(said=str)
-    return accepted.digest, accepted.tested, accepted.left_out, accepted.result
+    page = request.output.read_text("utf-8")
+    seen = re.findall(r"Tested by</dt><dd><bdi>([^<]*)<|<footer><code>([^<]*)<", page)
+    return accepted.digest, accepted.tested, accepted.left_out, accepted.result, seen
 
 
 def inspect(request: InspectRequest) -> Any:

@@ -132,7 +132,7 @@ def test_in_what_an_entry_differs(score, entry, count):
 def test_other_files_and_inputs_that_do_not_go_together_are_refused(place):
     (place / "page.html").write_text("<html>")
     for path, words in (
-        (place / "page.html", "no audit log"),
+        (place / "page.html", "no audit log of a watch and no protocol"),
         (place / "none.jsonl", "cannot be read"),
         (place, "cannot be read"),
     ):

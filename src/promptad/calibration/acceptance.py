@@ -18,6 +18,13 @@ AreaFrom = Literal["box", "mask", "region"]
 
 AREAS: tuple[AreaFrom, ...] = get_args(AreaFrom)
 
+AREA_WORDS: Mapping[str, str] = {
+    "box": "of the boxes in the labels",
+    "mask": "of the masks",
+    "region": "of the region that the detector found, since neither box nor mask is known",
+}
+"""The same for people."""
+
 
 @dataclass(frozen=True)
 class Trial:

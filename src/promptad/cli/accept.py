@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 def accept(request: AcceptRequest) -> None:
     """Test a saved detector on photos of which people know whether they are good: what it misses, what it falsely alarms, what that proves.
 
-    Intervals are exact (Clopper-Pearson) and hold for photos that are drawn like these. The detector is not changed. Exit codes: 0 all
+    Intervals are exact (Clopper-Pearson) and hold for photos that are drawn like these. Writes a protocol that `promptad verify` checks.
+    The detector is not changed. Exit codes: 0 all
     photos judged, 3 some could not be read, 2 nothing could be tested.
     """
     failures = Failures()
@@ -32,7 +32,7 @@ def accept(request: AcceptRequest) -> None:
 
 def show(accepted: Accepted) -> None:
     """Prints counts, intervals, tables and the cheapest threshold."""
-    from promptad.calibration.acceptance import proved_words
+    from promptad.calibration.acceptance import AREA_WORDS, proved_words
 
     result = accepted.result
     missed, alarmed = result.missed, result.alarmed
@@ -52,13 +52,10 @@ def show(accepted: Accepted) -> None:
     say()
     _promises(result)
     _trade_off(accepted)
-
-
-AREA_WORDS = {
-    "box": "of the boxes in the labels",
-    "mask": "of the masks",
-    "region": "of the region that the detector found, since neither box nor mask is known",
-}
+    say()
+    say(f"protocol   {shown(accepted.protocol)}")
+    say(f"digest     {accepted.protocol_digest} (keep it elsewhere: --kept shows later that nothing was changed)")
+    say(f"check      promptad verify {shown(accepted.protocol)} --photos PHOTOS --model {shown(accepted.model)}")
 
 
 def _told(share: Share, confidence: float) -> str:
@@ -107,20 +104,11 @@ def _trade_off(accepted: Accepted) -> None:
         f"costs      a miss {costs.miss:g}, a false alarm {costs.alarm:g}, {100 * costs.share:.3g} % of parts defective"
     )
     say(f"now        threshold {now.threshold:.6g}: {now.missed} missed, {now.alarmed} alarmed, {now.cost:.4g} a part")
-    if best == now:
+    if not accepted.permanent:
         say("cheapest   no other threshold costs less on these photos")
         return
     say(
         f"cheapest   threshold {best.threshold:.6g}: {best.missed} missed, {best.alarmed} alarmed, {best.cost:.4g} a part"
     )
     say("           chosen on these photos, so it looks better here than it is; test it on others")
-    say(f"permanent  {permanent_command(accepted)}")
-
-
-def permanent_command(accepted: Accepted) -> str:
-    """The command that saves a detector with the cheapest threshold beside the tested one."""
-    assert accepted.result.cheapest is not None
-    model = accepted.model
-    output = model.with_name(f"{model.stem}-cheapest.safetensors")
-    threshold = repr(accepted.result.cheapest.threshold)
-    return shlex.join(["promptad", "fit", "--model", str(model), "--threshold", threshold, "-o", str(output)])
+    say(f"permanent  {accepted.permanent}")

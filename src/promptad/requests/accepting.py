@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,10 +47,17 @@ class AcceptRequest(Request):
     defect_share: float | None = asked(
         "Share of defective parts where the detector works, for the costs. Default: that of the photos here.", None
     )
+    output: Path = asked(
+        "The protocol, one HTML file; one that is there is not written over.",
+        Path("acceptance.html"),
+        option="-o --output",
+    )
+    who: str | None = asked("Name of the person who signs the protocol. Default: the account's.", None)
     confidence: float = asked("Of all intervals and promises.", 0.95)
     backbone: str | None = asked("Where the detector's CLIP weights lie now. Default: where they were.", None)
     memory_backbone: str | None = asked("The same of its second image tower.", None)
     device: str = asked("cpu, cuda, cuda:1, mps.", "cpu")
+    command: str = asked("Shown in the protocol.", "", place="hidden")
 
     def check(self) -> None:
         """There must be a detector and photos."""
@@ -83,7 +91,7 @@ class AcceptRequest(Request):
     def run(
         self, *, progress: Progress | None = None, said: Said | None = None, failed: Said | None = None
     ) -> Accepted:
-        """Judges the photos with the detector's own threshold, which nothing here changes.
+        """Judges the photos with the detector's own threshold, which nothing here changes, and writes the protocol.
 
         Args:
             progress: called with photos done and in all. said: called with a line for each file that is no photo. failed: the same for
@@ -94,23 +102,59 @@ class AcceptRequest(Request):
         """
         assert self.model is not None
         require_file(self.model, "saved detector")
-        lines = Lines(said, failed)
+        if self.output.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(
+                f"{argument('output', str(self.output))}: the protocol is a page; give it a name that ends with .html"
+            )
+        if self.output.exists():
+            raise DataError(
+                f"{shown(self.output)}: is there already, and a protocol is not written over; choose another name ({argument('output')})"
+            )
+        from promptad.data.lock import prepared_folder
+        from promptad.notices import collected_notices
+
+        with prepared_folder(self.output.parent), collected_notices(earlier=True) as notices:
+            return self._tested(self.model, Lines(said, failed), progress, notices)
+
+    def _tested(self, model: Path, lines: Lines, progress: Progress | None, notices: Sequence[str]) -> Accepted:
+        """The test and its protocol."""
         photos, left_out = self._candidates(lines)
         from promptad.calibration.acceptance import accept
-        from promptad.run.acceptance import Accepted, judge_candidates, without_learned
+        from promptad.report.protocol import write_protocol
+        from promptad.run.acceptance import Accepted, Pictures, judge_candidates, permanent_command, without_learned
 
-        digest, detector = sha256_file(self.model), self._detector(self.model)
+        digest, detector = sha256_file(model), self._detector(model)
         assert detector.calibration is not None
         photos, learned = without_learned(detector, photos)
         _say_learned(learned)
-        tested, unread = judge_candidates(detector, photos, failed=lines.fail, progress=progress)
+        pictures, who = Pictures(detector), self._name()
+        tested, unread = judge_candidates(detector, photos, failed=lines.fail, seen=pictures, progress=progress)
         if not tested:
             raise DataError(
                 "no photo is left that could be judged and that the detector did not learn from; give others"
             )
         costs = self._costs(sum(photo.defective for photo in tested), len(tested))
         result = accept(tested, detector.calibration.threshold, costs=costs, confidence=self.confidence)
-        return Accepted(self.model, digest, detector, result, tested, [*left_out, *learned, *unread])
+        accepted = Accepted(model, digest, detector, result, tested, [*left_out, *learned, *unread])
+        accepted.permanent = permanent_command(model, result)
+        values = accepted.values(who=who, command=self.command, notices=notices)
+        accepted.protocol, accepted.protocol_digest = (
+            self.output,
+            write_protocol(self.output, values, pictures.by_content),
+        )
+        return accepted
+
+    def _name(self) -> str:
+        """Who signs; an account's name is assumed with a line."""
+        if self.who is not None:
+            return self.who
+        try:
+            name = getpass.getuser()
+        except (OSError, KeyError, ImportError):  # an account without a name
+            name = ""
+        told = f"the account {name!r} signs the protocol" if name else "the protocol is signed by nobody"
+        notice(f"{told}; give the name of the person who tests ({argument('who', 'A. Person')})")
+        return name
 
     def _detector(self, model: Path) -> Detector:
         from promptad.detector import Detector

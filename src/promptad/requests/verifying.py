@@ -15,6 +15,7 @@ from promptad.steps import Progress
 
 if TYPE_CHECKING:
     from promptad.detector import Detector
+    from promptad.run.protocol_check import ProtocolCheck
     from promptad.run.recomputing import AuditCheck
 
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 class VerifyRequest(Request):
     """A file that promptad wrote as evidence, and what it is checked against."""
 
-    file: Path | None = asked("The audit log of a watch (audit.jsonl).", None, place="argument")
+    file: Path | None = asked(
+        "The audit log of a watch (audit.jsonl), or the protocol of an acceptance test.", None, place="argument"
+    )
     photos: tuple[Path, ...] = asked("Photos, or folders of them: whether the contents that were judged are there.", ())
     model: Path | None = asked("The detector: the verdicts that it gave are recomputed from the photos.", None)
     kept: str | None = asked(
@@ -48,20 +51,21 @@ class VerifyRequest(Request):
                 f"is about a detector; give it ({argument('model')}), or leave it out",
             )
 
-    def run(self, *, progress: Progress | None = None, failed: Said | None = None) -> AuditCheck:
+    def run(self, *, progress: Progress | None = None, failed: Said | None = None) -> AuditCheck | ProtocolCheck:
         """Checks the file.
 
         Args:
-            progress: called with steps done and in all: a photo's content, then a line of the log. failed: called with a line for each
+            progress: called with steps done and in all: a photo's content, then a line of the log or a photo of the protocol. failed: called with a line for each
                 photo that cannot be read; without it such a line is a notice.
 
         Raises:
             PromptadError: the file is nothing that can be verified, or the detector cannot be loaded.
         """
+        from promptad.run.protocol_check import check_protocol
         from promptad.run.recomputing import check_audit, photos_by_content
 
         assert self.file is not None
-        _require_kind(self.file)
+        check = check_protocol if _is_protocol(self.file) else check_audit
         lines, contents = Lines(None, failed), None
         if self.photos:
             paths = photo_files(self.photos, lines)
@@ -70,7 +74,7 @@ class VerifyRequest(Request):
                 paths, lines.fail, lambda: progress(next(steps), len(paths)) if progress is not None else None
             )
         detector, digest = self._detector() if self.model is not None else (None, "")
-        return check_audit(self.file, contents, detector, digest, kept=self.kept, progress=progress)
+        return check(self.file, contents, detector, digest, kept=self.kept, progress=progress)
 
     def _detector(self) -> tuple[Detector, str]:
         from promptad.detector import Detector
@@ -83,13 +87,18 @@ class VerifyRequest(Request):
         return detector, sha256_file(self.model)
 
 
-def _require_kind(path: Path) -> None:
-    """Raises DataError where a file is none of those that can be verified."""
+def _is_protocol(path: Path) -> bool:
+    """Whether a file is a protocol, not an audit log. Raises DataError where it is none of those that can be verified."""
     from promptad.report.audit import is_audit
+    from promptad.report.protocol import is_protocol
 
     try:
-        known = is_audit(path)
+        audit, protocol = is_audit(path), is_protocol(path)
     except OSError as error:
         raise DataError(f"{shown(path)}: cannot be read ({one_line(error)}); check the path") from error
-    if not known:
-        raise DataError(f"{shown(path)}: is no audit log of a watch; give its audit.jsonl")
+    if not (audit or protocol):
+        raise DataError(
+            f"{shown(path)}: is no audit log of a watch and no protocol of an acceptance test; give an audit.jsonl or the page that "
+            "`promptad accept` wrote"
+        )
+    return protocol

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from promptad import __version__
 from promptad.calibration.acceptance import Acceptance, AreaFrom, Trial
 from promptad.data.files import shown
 from promptad.data.labels import Box
-from promptad.data.photos import read_mask
+from promptad.data.photos import read_mask, read_photo
 from promptad.detector import Detector
 from promptad.errors import PromptadError
 from promptad.prediction import Prediction
-from promptad.run.judging import learned_contents
+from promptad.report.audit import now
+from promptad.report.heatmap import overlay
+from promptad.report.thumbnails import thumbnail
+from promptad.run.judging import color_scale, learned_contents
 from promptad.steps import Progress
 
 
@@ -54,7 +60,8 @@ class Accepted:
 
     Attributes:
         model: file of the detector. digest: SHA-256 of that. detector: itself. tested: the photos that count. left_out: the others. result:
-            what they show.
+            what they show. permanent: the command that saves a detector with the cheapest threshold, "" where there is none. protocol: the file
+        of the protocol. protocol_digest: of its data.
     """
 
     model: Path
@@ -63,6 +70,76 @@ class Accepted:
     result: Acceptance
     tested: list[Trial] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    permanent: str = ""
+    protocol: Path = Path()
+    protocol_digest: str = ""
+
+    def values(self, *, who: str, command: str, notices: Sequence[str]) -> dict[str, Any]:
+        """The data of the protocol, JSON-ready."""
+        detector, calibration = self.detector, self.detector.calibration
+        assert calibration is not None
+        backbone = detector.backbone
+        return {
+            "made_with": __version__,
+            "when": now(),
+            "who": who,
+            "command": command,
+            "detector": {
+                "file": shown(self.model.name),
+                "sha256": self.digest,
+                "object": detector.object,
+                "method": f"{detector.entry.title}, preset {detector.preset}",
+                "backbone": backbone.identity,
+                "backbone_sha256": backbone.sha256,
+                "memory_backbone_sha256": backbone.memory.sha256 if backbone.memory is not None else "",
+                "threshold": calibration.threshold,
+                "threshold_note": calibration.note,
+                "good": sum("copy_of" not in entry for entry in detector.good),
+                "parents": detector.parents,
+            },
+            "notices": list(notices),
+            "photos": [asdict(trial) for trial in self.tested],
+            "left_out": [asdict(photo) for photo in self.left_out],
+            "results": self.result.to_dict(),
+            "permanent": self.permanent,
+        }
+
+
+class Pictures:
+    """Small pictures of photos that were judged wrong, at most so many of each kind of mistake."""
+
+    def __init__(self, detector: Detector, most: int = 24) -> None:
+        self.detector, self.most = detector, most
+        self.by_content: dict[str, tuple[str, str]] = {}
+        self._counts = {True: 0, False: 0}
+
+    def __call__(self, photo: Candidate, prediction: Prediction) -> None:
+        """Takes those of a photo."""
+        if prediction.is_anomalous == photo.defective or self._counts[photo.defective] >= self.most:
+            return
+        self._counts[photo.defective] += 1
+        preprocess = self.detector.preprocess
+        pixels = read_photo(photo.path, preprocess.max_pixels, preprocess.input_range or None)
+        heatmap = ""
+        if prediction.map is not None:
+            scale = color_scale(self.detector, prediction.map_threshold)
+            outline, seen = scale.outline, prediction.inspected
+            drawn = overlay(pixels, prediction.map, scale.low, scale.high, map_threshold=outline, inspected=seen)
+            heatmap = thumbnail(drawn, EDGE, 70).uri
+        self.by_content[photo.sha256] = (thumbnail(pixels, EDGE, 70).uri, heatmap)
+
+
+EDGE = 260
+"""Long edge of the small pictures in pixels."""
+
+
+def permanent_command(model: Path, result: Acceptance) -> str:
+    """The command that saves a detector with the cheapest threshold beside the tested one; "" where that is its own."""
+    if result.cheapest is None or result.cheapest == result.present:
+        return ""
+    output = model.with_name(f"{model.stem}-cheapest.safetensors")
+    options = {"model": str(model), "threshold": repr(result.cheapest.threshold), "output": str(output)}
+    return shlex.join(["promptad", "fit", *(word for name, value in options.items() for word in (f"--{name}", value))])
 
 
 def without_learned(detector: Detector, photos: Sequence[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
