@@ -58,9 +58,8 @@ class Scores:
         self.detector, self.memory, numbers = detector, MemoryScores(detector, encoded), range(len(good))
         views = [self.memory.distances(photo, numbers) for photo in encoded]
         views += [self.memory.distances(detector.encode(path), numbers) for path in bad]
-        if any(len(of_photo) > 1 for of_photo in views):
-            raise SystemExit("only photos that are looked at as a whole are put together here")
-        self.distances, self.gaps = [view[0][0] for view in views], np.array([float(view[0][1]) for view in views])
+        self.distances = [[distance for distance, _ in of_photo] for of_photo in views]
+        self.gaps = [np.array([float(gap) for _, gap in of_photo]) for of_photo in views]
         self.count = len(good)
         for photo in (0, len(views) - 1):  # the shorter way and the package's agree
             learned = [1, 2, 3]
@@ -71,14 +70,17 @@ class Scores:
         return np.array([self._score(photo, [other for other in learned if other != photo]) for photo in photos])
 
     def _score(self, photo: int, learned: Sequence[int]) -> float:
-        config, known = self.detector.config, self.gaps[list(learned)]
-        values = self.distances[photo][list(learned)].min(0).mean(0)
-        top = max(1, int(config.memory_top * len(values)))
-        memory = float(np.partition(values, -top)[-top:].mean())
-        k = len(known)
+        config, rows = self.detector.config, list(learned)
+        known, k = np.concatenate([self.gaps[other] for other in rows]), len(rows)
         variance = (k * known.var() + 2 * config.fusion_spread**2) / (k + 1)
-        beyond = (self.gaps[photo] - known.mean()) / np.sqrt(variance * (1 + 1 / k))
-        return memory * float(np.exp(config.fusion_weight * np.logaddexp(0, beyond - config.fusion_margin)))
+        scores = []
+        for distances, gap in zip(self.distances[photo], self.gaps[photo], strict=True):
+            values = distances[rows].min(0).mean(0)
+            top = max(1, int(config.memory_top * len(values)))
+            memory = float(np.partition(values, -top)[-top:].mean())
+            beyond = (gap - known.mean()) / np.sqrt(variance * (1 + 1 / k))
+            scores.append(memory * float(np.exp(config.fusion_weight * np.logaddexp(0, beyond - config.fusion_margin))))
+        return max(scores)
 
     def split(self, how: str, number: int, rng: np.random.Generator) -> dict[str, Any]:
         """What happens in one split."""

@@ -248,7 +248,7 @@ class Judge:
         require_learned(self._fitted)
         views = JudgedViews.of(self.method, photo)
         size = map_size or photo.size
-        calibration = self.calibration
+        calibration, score = self.calibration, views.score(self.config.view_score)
         inspected = inspected_pixels(photo.views, photo.size, size)
         if inspected is not None:
             notice(
@@ -257,7 +257,8 @@ class Judge:
             )
         return Prediction(
             path=path,
-            score=views.score(self.config.view_score),
+            score=score,
+            p_value=calibration.p_value(score) if calibration else None,
             threshold=calibration.threshold if calibration else None,
             map=views.map(self.config, self._square, size) if maps else None,
             map_threshold=calibration.map_threshold if calibration else None,

@@ -57,6 +57,8 @@ class Prediction:
         map_threshold: the pixel level above which no good photo went; None when unknown.
         inspected: (H, W) bool, True where the photo was looked at; None when that is everywhere. Outside, the map holds
             its smallest value inside, which says nothing about the part.
+        p_value: share of good photos that score so high, itself among them (`calibration.p_values`); None where no different good photos
+            are known.
         defects: defect words, most probable first; empty when no words were given.
         size: (H, W) of the photo in pixels, as a person sees it (EXIF orientation applied).
         timings: seconds for each step ("read", "encode", "score"); an entry "total", if there, is the whole.
@@ -82,6 +84,7 @@ class Prediction:
     method: str = ""
     parts: dict[str, float] = field(default_factory=dict)
     inspected: NDArray[np.bool_] | None = field(default=None, repr=False)
+    p_value: float | None = None
     rule: RegionRule = EVERY_PIXEL
     places: PlaceWords | None = field(default=None, repr=False)
 
@@ -135,6 +138,7 @@ class Prediction:
         return replace(
             self,
             threshold=calibration.threshold if calibration else None,
+            p_value=calibration.p_value(self.score) if calibration else None,
             map_threshold=calibration.map_threshold if calibration else None,
         )
 
@@ -204,6 +208,8 @@ class Prediction:
             "is_anomalous": self.is_anomalous,
             "score": _number(self.score),
             "threshold": _number(self.threshold),
+            "p_value": _number(self.p_value),
+            "discovery": None,
             "map_threshold": _number(self.map_threshold),
             "defects": [
                 {

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
-from promptad.calibration.discovery import benjamini_hochberg, discover, good_needed, p_value, p_values
+from promptad.calibration.discovery import benjamini_hochberg, discover, good_needed
+from promptad.calibration.p_values import p_values
 from promptad.calibration.threshold import by_hand, calibrate
 
 SCORES = st.lists(st.integers(0, 12).map(float), min_size=1, max_size=40)
@@ -84,6 +85,6 @@ def test_too_few_good_photos_are_said_with_how_many_are_needed():
 
 def test_altered_copies_and_thresholds_by_hand_give_no_p_value():
     known = calibrate([0.1, 0.2, 0.3], [], [], "held-out")
-    assert p_value(0.25, known) == pytest.approx(0.5) and p_value(0.25, known.with_threshold(0.9)) == pytest.approx(0.5)
-    assert p_value(0.25, calibrate([0.1, 0.2], [], [], "altered copies")) is None
-    assert p_value(0.25, by_hand(0.1, (0, 1))) is None and p_value(0.25, None) is None
+    assert known.p_value(0.25) == pytest.approx(0.5) and known.with_threshold(0.9).p_value(0.25) == pytest.approx(0.5)
+    assert calibrate([0.1, 0.2], [], [], "altered copies").p_value(0.25) is None
+    assert by_hand(0.1, (0, 1)).p_value(0.25) is None

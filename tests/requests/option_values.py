@@ -82,6 +82,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "regions_out": "regions",
         "regions_format": "coco,csv",
         "threshold": 0.01,
+        "fdr": 0.3,
         "heatmaps": "png",
         "maps": "npy",
         "max_pictures": 1,

@@ -401,6 +401,7 @@ OTHERWISE = {
 }
 # The pairs that are refused. What they need, or what brings their input already, is in the line.
 REFUSALS = {
+    *((f"inspect {name}", "fdr") for name in ("clip", "rwda", "unlabelled")),
     *(
         (name, "memory_backbone")
         for name in ("fit clip", "inspect clip", "inspect rwda", "inspect unlabelled", "bench rwda")

@@ -84,6 +84,7 @@ def test_every_option_of_a_saved_detector_is_tried_here():
             "model",
             "output",
             "threshold",
+            "fdr",
             "heatmaps",
             "maps",
             "max_pictures",

@@ -1,8 +1,6 @@
 """Photos chosen from a batch with a controlled share of false discoveries: conformal p-values and Benjamini-Hochberg.
 
-The p-value of a photo is the share of good photos, itself among them, that score as high as it does: (1 + #{good >= score}) / (n + 1)
-(Vovk et al., Algorithmic Learning in a Random World, 2005). p-values against the same good photos depend on each other, but so that
-Benjamini and Hochberg's choice still holds (Bates et al., Testing for outliers with conformal p-values, Annals of Statistics 51, 2023,
+p-values against the same good photos depend on each other, but so that Benjamini and Hochberg's choice still holds (Bates et al., Testing for outliers with conformal p-values, Annals of Statistics 51, 2023,
 theorem 2): where all of a batch is decided at once and its good photos are drawn like those compared with, the mean share of good
 photos among the chosen ones is at most the rate.
 """
@@ -16,36 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from promptad.calibration.bounds import How, counted
-from promptad.calibration.threshold import Calibration
-
-COMPARED: tuple[How, ...] = ("leave-one-out", "held-out")
-"""Ways of scoring good photos that give scores of different photos; altered copies of one photo are no further photos."""
-
-
-def good_scores(calibration: Calibration | None) -> tuple[float, ...]:
-    """Scores of different good photos that p-values can be taken against; () where there are none."""
-    return calibration.scores if calibration is not None and calibration.how in COMPARED else ()
-
-
-def p_values(scores: ArrayLike, good: ArrayLike) -> NDArray[np.float64]:
-    """Conformal p-values, small where a score is high.
-
-    Args:
-        scores: (m,) of photos, larger = more anomalous. good: (n,) of good photos that the detector did not learn from, n >= 1.
-
-    Returns:
-        (m,) float64, from 1 / (n + 1) to 1.
-    """
-    ordered = np.sort(np.asarray(good, np.float64))
-    as_high = len(ordered) - np.searchsorted(ordered, np.asarray(scores, np.float64), side="left")
-    return (1 + as_high) / (len(ordered) + 1)
-
-
-def p_value(score: float, calibration: Calibration | None) -> float | None:
-    """That of one photo; None where no good photos are known that it can be compared with."""
-    good = good_scores(calibration)
-    return float(p_values([score], good)[0]) if good else None
+from promptad.calibration.bounds import counted
+from promptad.calibration.p_values import p_values
 
 
 def benjamini_hochberg(values: ArrayLike, rate: float) -> NDArray[np.bool_]:

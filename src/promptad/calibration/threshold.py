@@ -20,6 +20,7 @@ import numpy as np
 
 from promptad.annotations import Count, Range
 from promptad.calibration.bounds import How, check_rate, threshold_at
+from promptad.calibration.p_values import p_values
 from promptad.calibration.pixels import pixel_threshold, pixel_words
 from promptad.calibration.scales import usual_spread
 from promptad.calibration.words import by_hand_words, missed_words, threshold_words
@@ -136,6 +137,15 @@ class Calibration:
     def map_note(self) -> str:
         """What the pixel threshold is worth, in words for people; "" without one."""
         return pixel_words(self.map_peaks, self.how, self.map_rate, self.map_threshold, self.map_by_hand)
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """Scores of different good photos that others can be compared with; altered copies of one photo are none."""
+        return () if self.how == "altered copies" else self.scores
+
+    def p_value(self, score: float) -> float | None:
+        """Share of good photos that score so high, see :mod:`promptad.calibration.p_values`; None where none are known."""
+        return float(p_values([score], self.compared)[0]) if self.compared else None
 
     @property
     def scored_words(self) -> str:

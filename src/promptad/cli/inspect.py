@@ -54,6 +54,8 @@ def show(report: Report, detector: Detector, most: int = 12) -> None:
         say(f"... and {len(scored) - most} more in {report.csv}")
     say()
     say("photos     " + ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()))
+    if report.discoveries is not None:
+        say(f"chosen     {report.discoveries.text}")
     say(f"backbone   {detector.backbone.identity}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}. {detector.calibration.note}")

@@ -116,6 +116,7 @@ class ResultLog:
 
         Args:
             rows: all rows of the run.
+            Their lines get what was decided of the batch as a whole (`Row.discovery`).
             complete: lines of other photos and detectors go to ``earlier``; else they stay where they are, so that an
                 interrupted run loses nothing.
 
@@ -124,6 +125,7 @@ class ResultLog:
         """
         rows = list(rows)
         mine, photos = {_place(row) for row in rows}, {row.photo for row in rows}
+        decided = {_place(row): row.to_dict()["discovery"] for row in rows if row.discovery is not None}
         newest = {_place_of(values): number for number, (_, values) in enumerate(_lines(self.path))}
         with open(self.path, "rb") as file:
             total = sum(1 for _ in file) - 1  # damaged lines too, which then go
@@ -138,9 +140,11 @@ class ResultLog:
             for number, (line, values) in enumerate(_lines(self.path)):
                 place = _place_of(values)
                 if newest[place] == number and (place in moved) != wanted and not outdated(values):
+                    if place in decided and values.get("discovery") != decided[place]:
+                        line = json.dumps({**values, "discovery": decided[place]}, allow_nan=False).encode() + b"\n"
                     yield line
 
-        if sum(1 for _ in lines(True)) == total:
+        if not decided and sum(1 for _ in lines(True)) == total:
             return
 
         if moved and self.earlier is not None:

@@ -106,7 +106,7 @@ const list = (() => {
     let times = score.querySelector(".times");
     if (!times) score.append((times = make("div", "times small muted")));
     times.textContent = limit > 0 ? (rows[i].score / limit).toFixed(2) + " × threshold" : "";
-    if (rows[i].p !== null) times.append(document.createElement("br"), "p " + rows[i].p.toPrecision(2));
+    if (rows[i].p !== null) times.append(document.createElement("br"), "p " + Number(rows[i].p.toPrecision(2)) + (rows[i].chosen ? ", chosen" : ""));
     const place = score.querySelector(".track u");
     if (place) place.style.left = 100 * share(limit) + "%";
     if (rows[i].sha) dressMark(i, row);

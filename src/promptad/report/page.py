@@ -208,6 +208,7 @@ def _values(
         "pictured": pictured,
         "worded": any(row.defects for row in scored),
         "regional": any(word.region_probability is not None for row in scored for word in row.defects),
+        "discovery": _chosen(scored),
         "labelled": any(label is not None for label in labels),
         "all_labelled": bool(labels) and None not in labels,
         "outcomes": Counter(_outcome(row) for row in scored),
@@ -271,6 +272,12 @@ def _pictures(
         except PhotoError as error:
             problem = problem or str(error)
     return photo, heatmap, problem
+
+
+def _chosen(rows: Sequence[Row]) -> tuple[int, float] | None:
+    """How many photos were chosen, and at which false discovery rate; None where none was asked for."""
+    rates = [row.discovery.rate for row in rows if row.discovery is not None]
+    return (sum(row.discovery is not None and row.discovery.chosen for row in rows), rates[0]) if rates else None
 
 
 def _link(target: Path, base: Path) -> str:

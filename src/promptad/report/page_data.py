@@ -84,7 +84,8 @@ def _row(row: Row, inside: str, linked: Linked, base: Path) -> dict[str, Any]:
         "remarks": other_remarks(row),
         "regions": None if row.regions is None else [region.box for region in row.regions],
         "found": region_lines(row),
-        "p": None,
+        "p": row.p_value,
+        "chosen": row.discovery is not None and row.discovery.chosen,
     }
 
 

@@ -32,6 +32,14 @@ class Scale:
     outline: float | None = None
 
 
+@dataclass(frozen=True)
+class Discovery:
+    """Whether a photo was chosen from its batch, and at which false discovery rate (`calibration.discovery`)."""
+
+    rate: float
+    chosen: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The result for one photo without its anomaly map, or the reason why there is none.
@@ -57,6 +65,7 @@ class Row:
         inspected: share of the photo's pixels that were looked at; None where none was.
         camera: statistics of the photo itself (:mod:`promptad.data.camera`), none in lines of earlier versions.
         regions: each defect, highest peak first; None without a map or a pixel threshold. rule: what counted as a region.
+        p_value: as in :class:`promptad.prediction.Prediction`; None for a photo that was learned from. discovery: None where none was asked for.
         remarks: lines about this photo that do not keep it from being judged.
         picture, heatmap_picture: small pictures to show instead of the files. Not saved in logs.
     """
@@ -86,6 +95,8 @@ class Row:
     camera: dict[str, float] = field(default_factory=dict)
     regions: tuple[Region, ...] | None = None
     rule: RegionRule | None = None
+    p_value: float | None = None
+    discovery: Discovery | None = None
     picture: Thumbnail | None = field(default=None, repr=False, compare=False)
     heatmap_picture: Thumbnail | None = field(default=None, repr=False, compare=False)
 
@@ -167,6 +178,10 @@ class Row:
             "is_anomalous": self.is_anomalous,
             "score": self.score,
             "threshold": self.threshold,
+            "p_value": self.p_value,
+            "discovery": None
+            if self.discovery is None
+            else {"rate": self.discovery.rate, "chosen": self.discovery.chosen},
             "map_threshold": self.map_threshold,
             "defects": [
                 {
@@ -235,6 +250,8 @@ class Row:
             inspected=values["inspected"],
             remarks=tuple(values["remarks"]),
             camera=values.get("camera", {}),
+            p_value=values.get("p_value"),
+            discovery=None if values.get("discovery") is None else Discovery(**values["discovery"]),
             regions=None
             if regions is None
             else tuple(Region.from_dict(region, rule.scale if rule else None) for region in regions),

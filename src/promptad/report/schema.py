@@ -25,7 +25,7 @@ _PIXEL: dict[str, Any] = {"type": "integer", "minimum": 0}
 _NUMBERS: dict[str, Any] = {"type": "object", "additionalProperties": _NUMBER_OR_NULL}
 
 
-_LATER = ("camera", "regions", "region_rule")
+_LATER = ("camera", "regions", "region_rule", "p_value", "discovery")
 """Fields that lines of this version may lack: they came later, and a reader takes nothing for them."""
 
 
@@ -47,6 +47,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "is_anomalous": {"type": ["boolean", "null"]},
     "score": _NUMBER_OR_NULL,
     "threshold": _NUMBER_OR_NULL,
+    "p_value": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
+    "discovery": _record({"rate": _NUMBER, "chosen": {"type": "boolean"}}, null=True),
     "map_threshold": _NUMBER_OR_NULL,
     "defects": {
         "type": "array",

@@ -47,6 +47,11 @@ class InspectRequest(DetectorRequest):
         False,
     )
     threshold: float | None = asked("Your own threshold, instead of the learned one.", None)
+    fdr: float | None = asked(
+        "Choose photos from the whole batch so that at most this share of the chosen is good on average, e.g. 0.1 (false discovery rate, "
+        "Benjamini-Hochberg over p-values against the good photos).",
+        None,
+    )
     heatmaps: Literal["jpg", "png", "none"] = asked("jpg, png or none.", "jpg")
     maps: Literal["npy", "png", "none"] = asked(
         "Raw anomaly maps at photo size: npy, png (16 bit, the scale stands in the file) or none.", "none"
@@ -69,6 +74,8 @@ class InspectRequest(DetectorRequest):
             raise ConfigError(f"there is nothing to judge; name photos or folders ({argument('photos')})")
         if self.threshold is not None:
             self.refuse(["false_alarms"], f"the threshold is given ({argument('threshold')}); leave one of the two out")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise ConfigError(f"{argument('fdr')} must be above 0 and below 1, such as 0.1 for 10 %; got {self.fdr:g}")
         if self.regions_out is None:
             self.refuse(
                 ["regions_format"], f"nothing says where they go; name a folder ({argument('regions_out', 'regions')})"
@@ -87,6 +94,7 @@ class InspectRequest(DetectorRequest):
             return
         rates = ["false_alarms", "region_false_alarms"]
         self.refuse(rates, f"is about the threshold from good photos; give some ({argument('good')})")
+        self.refuse(["fdr"], f"compares photos with good ones; give some ({argument('good')})")
         facts, unlabelled = method_facts(self.method_name), argument("unlabelled", "True")
         if self.weights is None and facts.good_photos == "needed" and not self.unlabelled:
             raise ConfigError(
@@ -164,6 +172,7 @@ class InspectRequest(DetectorRequest):
             self.command,
             title,
             held=True,
+            fdr=self.fdr,
             regions=self._region_files(detector),
         )
         report = inspect(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from promptad.calibration.discovery import Discoveries
 from promptad.data.files import TEMPORARY, prepare_folder, sha256_file, shown
 from promptad.data.lock import only_one
 from promptad.detector import Detector
@@ -20,6 +21,7 @@ from promptad.report.page import Metric, PageSummary, write_page
 from promptad.report.region_files import RegionFormat, write_region_files
 from promptad.report.rows import Row, RowVerdict, Scale, counted, worst_first
 from promptad.report.table import write_csv
+from promptad.run.choosing import choose, require_good
 from promptad.run.drifting import say_drift
 from promptad.run.judging import Files, HeatmapKind, MapKind, Seen, color_scale, judge, learned_contents
 from promptad.run.naming import common_folder, picture_names, relative_path
@@ -37,6 +39,7 @@ class Output:
     Attributes:
         folder: created when needed. heatmaps: "jpg", "png" or "none". maps: raw values as "npy", "png" or "none".
         max_pictures: photos with pictures on the page, the worst ones. fresh: forget an earlier run in the folder.
+        fdr: false discovery rate at which photos are chosen; None chooses none.
         regions: folder and forms of files of regions (`report.region_files`); None writes none.
         command: shown on the page. title: its heading. held: whether the caller holds the folder's lock already.
     """
@@ -49,6 +52,7 @@ class Output:
     command: str = ""
     title: str = "Inspection"
     held: bool = False
+    fdr: float | None = None
     regions: tuple[Path, tuple[RegionFormat, ...]] | None = None
 
 
@@ -60,6 +64,7 @@ class Report:
         rows: worst first, failed photos and skipped files last. csv, log, page: the files.
         reused: photos whose score is that of an earlier run. interrupted: by Ctrl-C; the rest is missing.
         unwritten: judged photos of which a file that was asked for could not be written; their rows say why.
+        discoveries: photos chosen at a false discovery rate, None where none was asked for.
         notices: lines that were said during the run, and before it where somebody collects them (the commands do).
     """
 
@@ -70,6 +75,7 @@ class Report:
     reused: int = 0
     interrupted: bool = False
     unwritten: int = 0
+    discoveries: Discoveries | None = None
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -116,6 +122,8 @@ def inspect(
         DataError: the folder cannot be written, or another run is at work in it. KeyboardInterrupt is caught: the report
             then says `interrupted`.
     """
+    if output.fdr is not None:
+        require_good(detector)
     prepare_folder(output.folder)
     with nullcontext() if output.held else only_one(output.folder), collected_notices(earlier=True) as notices:
         sweep(output.folder)
@@ -202,6 +210,10 @@ class _Run:
         say_drift(self.detector, report.rows)
         report.rows = worst_first(report.rows)
         self._say_what_concerns_many()
+        if self.output.fdr is not None:
+            report.rows, report.discoveries = choose(
+                self.detector, report.rows, self.output.fdr, interrupted=report.interrupted
+            )
         if concluded is not None:
             concluded(report.rows)
         report.notices = list(notices)
@@ -243,7 +255,8 @@ class _Run:
             return self._taken_over(row, known)
         self.unfinished.begin((place, known["sha256"], self.key), files.written)
         row = judge(self.detector, path, files, known, pictured=self._pictured, seen=self.seen)
-        return self._said(replace(row, remarks=(*self._remarks(row), *row.remarks)))
+        remarks = (*self._remarks(row), *row.remarks)
+        return self._said(replace(row, remarks=remarks, p_value=None if LEARNED in remarks else row.p_value))
 
     def _remarks(self, row: Row) -> tuple[str, ...]:
         learned = row.score is not None and row.sha256 in self.learned
@@ -277,7 +290,9 @@ class _Run:
         remarks = (*self._remarks(row), *(remark for remark in row.remarks if not is_said_anew(remark)))
         there = {name: getattr(row, name) for name in ("heatmap", "map_file")}
         kept = {name: path if path and (self.output.folder / path).is_file() else None for name, path in there.items()}
-        changes: dict[str, Any] = {**known, **kept, "remarks": remarks}
+        changes: dict[str, Any] = {**known, **kept, "remarks": remarks, "discovery": None}
+        p_value = calibration.p_value(row.score) if calibration and row.score is not None else None
+        changes["p_value"] = None if LEARNED in remarks else p_value
         return replace(row, **changes)
 
     def _add(self, log: ResultLog, row: Row) -> None:
