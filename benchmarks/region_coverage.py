@@ -5,7 +5,8 @@
 For every product and number of good photos: random splits into photos that the detector is fitted to, each scored without itself for the
 thresholds, and further ones. Counted are further good photos with a region at the photo's own size, at the default level (no region in
 any good photo, 10 % where they are too few to prove less) and at the level asked for with a rate of 10 %; and photos that were called
-anomalous. Photos are encoded once; every split is fitted anew.
+anomalous. Photos are encoded once. The prompts are those of one epoch on the first good photo, as in `threshold_scores.py`; the memory and what
+the text says of good photos are those of each split.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ def split_shares(detector: Detector, photos: list, rng: np.random.Generator, goo
     }
 
 
+def keep_prompts(detector: Detector, photos: list) -> None:
+    """Learns prompts from the first photo; fitting to others then leaves them as they are."""
+    detector.fit_features(photos[:1], set_threshold=False)
+    method = detector.method
+    encoded = {task: raw.detach() for task, raw in method._encode().items()}
+    method._encode = lambda: encoded
+    method._train = lambda *_: None
+
+
 def main() -> None:
     """Measures, and writes after every split."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -57,8 +67,9 @@ def main() -> None:
     for name, product in products(asked.data).items():
         if wanted and name not in wanted:
             continue
-        detector = Detector(object=product.object, backbone=backbone)
+        detector = Detector(object=product.object, backbone=backbone, epochs=1)
         photos = [detector.encode(path, reference=True) for path in sample(product.good, asked.photos, 0)]
+        keep_prompts(detector, photos)
         for good in COUNTS:
             if good + asked.further > len(photos):
                 continue

@@ -104,7 +104,9 @@ def check_arguments(types: Mapping[str, Any], values: Mapping[str, Any]) -> None
     """
     for name, annotation in types.items():
         checked_value(argument(name), annotation, values[name])
-        if values[name] == "" and NoneType in get_args(annotation):  # not the same as left out
+        if (
+            isinstance(values[name], str) and values[name] == "" and NoneType in get_args(annotation)
+        ):  # not the same as left out
             raise ConfigError(f"{argument(name)} is empty; give a value, or leave it out")
 
 

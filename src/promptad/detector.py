@@ -23,6 +23,7 @@ from promptad.clip.device import Precision
 from promptad.clip.memory_tower import MemoryTower
 from promptad.data.files import one_line, refuse_foreign, shown, write_atomic
 from promptad.data.folder import each_photo
+from promptad.data.inspected_area import Drawn, InspectedArea, read_area
 from promptad.data.lock import only_writer, prepared_folder
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, TextError, WeightsError
@@ -50,6 +51,8 @@ _ARGUMENTS: dict[str, Any] = {
     "activation": Activation | None,
     "cache": FeatureStore | None,
     "weights": str | Path | Learned | None,
+    "roi": str | Path | np.ndarray | None,
+    "ignore": str | Path | np.ndarray | None,
 }
 
 
@@ -77,6 +80,7 @@ class Detector(Judge):
         cache: keeps features of photo files on disk; None encodes every time.
         weights: file of trained prompts (`promptad train`), for methods that are trained once; None takes those of the
             package, which exist for the starter backbone. Their preset and settings come from the file.
+        roi, ignore: masks, files or arrays (H, W), white where photos are looked at and where not; see :mod:`promptad.data.inspected_area`.
         **settings: any field of the method's config.
 
     Raises:
@@ -98,11 +102,13 @@ class Detector(Judge):
         activation: Activation | None = None,
         cache: FeatureStore | None = None,
         weights: str | Path | Learned | None = None,
+        roi: Drawn | None = None,
+        ignore: Drawn | None = None,
         **settings: Any,
     ) -> None:
         given: dict[str, Any] = {"method": method, "object": object, "preset": preset, "backbone": backbone}
         given |= {"device": device, "precision": precision, "activation": activation}
-        given |= {"cache": cache, "weights": weights, "memory_backbone": memory_backbone}
+        given |= {"cache": cache, "weights": weights, "memory_backbone": memory_backbone, "roi": roi, "ignore": ignore}
         check_arguments(_ARGUMENTS, given)
         check_object(object)
         if isinstance(defects, str):
@@ -133,10 +139,16 @@ class Detector(Judge):
         name = learned.method if learned else method or "promptad"
         self.preset = learned.preset if learned else preset or "clean"
         config = learned.make_config(settings) if learned else find_method(name).make_config(self.preset, **settings)
-        self._start(name, config, clip, cache, learned)
+        self._start(name, config, clip, cache, learned, read_area(roi, ignore))
 
     def _start(
-        self, method: str, config: Any, backbone: Backbone, cache: FeatureStore | None, learned: Learned | None = None
+        self,
+        method: str,
+        config: Any,
+        backbone: Backbone,
+        cache: FeatureStore | None,
+        learned: Learned | None = None,
+        area: InspectedArea | None = None,
     ) -> None:
         self.entry, self.config, self.backbone = find_method(method), config, backbone
         if backbone.memory is not None:
@@ -145,7 +157,7 @@ class Detector(Judge):
         if learned is not None:
             learned.load_into(cast(Trained, self.method), backbone)
         self.preprocess = layout(config, backbone.input_size, backbone.sizes.vision.patch_size)
-        self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache)
+        self.encoder = Encoder(backbone, self.preprocess, self.method.request, cache=cache, area=area)
         self.origin = learned.sha256 if learned else ""
         self.trained = {"sha256": learned.sha256, **learned.card} if learned else None
         self.calibration: Calibration | None = None
@@ -283,6 +295,7 @@ class Detector(Judge):
             "version": __version__,
             # Where they only set the threshold, no score depends on them.
             "good": [] if self.entry.good_photos == "unused" else [entry.get("sha256", "array") for entry in self.good],
+            **({"area": self.area.digest} if self.area else {}),
             **({"anomalies": [entry.get("sha256", "array") for entry in self.anomalies]} if self.anomalies else {}),
         }
 
@@ -318,6 +331,7 @@ class Detector(Judge):
             "config": config_dict(self.config),
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "regions": self.region_rule.to_dict(),
+            **({"area": self.area.to_dict()} if self.area else {}),
             "good_photos": self.good,
             **({"anomalies": self.anomalies} if self.anomalies else {}),
             **({"parents": self.parents} if self.parents else {}),
@@ -359,7 +373,7 @@ class Detector(Judge):
         self = cls.__new__(cls)
         self.preset, self.object = saved.preset, saved.object
         try:
-            self._start(saved.method, saved.config_with_words(), backbone, cache)
+            self._start(saved.method, saved.config_with_words(), backbone, cache, area=saved.area)
             self.restore(saved)
         except (ConfigError, TextError, WeightsError, MemoryError, RuntimeError) as error:
             # A damaged header may ask for sizes that torch cannot allocate.

@@ -18,6 +18,7 @@ from promptad.clip.backbone import Backbone
 from promptad.clip.preprocess import Preprocess
 from promptad.data.files import shown
 from promptad.data.folder import each_photo, is_folder
+from promptad.data.inspected_area import InspectedArea
 from promptad.errors import ConfigError, PromptadError
 from promptad.inputs import setting
 from promptad.learning.features import Encoder, PhotoFeatures
@@ -62,16 +63,28 @@ class JudgedViews:
     def _deciding(self) -> int:
         return max(range(len(self.scores)), key=lambda number: float(self.scores[number].image[0]))
 
-    def map(self, config: ScoringConfig, square: int, size: tuple[int, int]) -> NDArray[np.float32] | None:
+    def inspected(self, size: tuple[int, int], area: InspectedArea | None) -> NDArray[np.bool_] | None:
+        """Where at `size` (H, W) the photo was looked at: by some view, and in the area; None for everywhere."""
+        seen = inspected_pixels(self.photo.views, self.photo.size, size)
+        if area is None:
+            return seen
+        inside = area.at(size)
+        # A view that was left out may hold slivers of the area; a photo of which nothing is looked at there is none.
+        both = inside if seen is None or not (seen & inside).any() else seen & inside
+        return None if both.all() else both
+
+    def map(
+        self, config: ScoringConfig, square: int, size: tuple[int, int], area: InspectedArea | None = None
+    ) -> NDArray[np.float32] | None:
         """The anomaly map of the whole photo at `size` (H, W), float32; None for a method without maps.
 
         Args:
-            config: says how it is smoothed. square: patches along the side of a square input.
+            config: says how it is smoothed. square: patches along the side of a square input. area: outside, the map holds its smallest value inside.
         """
         maps = [scores.map[0] for scores in self.scores if scores.map is not None]
         if len(maps) < len(self.scores):
             return None
-        return photo_map(
+        values = photo_map(
             self.photo.views,
             maps,
             self.photo.size,
@@ -80,6 +93,9 @@ class JudgedViews:
             sigma=config.smoothing,
             out_size=size,
         )
+        if area is not None and (inside := self.inspected(size, area)) is not None:
+            values[~inside] = values.min(where=inside, initial=np.inf)
+        return values
 
     def defects(self, method: Method) -> tuple[DefectWord, ...]:
         """Defect words of the deciding view and its hottest patch, most probable first; () for a method without words."""
@@ -139,13 +155,23 @@ def _merged(ranked: WordScores) -> tuple[tuple[str, ...], NDArray[np.float32], N
 
 
 def judge_good(
-    method: Method, photo: PhotoFeatures, leave_out: int | None, config: ScoringConfig, square: int
+    method: Method,
+    photo: PhotoFeatures,
+    leave_out: int | None,
+    config: ScoringConfig,
+    square: int,
+    area: InspectedArea | None = None,
 ) -> Judged:
-    """What a threshold needs of a photo: its score, and the peak and the 0.99 quantile of its map, at a coarse size."""
+    """What a threshold needs of a photo: its score, and the peak and the 0.99 quantile of its map where it is looked at, at a coarse size."""
     views = JudgedViews.of(method, photo, leave_out=leave_out)
-    values = views.map(config, square, _coarse(photo.size))
+    size = _coarse(photo.size)
+    values = views.map(config, square, size, area)
     score = views.score(config.view_score)
-    return Judged(score) if values is None else Judged(score, float(values.max()), float(np.quantile(values, 0.99)))
+    if values is None:
+        return Judged(score)
+    inside = None if area is None else views.inspected(size, area)
+    looked = values if inside is None else values[inside]
+    return Judged(score, float(looked.max()), float(np.quantile(looked, 0.99)))
 
 
 def _name(item: PhotoLike) -> str:
@@ -249,8 +275,7 @@ class Judge:
         views = JudgedViews.of(self.method, photo)
         size = map_size or photo.size
         calibration, score = self.calibration, views.score(self.config.view_score)
-        inspected = inspected_pixels(photo.views, photo.size, size)
-        if inspected is not None:
+        if inspected_pixels(photo.views, photo.size, size) is not None and self.area is None:
             notice(
                 f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
                 f"inspected (Prediction.inspected); {setting('fit', 'letterbox')} or {setting('fit', 'tiles')} looks at everything"
@@ -260,21 +285,21 @@ class Judge:
             score=score,
             p_value=calibration.p_value(score) if calibration else None,
             threshold=calibration.threshold if calibration else None,
-            map=views.map(self.config, self._square, size) if maps else None,
+            map=views.map(self.config, self._square, size, self.area) if maps else None,
             map_threshold=calibration.map_threshold if calibration else None,
             defects=views.defects(self.method),
             size=size,
             backbone=self.backbone.identity,
             method=f"{self.entry.title}, preset {self.preset}",
             parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
-            inspected=inspected,
+            inspected=views.inspected(size, self.area),
             rule=self.region_rule,
             places=views.place_words(self.method) if maps else None,
         )
 
     def judged(self, photo: PhotoFeatures, leave_out: int | None = None) -> Judged:
         """What a threshold needs of a photo; `leave_out` is its number where it is a good photo that was learned from."""
-        return judge_good(self.method, photo, leave_out, self.config, self._square)
+        return judge_good(self.method, photo, leave_out, self.config, self._square, self.area)
 
     # -- the threshold, without scoring a photo again -----------------------------------------------------------------
 
@@ -354,6 +379,11 @@ class Judge:
         if self.encoder.cache and isinstance(item, str | Path):
             return self.encoder.encode_files([Path(item)], learned=reference)[0]
         return self.encoder.encode([self.encoder.read(item)], learned=reference, name=_name(item))[0]
+
+    @property
+    def area(self) -> InspectedArea | None:
+        """Where photos are looked at; None for everywhere."""
+        return self.encoder.area
 
     @property
     def words(self) -> WordsInUse:

@@ -33,6 +33,8 @@ ABOUT_DETECTORS: dict[str, Any] = {
     "map_threshold": 0.01,
     "least_area": 30,
     "scale": 0.5,
+    "roi": "roi.png",
+    "ignore": "ignore.png",
     "object": "cog",
     "defects": ["with scratch"],
     "only_defects": True,

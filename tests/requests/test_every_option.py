@@ -84,6 +84,8 @@ INPUTS = (
     "reviewed",
     "reviewed-too",
     "loaded.txt",
+    "roi.png",
+    "ignore.png",
 )
 
 
@@ -104,6 +106,9 @@ def template(tmp_path_factory) -> Path:
     miniature_sets.ad2(root / "server")
     miniature_sets.ad2(root / "server-one", private=1)
     make_class(root / "other", "tile", train=2, good=1, bad=1)
+    halves = np.kron(np.array([[255, 0]], np.uint8), np.ones((72, 75), np.uint8))
+    Image.fromarray(halves).save(root / "roi.png")
+    Image.fromarray(halves).save(root / "ignore.png")
     (root / "words.toml").write_text('[states]\nall = ["dirty [c]"]\n')
     shots = {name: [["train/good/002.png"], ["train/good/003.png"]] for name in ("nut", "cup")}
     (root / "shots.json").write_text(json.dumps({"format": LIST_FORMAT, "classes": shots}))
@@ -420,6 +425,7 @@ REFUSALS = {
         for option in (
             *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
             *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "memory_backbone"),
+            *("roi", "ignore"),
         )
     ),
     *(("fit clip", option) for option in ("only_defects", "weights", "seed")),

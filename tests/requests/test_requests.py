@@ -65,6 +65,8 @@ VALUES: dict[str, Any] = {
     "input_range": 4095.0,
     "finest_defect": 12,
     "settings": {"epochs": 3},
+    "roi": "roi.png",
+    "ignore": "ignore.png",
 }
 
 

@@ -196,6 +196,17 @@ def read_mask_pixels(path: FileRef) -> Mask:
     return _one_mask(path, None, MAX_PIXELS)
 
 
+def read_marks(path: Path) -> Reading:
+    """What is white in a mask of any purpose, upright, and how it was read; without a notice.
+
+    Raises:
+        PhotoError: as :func:`read_photo`.
+    """
+    with opened(path, MAX_PIXELS) as (image, file, zero_is_white):
+        reading = read_values(_decoded_values(path, image, file, zero_is_white)[0])
+        return replace(reading, mask=np.ascontiguousarray(upright(reading.mask, orientation(image))))
+
+
 def read_mask_value(path: Path) -> float:
     """The largest grey value in a mask file: the number of its defect's kind in MVTec LOCO AD.
 

@@ -27,11 +27,13 @@ from promptad.clip.memory_tower import MemoryTower
 from promptad.clip.preprocess import Preprocess, View, normalise
 from promptad.data.copies import turned_copies
 from promptad.data.files import sha256_file, shown, write_atomic
+from promptad.data.inspected_area import InspectedArea
 from promptad.data.parts import PhotoRef
 from promptad.data.photos import as_photo
 from promptad.data.tensor_file import content_digest
 from promptad.errors import ConfigError, PhotoError, PromptadError
 from promptad.inputs import argument
+from promptad.learning.inside import only_inside, views_inside
 from promptad.notices import notice
 from promptad.parsing import parsed_json
 
@@ -92,7 +94,7 @@ class Encoder:
     Args:
         backbone: frozen CLIP. preprocess: layout of the views. request: what the method reads.
         batch_size: views of the same size that are encoded together.
-        cache: folder store, or None to encode every time.
+        cache: folder store, or None to encode every time. area: where photos are looked at; None everywhere.
 
     Raises:
         ConfigError: a request for what the image tower cannot give, such as a layer that it has not.
@@ -106,6 +108,7 @@ class Encoder:
         *,
         batch_size: int = 8,
         cache: FeatureStore | None = None,
+        area: InspectedArea | None = None,
     ) -> None:
         backbone.vision.require(request)  # here, and not at every photo
         if request.memory is not None:
@@ -115,7 +118,7 @@ class Encoder:
                 )
             backbone.memory.require(request.memory)
         self.backbone, self.preprocess, self.request = backbone, preprocess, request
-        self.batch_size, self.cache = batch_size, cache
+        self.batch_size, self.cache, self.area = batch_size, cache, area
 
     def encode(
         self, photos: Sequence[Photo], *, reference: bool = False, learned: bool = False, name: str = ""
@@ -134,7 +137,8 @@ class Encoder:
             turned = self.request.turns > 1 or self.request.mirrored
             return list(map(self._with_turned, photos, encoded)) if turned else encoded
         try:
-            plans = [self.preprocess.views(*photo.shape[:2]) for photo in photos]
+            plans = [self._plan(photo) for photo in photos]
+            photos = photos if self.area is None else [self.area.painted(photo) for photo in photos]
         except PhotoError as error:
             raise PhotoError(f"{name}: {error}" if name else str(error)) from error
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -150,17 +154,33 @@ class Encoder:
                 features = self._encoded([(photos[i], plans[i][n]) for i, n in batch], reference)
                 share = (time.perf_counter() - began) / len(batch)
                 for row, key in enumerate(batch):
-                    views[key] = features[row : row + 1]
+                    views[key] = self._inside(features[row : row + 1], photos[key[0]], plans[key[0]][key[1]])
                     seconds[key[0]] += share
         return [
             PhotoFeatures((photo.shape[0], photo.shape[1]), plan, [views[i, n] for n in range(len(plan))], seconds[i])
             for i, (photo, plan) in enumerate(zip(photos, plans, strict=True))
         ]
 
+    def _plan(self, photo: Photo) -> list[View]:
+        """The views of a photo, those without anything to look at left out. Raises PhotoError."""
+        views = self.preprocess.views(*photo.shape[:2])
+        if self.area is None:
+            return views
+        size = photo.shape[0], photo.shape[1]
+        self.area.require(size)
+        return views_inside(views, self.area, size, self.preprocess.patch)
+
+    def _inside(self, features: Features, photo: Photo, view: View) -> Features:
+        """What of a view's features lies in the area."""
+        return (
+            features if self.area is None else only_inside(features, view, self.area, (photo.shape[0], photo.shape[1]))
+        )
+
     def _with_turned(self, photo: Photo, encoded: PhotoFeatures) -> PhotoFeatures:
         """The same with the taps of the photo's turned copies, which are laid out as it is."""
         request = replace(self.request, local=None, windows=(), inputs=False, turns=1, mirrored=False)
         encoder = Encoder(self.backbone, self.preprocess, request, batch_size=self.batch_size)
+        photo = photo if self.area is None else self.area.painted(photo)
         copies = encoder.encode(turned_copies(photo, self.request.turns, self.request.mirrored), reference=True)
         views = [_turned(view, [copy.features[n] for copy in copies]) for n, view in enumerate(encoded.features)]
         return replace(encoded, features=views, seconds=encoded.seconds + sum(copy.seconds for copy in copies))
@@ -265,6 +285,7 @@ class Encoder:
             request.decides(),
             sha256_file(path),
             swapped,
+            *([] if self.area is None else [self.area.digest]),
         ]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

@@ -135,6 +135,7 @@ class DetectorRequest(RegionsRequest, TowersRequest):
 
         if self.words is not None:
             resolved_words(str(self.words))
+        self.require_masks()
         if self.weights is not None:
             require_file(self.weights, "file of trained prompts")
         self.require_backbone()
@@ -171,6 +172,8 @@ class DetectorRequest(RegionsRequest, TowersRequest):
             device=self.device,
             activation=self.activation,
             weights=self.weights,
+            roi=self.roi,
+            ignore=self.ignore,
             **self.method_settings(),
         )
 
@@ -241,7 +244,7 @@ def photo_files(paths: tuple[Path, ...], lines: Lines) -> list[Path]:
 # What a detector that is there brings with it; a refit keeps all of it.
 _BROUGHT = (
     *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
-    *("activation", "precision", "seed", "input_range", "finest_defect", "settings"),
+    *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "roi", "ignore"),
 )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What a saved detector brings with it.
 _BROUGHT = (
     *("good", "held_out", "defective", "defects", "only_defects", "words", "method", "weights", "preset"),
-    *("activation", "precision", "seed", "input_range", "finest_defect", "settings"),
+    *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "roi", "ignore"),
 )
 
 

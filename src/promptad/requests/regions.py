@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptad.annotations import Above0, Positive
-from promptad.errors import ConfigError
+from promptad.data.files import shown
+from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
 from promptad.notices import notice
 from promptad.requests.asked import Request, asked
@@ -37,6 +39,18 @@ class RegionsRequest(Request):
         "Millimetres that a photo pixel is wide: regions then have sizes in mm and areas in mm². Default: as the detector says.",
         None,
     )
+
+    roi: Path | None = asked(
+        "Mask of where photos of this product are looked at: white on black, drawn on one photo. Kept in the detector.",
+        None,
+    )
+    ignore: Path | None = asked("Mask of what is left out: white on black. Kept in the detector.", None)
+
+    def require_masks(self) -> None:
+        """Asks for the masks by their places. Raises DataError: one is not there."""
+        for mask in (self.roi, self.ignore):
+            if mask is not None and not mask.is_file():
+                raise DataError(f"{shown(mask)}: no such mask; check the path")
 
     def check_regions(self) -> None:
         """The inputs about regions, which belong to any detector. Raises ConfigError."""

@@ -18,6 +18,7 @@ from promptad.clip.backbone import Backbone, load_backbone
 from promptad.clip.features import PositionResize
 from promptad.clip.memory_tower import MemoryTower, reopen_memory
 from promptad.data.files import one_line, shown
+from promptad.data.inspected_area import InspectedArea
 from promptad.data.tensor_file import Saved, read_saved, saved_bytes, saved_from_bytes
 from promptad.errors import ConfigError, PromptadError, WeightsError
 from promptad.inputs import argument
@@ -41,7 +42,7 @@ class SavedDetector:
         decides: see :meth:`Backbone.decides`, empty in files of 0.1.0.
         anomalies: the same as `good` of labelled defective photos that were learned from.
         parents: the files that it was made from, newest first: "sha256" and "name" of each.
-        region_rule: what counts as a region, as files before 0.3 do not say.
+        region_rule: what counts as a region. area: where photos are looked at. Files of 0.2 say neither.
         places: of good photos, by SHA-256, the way from the detector's folder to the file, where they lay when it was saved.
         kept_for, said: see `promptad.requests.kept`, empty in all other files.
     """
@@ -65,6 +66,7 @@ class SavedDetector:
     parents: list[dict[str, Any]] = field(default_factory=list)
     places: Mapping[str, str] = field(default_factory=dict)
     region_rule: RegionRule = EVERY_PIXEL
+    area: InspectedArea | None = None
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -196,6 +198,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             _photos("parents", header.get("parents", [])),
             checked_value("places", dict[str, str], header.get("places", {})),
             RegionRule(**checked_value("regions", dict[str, Any], header.get("regions", {}))),
+            InspectedArea.from_dict(header["area"]) if "area" in header else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
