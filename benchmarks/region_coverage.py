@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=50)
     parser.add_argument("--photos", type=int, default=50)
     parser.add_argument("--further", type=int, default=10)
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="numbers of good photos")
     parser.add_argument("--only", default="", help="products, with commas")
     asked = parser.parse_args()
     backbone = load_backbone("starter")
@@ -70,7 +71,7 @@ def main() -> None:
         detector = Detector(object=product.object, backbone=backbone, epochs=1)
         photos = [detector.encode(path, reference=True) for path in sample(product.good, asked.photos, 0)]
         keep_prompts(detector, photos)
-        for good in COUNTS:
+        for good in asked.counts:
             if good + asked.further > len(photos):
                 continue
             rng, began = np.random.default_rng(good), time.perf_counter()

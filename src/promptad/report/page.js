@@ -49,14 +49,18 @@ const list = (() => {
       about.append(way, " ");
     }
     cells.file.append(make("bdi", "name", data.name), about);
-    if (data.found.length) {
-      const list = make("ol", "found small muted");
-      for (const line of data.found) list.append(make("li", "", line));
-      cells.file.append(list);
-    }
     for (const remark of data.remarks) cells.file.append(make("div", "small remark", remark));
     cells.verdict.append(make("span", "badge"));
     if (data.regions !== null) cells.verdict.append(make("div", "counted-regions small muted"));
+    if (data.found.length) {
+      const list = make("ol", "found small muted");
+      for (const [line, full] of data.found) {
+        const entry = make("li", "", line);
+        entry.title = full;
+        list.append(entry);
+      }
+      cells.verdict.append(list);
+    }
     if (data.label !== null) cells.verdict.append(make("div", "small muted", "label: " + ["normal", "anomalous"][data.label]));
     cells.score.append(number(data.score));
     cells.score.title = data.score;
@@ -190,7 +194,7 @@ const list = (() => {
   });
 
   // -- filters and order ---------------------------------------------------------------------------------------------------
-  const texts = rows.map((row) => [row.folder, row.name, row.words.map((word) => word[0]).join(" "), ...row.remarks, ...row.found].join(" ").toLowerCase());
+  const texts = rows.map((row) => [row.folder, row.name, row.words.map((word) => word[0]).join(" "), ...row.remarks, ...row.found.flat()].join(" ").toLowerCase());
   const fits = {
     filter: (i, value) => value.toLowerCase().split(/\s+/).filter(Boolean).every((word) => texts[i].includes(word) || verdict(rows[i]).includes(word)),
     "by-verdict": (i, value) => verdict(rows[i]) === value,

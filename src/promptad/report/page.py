@@ -106,7 +106,7 @@ class _View:
     heatmap_link: str
     picture_error: str
     remarks: Sequence[str]
-    regions: Sequence[str]
+    regions: Sequence[tuple[str, str]]
     shown_width: int  # of both pictures in the table, in CSS pixels
 
 
@@ -202,6 +202,7 @@ def _values(
             verdict: [(shown(_inside(row.photo, folder)), row.error) for row in rows if row.verdict == verdict]
             for verdict in ("failed", "skipped")
         },
+        "unequal": len({row.inspected for row in scored}) > 1,
         "partly": [row.inspected for row in scored if row.inspected is not None and row.inspected < 1],
         "listed": min(len(scored), max_rows),
         "scored": len(scored),

@@ -52,18 +52,25 @@ def other_remarks(row: Row) -> list[str]:
     return [remark for remark in row.remarks if not remark.startswith(AT_ODDS)]
 
 
-def region_lines(row: Row, most: int = 3) -> list[str]:
-    """The regions of a photo in words, a line each."""
+def region_lines(row: Row, most: int = 3) -> list[tuple[str, str]]:
+    """The regions of a photo in words, short and in full, an entry each."""
     lines = []
     for number, region in enumerate((row.regions or ())[:most], start=1):
-        millimetres = f" = {region.area_mm2:.3g} mm²" if region.area_mm2 is not None else ""
         left, top, width, height = region.box
+        area = f"{region.area:,} px²".replace(",", " ")  # a narrow blank
+        size = f"{width} × {height} px"
+        if region.area_mm2 is not None and region.box_mm is not None:
+            area = f"{region.area_mm2:.3g} mm²"
+            size = f"{region.box_mm[0]:.3g} × {region.box_mm[1]:.3g} mm, {region.area} px²"
         words = f", {region.words}" if region.words else ""
         lines.append(
-            f"{number}: {region.area} px²{millimetres}, {width} × {height} px at x {left}, y {top}, peak {region.peak:.3g}{words}"
+            (
+                f"{number}: {area}{words}",
+                f"{size}; box {left},{top},{width},{height}; peak {region.peak:.3g} at x {region.at[1]}, y {region.at[0]}",
+            )
         )
     more = len(row.regions or ()) - most
-    return [*lines, f"and {more} more"] if more > 0 else lines
+    return [*lines, (f"and {more} more", "")] if more > 0 else lines
 
 
 def _row(row: Row, inside: str, linked: Linked, base: Path) -> dict[str, Any]:
