@@ -64,6 +64,7 @@ def test_maps_say_nothing_outside_and_no_region_lies_there() -> None:
     (whole,) = detector.predict(pixels(20)).regions or ()
     assert whole.area == ROI.sum() and np.array_equal(whole.mask(SIZE), ROI)
     assert detector.calibration is not None and result.hottest is not None and ROI[result.hottest]
+    assert "a region of interest" in detector.calibration.unlike
 
 
 def test_a_spot_inside_still_raises_the_score_and_one_outside_does_not() -> None:

@@ -278,7 +278,14 @@ class Detector(Judge):
             kind = self.entry.kind_of(self.config)
             clean = config_dict(self.entry.make_config("clean"))
             own = self.trained is not None and not is_shipped(self.method.name, self.trained["sha256"])
-            unlike = unlike_measured(self.preset, config_dict(self.config), clean, self.backbone.title, own_prompts=own)
+            unlike = unlike_measured(
+                self.preset,
+                config_dict(self.config),
+                clean,
+                self.backbone.title,
+                own_prompts=own,
+                area=self.area is not None,
+            )
             whose = {"method": self.method.name, "unlike": unlike}
             self.calibration = calibrate_by(judge, evidence, kind=kind, **whose, rate=false_alarms, defective=defective)
         return self

@@ -14,6 +14,7 @@ from promptad.data.labels import Box, read_labels
 from promptad.prediction import DefectWord
 from promptad.report.page import PageSummary, write_page
 from promptad.report.rows import Row
+from promptad.scoring.regions import Region, RegionRule
 
 SUMMARY = PageSummary(
     object="bolt",
@@ -200,3 +201,35 @@ def _violations(axe, window) -> list[str]:
         for entry in axe.Axe().run(window).response["violations"]
         for node in entry["nodes"]
     ]
+
+
+def test_regions_and_what_they_say_against_the_verdict_follow_the_threshold(tmp_path: Path) -> None:
+    rule = RegionRule(1, 0.1)
+    region = Region((10, 20, 30, 5), 150, 0.8, (22, 15), "0", "rust", 0.4, scale=0.1)
+    rows = [
+        Row(f"{number}.png", verdict, score, 0.5, size=(100, 200), map_threshold=0.6, rule=rule, regions=regions)
+        for number, (verdict, score, regions) in enumerate(
+            [
+                ("anomalous", 0.9, (region,)),
+                ("anomalous", 0.7, ()),
+                ("normal", 0.4, (region, region)),
+                ("normal", 0.1, ()),
+            ]
+        )
+    ]
+    write_page(tmp_path / "report.html", rows, title="Bolts", summary=SUMMARY)
+    with opened(tmp_path / "report.html") as window:
+        told = window.locator("#photos .counted-regions")
+        assert told.all_inner_texts() == [
+            "1 region",
+            "no region: look at the whole photo",
+            "2 regions, but the score decides",
+            "no regions",
+        ]
+        assert window.locator("#photos .found").first.inner_text() == "1: 1.5 mm², rust"
+        assert "box 10,20,30,5" in (window.locator("#photos .found li").first.get_attribute("title") or "")
+        move(window, 0.3)
+        assert told.all_inner_texts()[2] == "2 regions"
+        window.locator("#photos .name").first.click()
+        box = window.locator("#zoom rect.region")
+        assert [box.get_attribute(side) for side in ("x", "y", "width", "height")] == ["10", "20", "30", "5"]

@@ -124,16 +124,23 @@ _OF_THE_PRODUCT = ("seed", "defects", "only_defects", "state_bank", "definition"
 
 
 def unlike_measured(
-    preset: str, config: Mapping[str, Any], clean: Mapping[str, Any], backbone: str, *, own_prompts: bool = False
+    preset: str,
+    config: Mapping[str, Any],
+    clean: Mapping[str, Any],
+    backbone: str,
+    *,
+    own_prompts: bool = False,
+    area: bool = False,
 ) -> str:
     """In what a detector differs from those that were measured, in words; "" where it does not.
 
     Args:
         config: its settings. clean: those of the preset "clean". backbone: its name.
-        own_prompts: its trained prompts are not those of the package, which alone were measured.
+        own_prompts: its trained prompts are not those of the package, which alone were measured. area: it looks at a part of photos alone.
     """
     apart = [f"weights {backbone}"] if backbone != "starter" else []
     apart += ["trained prompts that are not the package's"] if own_prompts else []
+    apart += ["a region of interest"] if area else []
     apart += [f"preset {preset}"] if preset != "clean" else []
     changed = [key for key, value in config.items() if key not in _OF_THE_PRODUCT and value != clean.get(key)]
     if preset == "clean" and changed:

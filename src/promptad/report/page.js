@@ -102,7 +102,7 @@ const list = (() => {
     if (counted) {
       const count = rows[i].regions.length;
       const odd = says === "anomalous" ? !count : says === "normal" && count > 0;
-      counted.textContent = `${count || "no"} region${count === 1 ? "" : "s"}` + (odd ? (count ? ", but the score decides" : ": look at the whole photo") : "");
+      counted.textContent = `${count || "no"} region${count === 1 || (odd && !count) ? "" : "s"}` + (odd ? (count ? ", but the score decides" : ": look at the whole photo") : "");
       counted.classList.toggle("remark", odd);
       counted.classList.toggle("muted", !odd);
     }
