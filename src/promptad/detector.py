@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from promptad import __version__
 from promptad.annotations import check_arguments
-from promptad.calibration.bounds import check_rate
-from promptad.calibration.good_photos import encode_defective, read_good_photos, say_learned
-from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, scores_made
+from promptad.calibration.good_photos import encode_defective, read_good_photos, require_photos, say_learned
+from promptad.calibration.ladder import Judged, calibrate_by, choose_evidence, fit_steps
 from promptad.calibration.measured import unlike_measured
 from promptad.calibration.threshold import Calibration
 from promptad.clip.architecture import Activation
@@ -38,6 +37,7 @@ from promptad.saved.detectors import SavedDetector, detector_bytes, detector_fro
 from promptad.saved.prompts import Learned, choose_learned, is_shipped, read_learned
 from promptad.scoring.regions import RegionRule
 from promptad.steps import Progress, Steps
+from promptad.tuning import Tuned, asking, steps_of, tuned
 
 # What `Detector` may be given besides defects and settings, which are held to their own types.
 _ARGUMENTS: dict[str, Any] = {
@@ -163,6 +163,7 @@ class Detector(Judge):
         self.calibration: Calibration | None = None
         self.good: list[dict[str, Any]] = []
         self.anomalies: list[dict[str, Any]] = []
+        self.tuned: Tuned | None = None
         self.parents: list[dict[str, Any]] = []  # files that it was made from, see `requests.refitting`
         self.region_rule = RegionRule()
         self._fitted = not self.entry.needs_good_photos
@@ -176,6 +177,7 @@ class Detector(Judge):
         held_out: PhotoLike | Sequence[PhotoLike] = (),
         defective: PhotoLike | Sequence[PhotoLike] = (),
         false_alarms: float | None = None,
+        tune: bool = False,
         progress: Progress | None = None,
         unreadable: Callable[[str], None] | None = None,
     ) -> Detector:
@@ -187,6 +189,7 @@ class Detector(Judge):
             defective: photos known to be defective. Methods for labelled anomalies (devnet, dra, mlep-proxy) learn from them;
                 for all others they set nothing, and the threshold's note says how many it misses.
             false_alarms: share of good photos that may be called anomalous, for example 0.01.
+            tune: first choose settings of the memory on the good photos and on copies with painted damage (`promptad.tuning`).
             progress: called with steps done and steps in all: a photo read, an epoch of training, a score for the
                 threshold.
             unreadable: called with a line for each photo that cannot be read, which is then left out; None raises.
@@ -195,16 +198,14 @@ class Detector(Judge):
             PhotoError: a photo cannot be read. DataError: a folder without photos, or none that can be read. ConfigError: no photo at all, a photo
             both learned from and held out, or a rate of false alarms smaller than the photos allow.
         """
-        check_arguments({"false_alarms": float | None}, {"false_alarms": false_alarms})
+        check_arguments({"false_alarms": float | None, "tune": bool}, {"false_alarms": false_alarms, "tune": tune})
         good, extra = list(each_photo(photos)), list(each_photo(held_out))
-        if not good:
-            raise ConfigError("fit needs at least one good photo")
         faulty = list(each_photo(defective))
-        require_anomalies(self.method.name, len(faulty))
-        if false_alarms is not None:  # before the photos are read, which takes longest
-            check_rate(false_alarms, len(extra) or len(good))
-        later = self._later_steps(len(good), len(extra), len(faulty))
-        steps = Steps(progress, len(good) + len(extra) + later)
+        require_photos(self.method.name, len(good), len(extra), len(faulty), false_alarms, tune)
+        total = fit_steps(self.entry, self.config, len(good), len(extra), len(faulty))
+        steps = Steps(progress, total + tune * steps_of(len(good)))
+        if tune:
+            self._tune(good, steps.tick)
 
         def encode(item: PhotoLike, photo: NDArray[np.uint8], learned: bool) -> PhotoFeatures:
             path = Path(item) if isinstance(item, str | Path) else None
@@ -229,10 +230,10 @@ class Detector(Judge):
         steps.finish()
         return self
 
-    def _later_steps(self, good: int, held_out: int, faulty: int) -> int:
-        """Steps of a fit after its photos are read, about: epochs of training, and scores for the threshold and its note."""
-        scored = scores_made(good, held_out, self.entry.good_photos)
-        return self.config.fit_epochs + scored + (0 if self.entry.learns_anomalies else faulty)
+    def _tune(self, good: Sequence[PhotoLike], done: Callable[[], None]) -> None:
+        self.config, self.tuned = tuned(self.config, self.encoder, good, done)
+        self.method = self.entry.build(self.backbone, self.config, self.object)
+        self.encoder = asking(self.encoder, self.method.request)
 
     def fit_features(
         self,
@@ -342,6 +343,7 @@ class Detector(Judge):
             "good_photos": self.good,
             **({"anomalies": self.anomalies} if self.anomalies else {}),
             **({"parents": self.parents} if self.parents else {}),
+            **({"tuned": self.tuned.to_dict()} if self.tuned else {}),
             "trained": self.trained,
             "fitted": self._fitted,
             "words": self.words.to_dict(),
@@ -393,7 +395,7 @@ class Detector(Judge):
         if saved.fitted:
             self.method.load_state(saved.tensors)
         self.calibration, self._fitted = saved.calibration, saved.fitted
-        self.good, self.anomalies, self.parents = saved.good, saved.anomalies, saved.parents
+        self.good, self.anomalies, self.parents, self.tuned = saved.good, saved.anomalies, saved.parents, saved.tuned
         self.region_rule = saved.region_rule
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -57,6 +57,7 @@ OPTIONS: dict[type[Request], dict[str, Any]] = {
         "photos": ["good", "bad", "more"],
         "budget": 7,
         "threshold": 0.3,
+        "tune": True,
     },
     AcceptRequest: {
         **{name: value for name, value in ABOUT_TOWERS.items() if name not in ("activation", "precision")},

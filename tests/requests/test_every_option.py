@@ -220,7 +220,8 @@ def _digest(content: bytes) -> str:
 
 def fit(request: FitRequest) -> Any:
     detector, _ = request.run(said=str)
-    return detector.calibration and (detector.calibration.threshold, detector.calibration.note), repr(detector.words)
+    level = detector.calibration and (detector.calibration.threshold, detector.calibration.note)
+    return level, repr(detector.words), detector.tuned
 
 
 def review(request: ReviewRequest) -> Any:
@@ -425,10 +426,10 @@ REFUSALS = {
         for option in (
             *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
             *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "memory_backbone"),
-            *("roi", "ignore"),
+            *("roi", "ignore", "tune"),
         )
     ),
-    *(("fit clip", option) for option in ("only_defects", "weights", "seed")),
+    *(("fit clip", option) for option in ("only_defects", "weights", "seed", "tune")),
     *(("inspect promptad", option) for option in ("only_defects", "model")),
     *(
         ("inspect clip", option)

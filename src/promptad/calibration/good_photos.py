@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from promptad.calibration.bounds import counted
+from promptad.calibration.bounds import check_rate, counted
 from promptad.calibration.ladder import Role
 from promptad.data.camera import camera_statistics
 from promptad.data.copies import Photo, altered_copies
@@ -16,6 +16,7 @@ from promptad.data.files import sha256_file, shown
 from promptad.errors import ConfigError, DataError, PhotoError
 from promptad.inputs import argument
 from promptad.learning.features import PhotoFeatures
+from promptad.methods.catalogue import require_anomalies, require_tuned
 from promptad.notices import notice
 
 # Features of an item, which was decoded to the photo beside it, and whether it is learned from.
@@ -91,6 +92,19 @@ def read_good_photos(
         done()
     _say(reading.copies, len(reading.numbers))
     return reading.out
+
+
+def require_photos(
+    method: str, good: int, held_out: int, faulty: int, false_alarms: float | None, tune: bool = False
+) -> None:
+    """Refuses what a fit cannot do with so many photos, before they are read, which takes longest. Raises ConfigError."""
+    if tune:
+        require_tuned(method)
+    if not good:
+        raise ConfigError("fit needs at least one good photo")
+    require_anomalies(method, faulty)
+    if false_alarms is not None:
+        check_rate(false_alarms, held_out or good)
 
 
 class _Reading:

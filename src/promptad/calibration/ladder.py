@@ -15,6 +15,8 @@ from promptad.calibration.threshold import Calibration, calibrate
 from promptad.data.copies import COPIES
 from promptad.learning.features import PhotoFeatures
 from promptad.methods.contract import ScoreKind
+from promptad.methods.registry import Entry
+from promptad.methods.settings import ScoringConfig
 
 # What good photos are for a method, see `methods.registry.Entry`.
 Role = Literal["needed", "optional", "unused"]
@@ -62,6 +64,12 @@ def choose_evidence(
     if len(learned) > 1:
         return Evidence("leave-one-out", learned, leave_out=True)
     return Evidence("altered copies", copies) if copies else None
+
+
+def fit_steps(entry: Entry, config: ScoringConfig, good: int, held_out: int, faulty: int) -> int:
+    """Steps of a fit, about: photos read, epochs of training, and scores for the threshold and its note."""
+    scored = scores_made(good, held_out, entry.good_photos) + (0 if entry.learns_anomalies else faulty)
+    return good + held_out + int(config.fit_epochs) + scored
 
 
 def scores_made(good: int, held_out: int, role: Role) -> int:

@@ -44,7 +44,10 @@ def fit(request: FitRequest) -> None:
 
 
 def _end(detector: Detector, output: Path | None) -> None:
-    """The threshold, the file, and what comes next."""
+    """What was tuned, the threshold, the file, and what comes next."""
+    if detector.tuned:
+        for number, line in enumerate(detector.tuned.lines()):
+            say(f"{'' if number else 'tuned':11}{line}")
     if detector.calibration:
         say(f"threshold  {detector.calibration.threshold:.4g}")
         say(f"           {detector.calibration.note}")

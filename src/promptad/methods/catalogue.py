@@ -30,6 +30,7 @@ class Facts:
         parts: scores that can be had one by one with the setting `parts`, the whole one last; () without that setting.
         anomalies: the same as `good_photos` of labelled defective photos: whether the method learns from them.
         memory: whether it keeps tapped tokens of good photos, which may then be those of a second image tower.
+        tuned: whether it has settings that `promptad.tuning` chooses on good photos.
         unlabelled: whether what it learns from may be good or defective, so that it sets no threshold.
     """
 
@@ -41,11 +42,12 @@ class Facts:
     parts: tuple[str, ...] = ()
     anomalies: Role = "unused"
     memory: bool = False
+    tuned: bool = False
     unlabelled: bool = False
 
 
 FACTS: dict[str, Facts] = {
-    "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused"), memory=True),
+    "promptad": Facts("PromptAD (CVPR 2024)", "needed", parts=("text", "memory", "fused"), memory=True, tuned=True),
     "faprompt": Facts("FAPrompt (ICCV 2025)", "unused", "masks"),
     "anomalyclip": Facts("AnomalyCLIP (ICLR 2024)", "unused", "masks"),
     "aprilgan": Facts("APRIL-GAN (VAND 2023)", "optional", "masks"),
@@ -127,6 +129,16 @@ def require_memory(name: str) -> None:
         raise ConfigError(
             f"{facts.title} has no memory that a second image tower could make ({argument('memory_backbone')}); methods that "
             f"have one are {names_with_memory()}"
+        )
+
+
+def require_tuned(name: str) -> None:
+    """Raises ConfigError where tuning is asked for of a method without settings to tune."""
+    facts = method_facts(name)
+    if not facts.tuned:
+        known = ", ".join(key for key, other in FACTS.items() if other.tuned)
+        raise ConfigError(
+            f"{facts.title} has no settings that are chosen on good photos ({argument('tune', 'True')}); {known} has"
         )
 
 

@@ -11,7 +11,14 @@ from promptad.annotations import Above0, Positive, Seed
 from promptad.data.files import shown
 from promptad.errors import ConfigError, DataError
 from promptad.inputs import argument
-from promptad.methods.catalogue import method_facts, names, names_for_anomalies, require_anomalies, require_memory
+from promptad.methods.catalogue import (
+    method_facts,
+    names,
+    names_for_anomalies,
+    require_anomalies,
+    require_memory,
+    require_tuned,
+)
 from promptad.notices import notice
 from promptad.requests.asked import (
     INPUT_RANGE,
@@ -178,7 +185,13 @@ class DetectorRequest(RegionsRequest, TowersRequest):
         )
 
     def fitted_detector(
-        self, progress: Progress | None, lines: Lines, kept_in: Path | None = None, *, fresh: bool = False
+        self,
+        progress: Progress | None,
+        lines: Lines,
+        kept_in: Path | None = None,
+        *,
+        fresh: bool = False,
+        tune: bool = False,
     ) -> Detector:
         """A new detector, fitted if there are good photos; what cannot be read is told and left out.
 
@@ -186,6 +199,7 @@ class DetectorRequest(RegionsRequest, TowersRequest):
 
         Args:
             kept_in: folder of a run, which keeps what is learned (`promptad.requests.kept`). fresh: take nothing from there.
+            tune: choose settings on the good photos first; not together with `kept_in`.
 
         Raises:
             PromptadError: whatever cannot be, on one line.
@@ -208,6 +222,7 @@ class DetectorRequest(RegionsRequest, TowersRequest):
                 held_out=photos.held_out,
                 defective=photos.defective,
                 false_alarms=self.false_alarms,
+                tune=tune,
                 progress=progress,
                 unreadable=lines.fail,
             )
@@ -243,7 +258,7 @@ def photo_files(paths: tuple[Path, ...], lines: Lines) -> list[Path]:
 
 # What a detector that is there brings with it; a refit keeps all of it.
 _BROUGHT = (
-    *("held_out", "defective", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
+    *("held_out", "defective", "tune", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
     *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "roi", "ignore"),
 )
 
@@ -253,6 +268,11 @@ class FitRequest(DetectorRequest):
     """A detector from good photos, or made anew from one that is there and from labels, saved."""
 
     output: Path | None = asked("The detector, one .safetensors file.", None, option="-o --output")
+    tune: bool = asked(
+        "Choose settings of promptad's memory for this product first: on the good photos, each compared with the others, and on copies "
+        "of them with painted damage. Needs two good photos; four take about a minute.",
+        False,
+    )
     model: Path | None = asked("A saved detector to make a new one from, with labels or further good photos.", None)
     labels: tuple[Path, ...] = asked(
         "Labels of photos, as the report saves them: good ones join the good photos of the saved detector, defects set the threshold's "
@@ -296,6 +316,8 @@ class FitRequest(DetectorRequest):
             ("labels", "photos", "budget", "threshold"), f"go with a saved detector; name it ({argument('model')})"
         )
         super().check()
+        if self.tune:
+            require_tuned(self.method_name)
         if not self.good:
             raise ConfigError(f"a detector is fitted to good photos; give at least one ({argument('good')})")
 
@@ -316,7 +338,7 @@ class FitRequest(DetectorRequest):
             done, output = self.refit(progress=progress, said=said, failed=failed)
             return done.detector, output
         lines = Lines(said, failed)
-        return self._saved(lambda: self.fitted_detector(progress, lines))
+        return self._saved(lambda: self.fitted_detector(progress, lines, tune=self.tune))
 
     def refit(
         self, *, progress: Progress | None = None, said: Said | None = None, failed: Said | None = None

@@ -348,6 +348,7 @@ def _tell(
     done.joined = sum(digest not in known for digest in photos.good)
     done.left_out = sum(digest in known for digest in refitting.marked_bad)
     done.disputed, done.rows = len(refitting.settled.disputed), refitting.rows
+    detector.tuned = refitting.saved.tuned  # its settings are those that were chosen then
     detector.parents = [{"sha256": done.digest, "name": done.parent.name}, *refitting.saved.parents]
 
 

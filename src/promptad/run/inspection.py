@@ -361,6 +361,8 @@ class _Run:
         notes = [f"{report.reused} of {self.total} photos were taken from an earlier run."] if report.reused else []
         if report.interrupted:
             notes.append(f"The run was interrupted: {self.judged} of {self.total} photos are shown.")
+        if detector.tuned:
+            notes.append(f"Settings were tuned {'; '.join(detector.tuned.lines())}.")
         return PageSummary(
             object=detector.object,
             method=f"{detector.entry.title}, preset {detector.preset}",

@@ -28,6 +28,7 @@ from promptad.notices import notice
 from promptad.prompts.words import check_object
 from promptad.saved.prompts import checked_card
 from promptad.scoring.regions import EVERY_PIXEL, RegionRule
+from promptad.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class SavedDetector:
         anomalies: the same as `good` of labelled defective photos that were learned from.
         parents: the files that it was made from, newest first: "sha256" and "name" of each.
         region_rule: what counts as a region. area: where photos are looked at. Files of 0.2 say neither.
+        tuned: what tuning found, None where none was asked for.
         places: of good photos, by SHA-256, the way from the detector's folder to the file, where they lay when it was saved.
         kept_for, said: see `promptad.requests.kept`, empty in all other files.
     """
@@ -67,6 +69,7 @@ class SavedDetector:
     places: Mapping[str, str] = field(default_factory=dict)
     region_rule: RegionRule = EVERY_PIXEL
     area: InspectedArea | None = None
+    tuned: Tuned | None = None
 
     def config_with_words(self) -> Any:
         """The config, with the words of the file where the package has other ones by now."""
@@ -199,6 +202,7 @@ def _from_saved(path: Path, saved: Saved) -> SavedDetector:
             checked_value("places", dict[str, str], header.get("places", {})),
             RegionRule(**checked_value("regions", dict[str, Any], header.get("regions", {}))),
             InspectedArea.from_dict(header["area"]) if "area" in header else None,
+            Tuned.from_dict(checked_value("tuned", dict[str, Any], header["tuned"])) if "tuned" in header else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, PromptadError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)

@@ -26,7 +26,8 @@ class MemorySettings:
     Attributes:
         layers: tapped layers (1-based), each with banks of its own; their distances are averaged.
         windows: sides (odd) of the windows of patches over which tokens are averaged before they are compared, each with a bank
-            of its own; 1 compares patches as they are. The distances are averaged.
+            of its own; 1 compares patches as they are. The distances are averaged. map_windows: the same of maps alone; empty
+            takes `windows`.
         comparison: "nearest" row (PromptAD, CVPR 2024, eq. 8), or what lies outside the rows' "subspace" (SubspaceAD).
         variance: share of the rows' variance that the subspace holds.
         turns: orientations of each good photo, itself among them. best_turns: of these the ones that are compared with, those
@@ -43,6 +44,7 @@ class MemorySettings:
     best_turns: int = 0
     budget: int = 0
     precision: MemoryPrecision = "fp16"
+    map_windows: tuple[int, ...] = ()
 
 
 class PatchMemory:
@@ -51,7 +53,8 @@ class PatchMemory:
     def __init__(self, settings: MemorySettings) -> None:
         self.settings = settings
         self.banks: dict[tuple[int, int], MemoryBank] = {}
-        self._keys = [(layer, window) for layer in settings.layers for window in settings.windows]
+        windows = dict.fromkeys((*settings.windows, *settings.map_windows))
+        self._keys = [(layer, window) for layer in settings.layers for window in windows]
         self._subspaces: dict[tuple[tuple[int, int], int | None], Subspace] = {}
 
     def build(self, photos: Sequence[Sequence[Features]]) -> None:
@@ -69,29 +72,40 @@ class PatchMemory:
             self.banks[layer, window] = bank
 
     def distance(self, features: Features, *, leave_out: int | None = None) -> Tensor:
-        """(B, h * w) float32 in [0, 1], the mean over layers and windows, on the grid of the tower that is tapped
+        """(B, h * w) float32 in [0, 1], the mean over layers and `windows`, on the grid of the tower that is tapped
         (`Features.tapped`); `leave_out` as in `MemoryBank.distance`.
 
         Of the nearest row it is half the cosine distance, which is a quarter of the squared Euclidean one of unit vectors;
         of the subspace a quarter of the squared residual, so that both have one scale.
         """
-        settings, features = self.settings, features.tapped
-        queries = [(key, pooled_rows(features.taps[key[0]], features.grid, key[1])) for key in self._keys]
-        if settings.comparison == "subspace":
-            parts = [self._outside(key, rows, leave_out) for key, rows in queries]
-        elif settings.best_turns and settings.best_turns < settings.turns:
-            return self._best_turns(queries, leave_out)
-        else:
-            parts = [self.banks[key].distance(rows, leave_out=leave_out) for key, rows in queries]
-        return torch.stack(parts).mean(0)
+        return self.distances(features, leave_out=leave_out)[0]
 
-    def _best_turns(self, queries: Sequence[tuple[tuple[int, int], Tensor]], leave_out: int | None) -> Tensor:
-        """The distance to the rows of the few orientations that fit a view best, the same ones in all banks."""
-        count, best = self.settings.turns, self.settings.best_turns
-        by_turn = torch.stack(
-            [self.banks[key].turn_distances(rows, count, leave_out=leave_out) for key, rows in queries]
-        )  # (banks, turns, B, T)
-        kept = by_turn.mean(dim=(0, 3)).topk(best, dim=0, largest=False).indices
+    def distances(self, features: Features, *, leave_out: int | None = None) -> tuple[Tensor, Tensor]:
+        """:meth:`distance`, and the same over `map_windows`, which maps are made of."""
+        settings, tapped = self.settings, features.tapped
+        compared = {
+            key: self._compared(key, pooled_rows(tapped.taps[key[0]], tapped.grid, key[1]), leave_out)
+            for key in self._keys
+        }
+        whole = self._joined(compared, settings.windows)
+        return whole, self._joined(compared, settings.map_windows) if settings.map_windows else whole
+
+    def _compared(self, key: tuple[int, int], patches: Tensor, leave_out: int | None) -> Tensor:
+        """(n, B, T): distances to the rows of each orientation that is chosen among, n = 1 where none is chosen."""
+        settings = self.settings
+        if settings.comparison == "subspace":
+            return self._outside(key, patches, leave_out)[None]
+        if settings.best_turns and settings.best_turns < settings.turns:
+            return self.banks[key].turn_distances(patches, settings.turns, leave_out=leave_out)
+        return self.banks[key].distance(patches, leave_out=leave_out)[None]
+
+    def _joined(self, compared: dict[tuple[int, int], Tensor], windows: tuple[int, ...]) -> Tensor:
+        """(B, T): the mean over layers and these windows; of several orientations to the rows of the few that fit a view best, the
+        same ones in all banks."""
+        by_turn = torch.stack([compared[layer, window] for layer in self.settings.layers for window in windows])
+        if by_turn.shape[1] == 1:  # (banks, turns, B, T)
+            return by_turn[:, 0].mean(0)
+        kept = by_turn.mean(dim=(0, 3)).topk(self.settings.best_turns, dim=0, largest=False).indices
         index = kept[None, :, :, None].expand(len(by_turn), -1, -1, by_turn.shape[3])
         return by_turn.gather(1, index).amin(dim=1).mean(0)
 

@@ -145,6 +145,8 @@ class PromptADConfig(ScoringConfig):
     # Sides (odd) of further windows over the patches of every layer: distances of patches as they are (1) and of patches that
     # are averaged over so many are computed apart, each to patches of its own kind, and averaged.
     memory_windows: tuple[Positive, ...] = (1,)
+    # The same of heat maps alone; empty takes `memory_windows`. Large defects stand out more in wide windows, and fine ones drown.
+    memory_map_windows: tuple[Positive, ...] = ()
     # Where in the block they are tapped (F-5): its output, that plus the next block's attention as in the released code, or its
     # output through the norm that the next block reads it through ("next_norm"; a ResNet has none there, and gives the output).
     memory_point: TapPoint = "block"
@@ -201,6 +203,8 @@ class PromptADConfig(ScoringConfig):
             raise ConfigError(
                 f"memory_windows={list(self.memory_windows)} must be one or more odd numbers, such as 1, 3"
             )
+        if any(side % 2 == 0 for side in self.memory_map_windows):
+            raise ConfigError(f"memory_map_windows={list(self.memory_map_windows)} must be odd numbers, such as 1, 3")
         if self.memory_best_turns and self.memory_comparison == "subspace":
             raise ConfigError(
                 "memory_best_turns chooses among nearest patches; leave it at 0 with memory_comparison=subspace"
@@ -222,6 +226,7 @@ class PromptADConfig(ScoringConfig):
             self.memory_best_turns,
             self.memory_budget,
             self.memory_precision,
+            self.memory_map_windows,
         )
 
 

@@ -299,8 +299,8 @@ class PromptAD(Method):
         if config.parts != "memory":
             text = parts["text"] = self._text("image", features.image)
         if config.parts != "text":
-            memory_map = self._memory.distance(features, leave_out=leave_out)
-            memory = parts["memory"] = self._top(memory_map.view(batch, *features.tapped.grid))
+            whole, memory_map = self._memory.distances(features, leave_out=leave_out)
+            memory = parts["memory"] = self._top(whole.view(batch, *features.tapped.grid))
         if config.parts == "text":
             image, patch_map = text, self._text_map(features).flatten(1)
         elif config.parts == "memory":
