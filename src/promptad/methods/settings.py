@@ -197,6 +197,8 @@ ARGUMENTS = (
     "activation",
     "cache",
     "weights",
+    "roi",
+    "ignore",
 )
 
 
