@@ -275,7 +275,8 @@ class Judge:
         views = JudgedViews.of(self.method, photo)
         size = map_size or photo.size
         calibration, score = self.calibration, views.score(self.config.view_score)
-        if inspected_pixels(photo.views, photo.size, size) is not None and self.area is None:
+        inspected = views.inspected(size, self.area)
+        if inspected is not None and self.area is None:
             notice(
                 f"fit={self.config.fit} looks at the middle of photos that are not square; the rest is marked as not "
                 f"inspected (Prediction.inspected); {setting('fit', 'letterbox')} or {setting('fit', 'tiles')} looks at everything"
@@ -292,7 +293,7 @@ class Judge:
             backbone=self.backbone.identity,
             method=f"{self.entry.title}, preset {self.preset}",
             parts={name: float(value[0]) for name, value in views.deciding.parts.items()},
-            inspected=views.inspected(size, self.area),
+            inspected=inspected,
             rule=self.region_rule,
             places=views.place_words(self.method) if maps else None,
         )

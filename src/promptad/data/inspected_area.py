@@ -105,10 +105,13 @@ class InspectedArea:
         Args:
             region: (left, top, right, bottom) in pixels of a photo of size `photo` (H, W) that the view covers.
         """
+        return np.asarray(self.seen(region, photo, grid) >= 0.5)
+
+    def seen(self, region: Box, photo: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float32]:
+        """:meth:`shares` of a region in pixels of a photo; arguments as for :meth:`patches`."""
         left, top, right, bottom = region
         height, width = photo
-        box = (left / width, top / height, right / width, bottom / height)
-        return np.asarray(self.shares(box, grid) >= 0.5)
+        return self.shares((left / width, top / height, right / width, bottom / height), grid)
 
     def shares(self, box: Box, grid: tuple[int, int]) -> NDArray[np.float32]:
         """Share of each cell of a grid over a box that is looked at: `grid` (h, w), 0 to 1; `box` in shares of width and height."""

@@ -26,9 +26,7 @@ def views_inside(views: Sequence[View], area: InspectedArea, photo: tuple[int, i
     """
 
     def largest(view: View) -> float:
-        left, top, right, bottom = view.region
-        box = (left / photo[1], top / photo[0], right / photo[1], bottom / photo[0])
-        return float(area.shares(box, (view.size[0] // grid, view.size[1] // grid)).max())
+        return float(area.seen(view.region, photo, (view.size[0] // grid, view.size[1] // grid)).max())
 
     seen = [largest(view) for view in views]
     limit = min(0.5, max(seen))
@@ -43,9 +41,7 @@ def only_inside(features: Features, view: View, area: InspectedArea, photo: tupl
         return replace(features, memory=inner)
     inside = torch.from_numpy(shares.ravel().copy())
     if not inside.any():  # a thin or small area: the patch that shows most of it
-        left, top, right, bottom = view.region
-        box = (left / photo[1], top / photo[0], right / photo[1], bottom / photo[0])
-        most = torch.from_numpy(area.shares(box, features.grid).ravel().copy())
+        most = torch.from_numpy(area.seen(view.region, photo, features.grid).ravel().copy())
         inside = most >= most.max()
     count = len(inside)
     tokens = features.patches if features.patches is not None else next(iter(features.taps.values()), None)

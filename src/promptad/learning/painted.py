@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from promptad.data.damage import damaged
+from promptad.data.damage import MIN_SIDE, damaged
 from promptad.data.damage_kinds import KINDS
 from promptad.data.pixels import Mask, Rgb
 from promptad.errors import PhotoError
@@ -53,7 +53,7 @@ def painted_copies(photos: Sequence[Rgb], count: int) -> list[Painted]:
             try:
                 copy, mask = damaged(photo, kind, seed=number, name=f"good photo {owner + 1}", donor=donor)
             except PhotoError:
-                if number == 0 and min(photo.shape[:2]) < 48:
+                if min(photo.shape[:2]) < MIN_SIDE:
                     raise
                 continue
             out.append(Painted(owner, kind, copy, mask))

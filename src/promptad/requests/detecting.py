@@ -256,11 +256,12 @@ def photo_files(paths: tuple[Path, ...], lines: Lines) -> list[Path]:
     return photos
 
 
-# What a detector that is there brings with it; a refit keeps all of it.
-_BROUGHT = (
-    *("held_out", "defective", "tune", "object", "defects", "only_defects", "words", "method", "weights", "preset"),
+# What a saved detector brings with it, and what a refit keeps of it beside that.
+BROUGHT = (
+    *("defects", "only_defects", "words", "method", "weights", "preset"),
     *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "roi", "ignore"),
 )
+_KEPT = ("held_out", "defective", "tune", "object", *BROUGHT)
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ class FitRequest(DetectorRequest):
         """There must be good photos, or a detector and labels or a threshold."""
         if self.model is not None:
             self.check_regions()
-            self.refuse(_BROUGHT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
+            self.refuse(_KEPT, f"the saved detector ({argument('model')}) brings its own; leave out one of the two")
             if self.threshold is not None:
                 self.refuse(
                     ("labels", "good", "photos", "budget", "false_alarms"),

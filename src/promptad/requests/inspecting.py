@@ -18,7 +18,7 @@ from promptad.requests.asked import (
     asked,
     require_file,
 )
-from promptad.requests.detecting import DetectorRequest
+from promptad.requests.detecting import BROUGHT, DetectorRequest
 from promptad.requests.unlabelled import METHODS as UNLABELLED
 from promptad.requests.unlabelled import fit_to_all, say_ranking
 from promptad.steps import Progress
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from promptad.run.inspection import Report
 
 # What a saved detector brings with it.
-_BROUGHT = (
-    *("good", "held_out", "defective", "defects", "only_defects", "words", "method", "weights", "preset"),
-    *("activation", "precision", "seed", "input_range", "finest_defect", "settings", "roi", "ignore"),
-)
+_BROUGHT = ("good", "held_out", "defective", *BROUGHT)
 
 
 @dataclass(frozen=True)

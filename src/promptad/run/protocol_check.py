@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +16,7 @@ from promptad.data.files import one_line, shown
 from promptad.detector import Detector
 from promptad.errors import ConfigError, PromptadError
 from promptad.report.protocol import Protocol, page_of, read_protocol
-from promptad.run.recomputing import MOST_TOLD, TOLERANCE
+from promptad.run.recomputing import TOLERANCE, Check
 from promptad.steps import Progress
 
 _SAME = 1e-9
@@ -24,13 +24,12 @@ _SAME = 1e-9
 
 
 @dataclass
-class ProtocolCheck:
+class ProtocolCheck(Check):
     """What a check of a protocol showed.
 
     Attributes:
         photos: that count. when, who: as it says. digest: of its data. page: whether the page could be compared with its data; it cannot where
-            another version of promptad made it. faults, told: what does not hold, counted, and the first of it in words.
-        present: photos whose content is in the folders that were given; None without folders. recomputed: photos that were judged again.
+            another version of promptad made it.
         largest: share by which their scores differ at most, of those that are no faults. doubtful: photos so near to the threshold that
             another machine may judge otherwise.
     """
@@ -40,18 +39,8 @@ class ProtocolCheck:
     who: str = ""
     digest: str = ""
     page: bool = True
-    faults: int = 0
-    told: list[str] = field(default_factory=list)
-    present: int | None = None
-    recomputed: int = 0
     largest: float = 0.0
     doubtful: int = 0
-
-    def fault(self, line: str) -> None:
-        """Counts a fault."""
-        self.faults += 1
-        if len(self.told) < MOST_TOLD:
-            self.told.append(line)
 
 
 def check_protocol(

@@ -20,16 +20,35 @@ MOST_TOLD = 20
 """Faults that are kept with their words; all are counted."""
 
 
+@dataclass(kw_only=True)
+class Check:
+    """What every check counts.
+
+    Attributes:
+        faults: what does not hold. told: the first of it in words.
+        present: photos whose content is in the folders that were given; None without folders. recomputed: photos that were judged again.
+    """
+
+    faults: int = 0
+    told: list[str] = field(default_factory=list)
+    present: int | None = None
+    recomputed: int = 0
+
+    def fault(self, line: str) -> None:
+        """Counts a fault."""
+        self.faults += 1
+        if len(self.told) < MOST_TOLD:
+            self.told.append(line)
+
+
 @dataclass
-class AuditCheck:
+class AuditCheck(Check):
     """What a check of an audit log showed.
 
     Attributes:
         photos, begins, drifts: entries by their kind. first, last: times. head: digest of the last line, to be kept elsewhere.
-        faults: how many lines do not fit into the chain, or photos give another verdict or score. told: the first of them in words.
-        present: photos of the log whose content is in the folders that were given; None without folders.
-        recomputed: photos that were judged again. others: photos that another detector judged. moved: those whose threshold is not the
-            detector's own, so was given when the watch began.
+        others: photos that another detector judged. moved: those whose threshold is not the detector's own, so was given when the watch
+            began. Faults are lines that do not fit into the chain, and photos that give another verdict or score.
     """
 
     photos: int = 0
@@ -38,18 +57,8 @@ class AuditCheck:
     first: str = ""
     last: str = ""
     head: str = ""
-    faults: int = 0
-    told: list[str] = field(default_factory=list)
-    present: int | None = None
-    recomputed: int = 0
     others: int = 0
     moved: int = 0
-
-    def fault(self, line: str) -> None:
-        """Counts a fault."""
-        self.faults += 1
-        if len(self.told) < MOST_TOLD:
-            self.told.append(line)
 
 
 def photos_by_content(
